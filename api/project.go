@@ -1,0 +1,132 @@
+package api
+
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+)
+
+// ProjectSpecVersion is the version of the document below. A daemon refuses a
+// newer one and names both.
+const ProjectSpecVersion = 1
+
+// ProjectSpec is a Compose project with everything resolved that lies on the
+// client's side: files, extends, include, interpolation, env_file, the names and
+// digests of built images. It is the body of POST /muelle/v1/projects/NAME/up. No
+// path in it is read by the daemon, bind mounts excepted.
+type ProjectSpec struct {
+	Version     int
+	Name        string
+	WorkingDir  string   // for the labels only
+	ConfigFiles []string // for the labels only
+	EnvFiles    []string // for the labels only
+	Services    []ProjectService
+	Networks    []ProjectNetwork
+	Volumes     []ProjectVolume
+}
+
+// ProjectService is one service, in Docker's own terms. Config.Labels holds the
+// user's labels; those of Compose are added by the daemon per container.
+type ProjectService struct {
+	Name          string
+	ContainerName string // empty: PROJECT-SERVICE-NUMBER
+	Scale         int
+	// ConfigHash is Docker Compose's hash of the service: equal hashes mean that an
+	// existing container need not be recreated.
+	ConfigHash string
+	// PullPolicy is "always", "missing", "never" or "build" (made by the client).
+	PullPolicy string
+	Platform   string
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	// Endpoints by the key of ProjectNetwork; empty with HostConfig.NetworkMode set
+	// to none, host, service:NAME or container:NAME.
+	Endpoints map[string]*network.EndpointSettings
+	DependsOn map[string]ProjectDependency
+	// StopGracePeriod bounds a stop; zero means Docker's ten seconds.
+	StopGracePeriod time.Duration
+}
+
+// ProjectDependency is one edge of depends_on.
+type ProjectDependency struct {
+	// Condition is service_started, service_healthy or service_completed_successfully.
+	Condition string
+	Required  bool
+	Restart   bool
+}
+
+// ProjectNetwork is one network of the project. Key is its name in the file, Name
+// the one in the engine; External means that it must exist.
+type ProjectNetwork struct {
+	Key, Name  string
+	External   bool
+	ConfigHash string
+	Create     network.CreateRequest
+}
+
+// ProjectVolume is one named volume.
+type ProjectVolume struct {
+	Key, Name  string
+	External   bool
+	ConfigHash string
+	Driver     string
+	DriverOpts map[string]string
+	Labels     map[string]string
+}
+
+// ProjectUpOptions travel beside the document.
+type ProjectUpOptions struct {
+	Services      []string // empty: all; dependencies come along unless NoDeps
+	NoDeps        bool
+	NoStart       bool
+	ForceRecreate bool
+	NoRecreate    bool
+	RemoveOrphans bool
+	// Wait until services are running or healthy, at most WaitTimeout (0: no bound).
+	Wait        bool
+	WaitTimeout time.Duration
+	// Timeout in seconds for stopping containers that are recreated; nil: their own.
+	Timeout          *int
+	RenewAnonVolumes bool
+}
+
+// ProjectUpRequest is the body of POST /muelle/v1/projects/NAME/up.
+type ProjectUpRequest struct {
+	Spec    ProjectSpec
+	Options ProjectUpOptions
+}
+
+// ProjectDownOptions is the body of POST /muelle/v1/projects/NAME/down. Services
+// restricts it to the named ones (then networks and volumes stay).
+type ProjectDownOptions struct {
+	Services      []string
+	Volumes       bool
+	RemoveOrphans bool
+	// RemoveImages is "", "local" or "all".
+	RemoveImages string
+	Timeout      *int
+}
+
+// ProjectActionOptions is the body of POST /muelle/v1/projects/NAME/{start,stop,restart}.
+type ProjectActionOptions struct {
+	Services []string
+	NoDeps   bool
+	Timeout  *int
+}
+
+// ProjectProgress is one line of the NDJSON answer of the calls above. ID names
+// the object as Docker Compose prints it ("Network zones_public_net", "Container
+// zones-app-1"), Status is its word ("Creating", "Created", "Starting", "Started",
+// "Waiting", "Healthy", "Stopping", …). The last line has Done, with Error when
+// the call failed.
+type ProjectProgress struct {
+	ID     string `json:",omitempty"`
+	Status string `json:",omitempty"`
+	Error  string `json:",omitempty"`
+	// Finished says that this object needs no more work.
+	Finished bool `json:",omitempty"`
+	Done     bool `json:",omitempty"`
+	// Code is the error's HTTP status, on the last line only.
+	Code int `json:",omitempty"`
+}

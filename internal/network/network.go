@@ -1,0 +1,57 @@
+// Package network keeps networks, addresses, names and published ports. A
+// container is known to it as a Sandbox: a network namespace with names, a project
+// and a service given downwards, also when it has no endpoint at all; so the
+// resolver and everything that explains reachability need no container.
+package network
+
+import (
+	"net/netip"
+	"os"
+
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/runtime"
+)
+
+// SandboxSpec describes the network side of a container about to start.
+type SandboxSpec struct {
+	ID       string // the container's
+	Name     string // without slash
+	Hostname string
+	Domain   string
+	Project  string // Compose's, from labels, or empty
+	Service  string
+	// Mode is "none", "bridge", "host" or a network's name or id. ("container:ID" is
+	// resolved by the caller: it asks no sandbox of its own.)
+	Mode      string
+	Endpoints []EndpointSpec
+	// Ports to publish; for Exposed see PublishAll.
+	Ports      network.PortMap
+	Exposed    network.PortSet
+	PublishAll bool
+	DNS        []netip.Addr
+	DNSSearch  []string
+	DNSOptions []string
+	ExtraHosts []string // "name:address", address may be host-gateway
+	Sysctls    map[string]string
+}
+
+// EndpointSpec is one attachment to a network.
+type EndpointSpec struct {
+	Network  string                    // name or id
+	Settings *network.EndpointSettings // may be nil
+}
+
+// Sandbox is what the container's runtime needs and inspect shows. The caller
+// closes NetNS and the files in Held once the runtime has them.
+type Sandbox struct {
+	ID    string
+	NetNS *os.File // nil for the host's
+	Held  []runtime.Held
+	// Hosts, ResolvConf: contents of the files bind-mounted into the container.
+	Hosts, ResolvConf []byte
+	// Endpoints by network name, complete with addresses, as inspect shows.
+	Endpoints map[string]*network.EndpointSettings
+	// Ports as inspect shows: every exposed port, with bindings where published.
+	Ports network.PortMap
+}

@@ -1,0 +1,186 @@
+// Package runtime is the contract between the engine and whatever makes a
+// process run in isolation: it takes an OCI runtime-spec document with a list of
+// root filesystem mounts, and gives back a Task that outlives the daemon. The
+// implementation of the project is in the folder native (our own shim); another
+// OCI runtime can be put behind the same contract, and every implementation
+// passes the suite in runtime/runtimetest.
+package runtime
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/internal/logdriver"
+)
+
+// Container describes one container to start. It is read, never kept or changed.
+type Container struct {
+	// ID is unique per exec-root; it names the cgroup's last element too.
+	ID string
+	// Dir is a folder of this container alone, below exec-root, mode 0700, that
+	// exists. The runtime keeps its socket and records in it; Delete empties what
+	// the runtime put there, not more.
+	Dir string
+	// Spec is the OCI document. Root.Path is ignored where Rootfs is not empty.
+	// Linux.CgroupsPath is the cgroup's path below each hierarchy's root.
+	// A network namespace entry without a path means: join NetNS if that is set,
+	// else make a new empty one. No network namespace entry means the host's.
+	Spec *specs.Spec
+	// Rootfs is mounted in order, inside the container's own mount namespace, on
+	// one directory which becomes "/": an overlay, a bind, whatever mount(2) takes.
+	// So no mount of a container is ever visible on the host.
+	Rootfs []Mount
+	// NetNS is the network namespace that the daemon made, or nil.
+	NetNS *os.File
+	// OpenStdin keeps a pipe (or the terminal) as standard input; otherwise it is
+	// /dev/null. StdinOnce closes it when the first attached writer leaves.
+	OpenStdin, StdinOnce bool
+	// ConsoleWidth and ConsoleHeight set the terminal's first size, in cells.
+	ConsoleWidth, ConsoleHeight uint16
+	// Log says where the shim writes what the process prints.
+	Log logdriver.Config
+	// Held are descriptors that the shim keeps open as long as the container
+	// runs: see Held.
+	Held []Held
+	// Init puts a minimal init process as PID 1 that reaps and forwards signals.
+	Init bool
+	// Attach is connected before the first instruction of the process runs.
+	Attach []*Streams
+}
+
+// Mount is one mount(2) call; Options as in mount(8), "bind", "ro", "lowerdir=…".
+// More lower directories than fit a page are the runtime's problem, not the caller's.
+type Mount struct {
+	Type, Source string
+	Options      []string
+}
+
+// Held is a socket that must outlive the daemon: a resolver's socket in the
+// container's network namespace, a bound socket that reserves a published port,
+// or, where RelayTo is valid, a listening TCP socket on [::1] or a bound UDP one
+// whose traffic the shim itself relays to that address.
+type Held struct {
+	Name    string // unique in the container, given back by Task.Held
+	File    *os.File
+	RelayTo netip.AddrPort
+}
+
+// Streams is one attachment. Nil members are not connected. A slow reader slows
+// the process and loses nothing.
+type Streams struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Done is called once, when every output has been delivered and the process
+	// has closed its side, or the attachment failed (err is then not nil).
+	Done func(err error)
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	// Code is the exit status, or 128 plus the signal's number.
+	Code int
+	// Signal is the signal that ended the process, or 0.
+	Signal    syscall.Signal
+	At        time.Time
+	OOMKilled bool
+}
+
+// StartError is returned by Start and Exec when the process could not be
+// started: Code is what Docker exits with, 127 for a missing program, 126 for one
+// that cannot be executed, 128 or 125 for everything else.
+type StartError struct {
+	Code int
+	Err  error
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// ExecOptions describes a further process in a running container.
+type ExecOptions struct {
+	ID        string // unique in the container
+	OpenStdin bool
+	Width     uint16
+	Height    uint16
+	// Privileged gives all capabilities and no seccomp filter.
+	Privileged bool
+	Streams    *Streams // nil: output is discarded
+}
+
+// Runtime makes and adopts tasks. Methods are safe for concurrent use.
+type Runtime interface {
+	// Start makes the container and starts its process. When it returns an error
+	// nothing is left behind. Errors of the image's program are a *StartError.
+	Start(ctx context.Context, c *Container) (Task, error)
+	// Load adopts what runs, or ran, below dir, after the daemon was restarted. A
+	// container that ended meanwhile gives a Task whose Wait answers at once.
+	// errdefs.ErrNotFound: there is nothing, or it is of another boot.
+	Load(ctx context.Context, id, dir string) (Task, error)
+	// Clean kills and removes whatever is left of a container that Load cannot
+	// find (after a reboot or a lost record): processes by cgroup, the cgroup, files.
+	Clean(ctx context.Context, id, dir, cgroupsPath string) error
+}
+
+// Task is a container that runs, or has run and was not deleted.
+type Task interface {
+	ID() string
+	// Pid is the container's first process in the host's numbering, 0 when it ended.
+	Pid() int
+	StartedAt() time.Time
+	// Wait returns when the process has ended and its output was written to the
+	// log; any number of callers, also after the end.
+	Wait(ctx context.Context) (Exit, error)
+	// Signal reaches the first process. errdefs.ErrFailedPrecondition once it ended.
+	Signal(ctx context.Context, sig syscall.Signal) error
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+	Resize(ctx context.Context, width, height uint16) error
+	// Attach connects streams to the running process and returns at once; the end
+	// is told by Streams.Done. Cancelling ctx detaches, which the process does not
+	// notice (unless StdinOnce).
+	Attach(ctx context.Context, s *Streams) error
+	// Exec starts a further process; Process.Terminal asks for a terminal.
+	Exec(ctx context.Context, p *specs.Process, o ExecOptions) (Process, error)
+	Pids(ctx context.Context) ([]int, error)
+	Stats(ctx context.Context) (*Stats, error)
+	Update(ctx context.Context, r *specs.LinuxResources) error
+	// Held gives duplicates of the descriptors named at Start, by name. The caller
+	// closes them.
+	Held(ctx context.Context) (map[string]*os.File, error)
+	// NetNS gives a descriptor of the container's network namespace.
+	NetNS(ctx context.Context) (*os.File, error)
+	// Delete kills what still runs, and removes the cgroup, the shim and its files.
+	// Idempotent.
+	Delete(ctx context.Context) error
+}
+
+// Process is one exec. It stays valid after a restart of the daemon only by
+// Wait's result; streams end with the daemon.
+type Process interface {
+	Pid() int
+	Wait(ctx context.Context) (Exit, error)
+	Signal(ctx context.Context, sig syscall.Signal) error
+	Resize(ctx context.Context, width, height uint16) error
+}
+
+// Stats is one reading of the container's cgroup. Times in nanoseconds, sizes in bytes.
+type Stats struct {
+	Read                         time.Time
+	CPUTotal, CPUUser, CPUSystem uint64
+	ThrottledPeriods, Periods    uint64
+	ThrottledTime                uint64
+	MemoryUsage, MemoryMax       uint64
+	MemoryLimit                  uint64
+	MemoryStat                   map[string]uint64
+	OOMKills                     uint64
+	PidsCurrent, PidsLimit       uint64
+	BlockRead, BlockWrite        uint64
+	BlockReadOps, BlockWriteOps  uint64
+	CgroupVersion                int
+}
