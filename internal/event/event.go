@@ -1,0 +1,192 @@
+// Package event carries what happens to the engine's objects to whoever listens:
+// the events endpoint, health gates, projects. A bounded ring keeps recent events
+// for listeners that ask for the past.
+package event
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"muelle/internal/filter"
+)
+
+// Bus distributes events in the order of Publish. The zero value is not usable.
+type Bus struct {
+	mu        sync.Mutex
+	ring      []events.Message // oldest at next once full
+	next      int
+	listeners map[*listener]struct{}
+	now       func() time.Time
+}
+
+// listener has a queue without bound: a slow reader must not stop the engine, and
+// gates that wait for an event must not miss it.
+type listener struct {
+	queue []events.Message
+	wake  chan struct{}
+}
+
+// NewBus keeps the last size events for listeners that ask for the past.
+func NewBus(size int) *Bus {
+	return &Bus{ring: make([]events.Message, 0, size), listeners: map[*listener]struct{}{}, now: time.Now}
+}
+
+// Publish records an event and gives it to every listener. It never blocks.
+func (b *Bus) Publish(typ events.Type, action events.Action, id string, attributes map[string]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	m := events.Message{
+		Type: typ, Action: action, Scope: "local",
+		Actor: events.Actor{ID: id, Attributes: maps.Clone(attributes)},
+		Time:  now.Unix(), TimeNano: now.UnixNano(),
+	}
+	switch {
+	case len(b.ring) < cap(b.ring):
+		b.ring = append(b.ring, m)
+	case cap(b.ring) > 0:
+		b.ring[b.next] = m
+		b.next = (b.next + 1) % cap(b.ring)
+	}
+	for l := range b.listeners {
+		l.queue = append(l.queue, m)
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Subscribe yields remembered events from since on (none for the zero time), then
+// live ones, until ctx ends or until has passed (never for the zero time). The
+// subscription is in force when Subscribe returns, also before the first pull; it
+// ends with ctx, or with the loop over it.
+func (b *Bus) Subscribe(ctx context.Context, since, until time.Time, f filter.Args) iter.Seq[events.Message] {
+	l := &listener{wake: make(chan struct{}, 1)}
+	b.mu.Lock()
+	if !since.IsZero() {
+		for i := range b.ring {
+			m := b.ring[(b.next+i)%len(b.ring)]
+			if m.TimeNano >= since.UnixNano() {
+				l.queue = append(l.queue, m)
+			}
+		}
+	}
+	b.listeners[l] = struct{}{}
+	b.mu.Unlock()
+	remove := func() {
+		b.mu.Lock()
+		delete(b.listeners, l)
+		b.mu.Unlock()
+	}
+	stop := context.AfterFunc(ctx, remove)
+	return func(yield func(events.Message) bool) {
+		defer func() { stop(); remove() }()
+		var deadline <-chan time.Time
+		if !until.IsZero() {
+			timer := time.NewTimer(time.Until(until))
+			defer timer.Stop()
+			deadline = timer.C
+		}
+		for {
+			for _, m := range b.take(l) {
+				if !until.IsZero() && m.TimeNano > until.UnixNano() {
+					return
+				}
+				if Match(f, m) && !yield(m) {
+					return
+				}
+			}
+			select {
+			case <-l.wake:
+			case <-deadline:
+				deadline = nil
+				if b.drained(l) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (b *Bus) take(l *listener) []events.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := l.queue
+	l.queue = nil
+	return q
+}
+
+func (b *Bus) drained(l *listener) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(l.queue) == 0
+}
+
+// Match tells whether an event passes Docker's filters: type, event, scope, label,
+// and the objects' own names (container, image, network, volume, daemon), where a
+// name or an id matches, an image also without its tag.
+func Match(f filter.Args, m events.Message) bool {
+	return f.ExactMatch("type", string(m.Type)) &&
+		matchAction(f, string(m.Action)) &&
+		f.ExactMatch("scope", m.Scope) &&
+		f.MatchLabels("label", m.Actor.Attributes) &&
+		matchObject(f, "container", events.ContainerEventType, m) &&
+		matchObject(f, "network", events.NetworkEventType, m) &&
+		matchObject(f, "volume", events.VolumeEventType, m) &&
+		matchObject(f, "daemon", events.DaemonEventType, m) &&
+		matchImage(f, m)
+}
+
+// matchAction lets "exec_create" match "exec_create: ls" and "health_status" match
+// "health_status: healthy".
+func matchAction(f filter.Args, action string) bool {
+	head, _, _ := strings.Cut(action, ":")
+	return f.ExactMatch("event", action) || f.ExactMatch("event", head)
+}
+
+func matchObject(f filter.Args, field string, typ events.Type, m events.Message) bool {
+	if !f.Has(field) {
+		return true
+	}
+	if m.Type != typ {
+		return false
+	}
+	for _, want := range f.Get(field) {
+		if want == m.Actor.Attributes["name"] || want != "" && strings.HasPrefix(m.Actor.ID, want) {
+			return true
+		}
+	}
+	return false
+}
+
+func matchImage(f filter.Args, m events.Message) bool {
+	if !f.Has("image") {
+		return true
+	}
+	name := m.Actor.Attributes["image"]
+	if m.Type == events.ImageEventType {
+		name = m.Actor.Attributes["name"]
+	}
+	for _, want := range f.Get("image") {
+		if want == m.Actor.ID || want == name || want == untagged(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func untagged(ref string) string {
+	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
+		return ref[:i]
+	}
+	return ref
+}
