@@ -22,8 +22,11 @@ type ProjectSpec struct {
 	ConfigFiles []string // for the labels only
 	EnvFiles    []string // for the labels only
 	Services    []ProjectService
-	Networks    []ProjectNetwork
-	Volumes     []ProjectVolume
+	// Disabled are services that the files declare and no active profile selects:
+	// their containers are no orphans.
+	Disabled []string `json:",omitempty"`
+	Networks []ProjectNetwork
+	Volumes  []ProjectVolume
 }
 
 // ProjectService is one service, in Docker's own terms. Config.Labels holds the
@@ -35,18 +38,28 @@ type ProjectService struct {
 	// ConfigHash is Docker Compose's hash of the service: equal hashes mean that an
 	// existing container need not be recreated.
 	ConfigHash string
+	// HashTemplate is set instead where the hash covers the ids of other services'
+	// containers (network_mode, ipc, pid: service:NAME; volumes_from): the document to
+	// hash, in which the daemon replaces ServiceRef(NAME) by the id of that service's
+	// first container.
+	HashTemplate string `json:",omitempty"`
 	// PullPolicy is "always", "missing", "never" or "build" (made by the client).
 	PullPolicy string
 	Platform   string
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	// Endpoints by the key of ProjectNetwork; empty with HostConfig.NetworkMode set
-	// to none, host, service:NAME or container:NAME.
+	// to none, host, service:NAME or container:NAME. NetworkMode holds the key of the
+	// main one. The daemon adds the container's name to the aliases. IpcMode, PidMode
+	// and VolumesFrom may name services too.
 	Endpoints map[string]*network.EndpointSettings
 	DependsOn map[string]ProjectDependency
 	// StopGracePeriod bounds a stop; zero means Docker's ten seconds.
 	StopGracePeriod time.Duration
 }
+
+// ServiceRef stands in a HashTemplate for the id of the first container of a service.
+func ServiceRef(service string) string { return "\x00" + service + "\x00" }
 
 // ProjectDependency is one edge of depends_on.
 type ProjectDependency struct {
@@ -81,8 +94,11 @@ type ProjectUpOptions struct {
 	NoDeps        bool
 	NoStart       bool
 	ForceRecreate bool
+	// RecreateDeps extends ForceRecreate to dependencies of the named services.
+	RecreateDeps  bool
 	NoRecreate    bool
 	RemoveOrphans bool
+	IgnoreOrphans bool
 	// Wait until services are running or healthy, at most WaitTimeout (0: no bound).
 	Wait        bool
 	WaitTimeout time.Duration
@@ -100,7 +116,10 @@ type ProjectUpRequest struct {
 // ProjectDownOptions is the body of POST /muelle/v1/projects/NAME/down. Services
 // restricts it to the named ones (then networks and volumes stay).
 type ProjectDownOptions struct {
-	Services      []string
+	Services []string
+	// Known are the services that the client's files declare: containers of others are
+	// orphans. Nil when the client has no files; then every service is known.
+	Known         []string
 	Volumes       bool
 	RemoveOrphans bool
 	// RemoveImages is "", "local" or "all".
@@ -113,7 +132,29 @@ type ProjectActionOptions struct {
 	Services []string
 	NoDeps   bool
 	Timeout  *int
+	// Wait (start only) until services are running or healthy, at most WaitTimeout.
+	Wait        bool
+	WaitTimeout time.Duration
 }
+
+// ProjectSummary is one line of GET /muelle/v1/projects.
+type ProjectSummary struct {
+	Name string
+	// Status is Docker Compose's: "running(2), exited(1)".
+	Status      string
+	WorkingDir  string
+	ConfigFiles []string
+	Services    []string
+}
+
+// Reserved identifiers and words of ProjectProgress.
+const (
+	// ProgressCreated is the ID of the line that says: every container of this up
+	// exists now, the start begins.
+	ProgressCreated = "created"
+	// ProgressWarning is the ID of a line whose Status is a warning for the user.
+	ProgressWarning = "warning"
+)
 
 // ProjectProgress is one line of the NDJSON answer of the calls above. ID names
 // the object as Docker Compose prints it ("Network zones_public_net", "Container
