@@ -1,7 +1,7 @@
 // Package logdriver is the contract for where a container's output goes. The
 // writing half runs in the shim, so it links next to nothing; the reading half
 // runs in the daemon and reads files only, so logs are there whether or not the
-// container or its shim still is. One folder per technology: jsonfile, none.
+// container or its shim still is. One folder per technology; reader reads them.
 package logdriver
 
 import "time"
@@ -10,13 +10,15 @@ import "time"
 type Config struct {
 	// Type is "json-file", "local" (kept in the same format) or "none".
 	Type string
-	// Path of the current file; rotated ones have .1, .2 … and .gz appended.
+	// Path of the current file. A rotated one gets a number appended that grows
+	// (".000001") and is never renamed again but for the ".gz" of a compressed one:
+	// so the shim rotates, the daemon compresses, and neither disturbs the other.
 	Path string
 	// MaxSize is the size in bytes at which the file is rotated; 0 means never.
 	MaxSize int64
 	// MaxFile is how many files are kept, the current one included; at least 1.
 	MaxFile int
-	// Compress gzips rotated files.
+	// Compress gzips rotated files (done by the daemon: see reader.Compress).
 	Compress bool
 	// Extra is a JSON object ("attrs": labels and env asked for) or empty.
 	Extra string
@@ -56,3 +58,7 @@ type ReadOptions struct {
 	Stdout       bool
 	Stderr       bool
 }
+
+// MaxLine is the length in bytes at which a line without a newline is cut into
+// partial entries, as Docker does.
+const MaxLine = 16 << 10

@@ -1,0 +1,237 @@
+// Package jsonfile writes a container's output as Docker's json-file driver does:
+// one JSON object a line with log, stream and time. It is linked into the shim, one
+// of which runs per container, so it imports neither encoding/json, fmt nor os.
+package jsonfile
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/logdriver"
+)
+
+// seqDigits pads the number of a rotated file, so that names sort by age.
+const seqDigits = 6
+
+// Writer implements logdriver.Writer. It is not safe for concurrent use.
+type Writer struct {
+	cfg     logdriver.Config
+	fd      int
+	size    int64
+	nextSeq int
+	// pending holds each stream's line that has no newline yet.
+	pending [3][]byte
+	since   [3]time.Time
+	buf     []byte
+}
+
+// NewWriter opens or makes cfg.Path (mode 0640) and appends to it.
+func NewWriter(cfg logdriver.Config) (*Writer, error) {
+	w := &Writer{cfg: cfg, fd: -1}
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	w.nextSeq = highestSeq(cfg.Path) + 1
+	return w, nil
+}
+
+func (w *Writer) open() error {
+	fd, err := unix.Open(w.cfg.Path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	w.fd, w.size = fd, st.Size
+	return nil
+}
+
+// Write splits p into lines and appends those that are complete.
+func (w *Writer) Write(s logdriver.Stream, p []byte, at time.Time) error {
+	w.buf = w.buf[:0]
+	for len(p) > 0 {
+		nl := indexNewline(p)
+		rest := w.pending[s]
+		if nl < 0 && len(rest)+len(p) < logdriver.MaxLine {
+			if len(rest) == 0 {
+				w.since[s] = at
+			}
+			w.pending[s] = append(rest, p...)
+			break
+		}
+		// A line keeps the time of its first byte.
+		when := at
+		if len(rest) > 0 {
+			when = w.since[s]
+		}
+		n := nl + 1
+		if nl < 0 || len(rest)+n > logdriver.MaxLine {
+			n = logdriver.MaxLine - len(rest)
+		}
+		w.encode(s, rest, p[:n], when)
+		w.pending[s] = rest[:0]
+		p = p[n:]
+		if err := w.flushIfLarge(); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// Close writes unfinished lines and closes the file.
+func (w *Writer) Close() error {
+	if w.fd < 0 {
+		return nil
+	}
+	w.buf = w.buf[:0]
+	for _, s := range []logdriver.Stream{logdriver.Stdout, logdriver.Stderr} {
+		if len(w.pending[s]) > 0 {
+			w.encode(s, w.pending[s], nil, w.since[s])
+			w.pending[s] = nil
+		}
+	}
+	err := w.flush()
+	if cerr := unix.Close(w.fd); err == nil {
+		err = cerr
+	}
+	w.fd = -1
+	return err
+}
+
+const flushAt = 64 << 10
+
+func (w *Writer) flushIfLarge() error {
+	if len(w.buf) < flushAt {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush writes whole entries only, so a rotated file always ends with one.
+func (w *Writer) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	if w.cfg.MaxSize > 0 && w.size > 0 && w.size+int64(len(w.buf)) > w.cfg.MaxSize {
+		if err := w.rotate(); err != nil {
+			return err
+		}
+	}
+	data := w.buf
+	for len(data) > 0 {
+		n, err := unix.Write(w.fd, data)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			w.buf = w.buf[:0]
+			return err
+		}
+		data = data[n:]
+		w.size += int64(n)
+	}
+	w.buf = w.buf[:0]
+	if cap(w.buf) > 2*flushAt {
+		w.buf = nil
+	}
+	return nil
+}
+
+// rotate gives the current file its number, removes those beyond MaxFile and opens
+// a new one. With MaxFile of one, the current file is emptied.
+func (w *Writer) rotate() error {
+	if w.cfg.MaxFile <= 1 {
+		if err := unix.Ftruncate(w.fd, 0); err != nil {
+			return err
+		}
+		w.size = 0
+		return nil
+	}
+	seq := w.nextSeq
+	if err := unix.Rename(w.cfg.Path, rotatedName(w.cfg.Path, seq)); err != nil {
+		return err
+	}
+	w.nextSeq++
+	old := w.fd
+	if err := w.open(); err != nil {
+		w.fd = old // goes on in the renamed file: late, but nothing is lost
+		return err
+	}
+	unix.Close(old)
+	eachRotated(w.cfg.Path, func(name string, n int) {
+		if n <= seq-(w.cfg.MaxFile-1) {
+			unix.Unlink(name)
+		}
+	})
+	return nil
+}
+
+func rotatedName(path string, seq int) string {
+	digits := strconv.Itoa(seq)
+	return path + "." + strings.Repeat("0", max(0, seqDigits-len(digits))) + digits
+}
+
+func highestSeq(path string) int {
+	highest := 0
+	eachRotated(path, func(_ string, n int) { highest = max(highest, n) })
+	return highest
+}
+
+// eachRotated calls fn with the path and number of each rotated file, compressed
+// or not.
+func eachRotated(path string, fn func(name string, seq int)) {
+	slash := strings.LastIndexByte(path, '/')
+	dir, base := path[:slash+1], path[slash+1:]
+	if dir == "" {
+		dir = "."
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var names []string
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err != nil || n <= 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+	for _, name := range names {
+		if seq, ok := Sequence(base, name); ok {
+			fn(path[:slash+1]+name, seq)
+		}
+	}
+}
+
+// Sequence gives the number of a rotated file's name, which may end in ".gz", for
+// the current file's name base.
+func Sequence(base, name string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, base+".")
+	if !ok {
+		return 0, false
+	}
+	digits = strings.TrimSuffix(digits, ".gz")
+	if len(digits) < seqDigits {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && n > 0
+}
+
+func indexNewline(p []byte) int {
+	for i, c := range p {
+		if c == '\n' {
+			return i
+		}
+	}
+	return -1
+}
