@@ -122,9 +122,7 @@ type ProjectDownOptions struct {
 	Known         []string
 	Volumes       bool
 	RemoveOrphans bool
-	// RemoveImages is "", "local" or "all".
-	RemoveImages string
-	Timeout      *int
+	Timeout       *int
 }
 
 // ProjectActionOptions is the body of POST /muelle/v1/projects/NAME/{start,stop,restart}.

@@ -1,0 +1,24 @@
+package api
+
+// Labels by which Docker Compose marks its objects. Muelle writes the same ones, so
+// that either sees the other's projects.
+const (
+	LabelProject         = "com.docker.compose.project"
+	LabelService         = "com.docker.compose.service"
+	LabelConfigHash      = "com.docker.compose.config-hash"
+	LabelContainerNumber = "com.docker.compose.container-number"
+	LabelVolume          = "com.docker.compose.volume"
+	LabelNetwork         = "com.docker.compose.network"
+	LabelWorkingDir      = "com.docker.compose.project.working_dir"
+	LabelConfigFiles     = "com.docker.compose.project.config_files"
+	LabelEnvFile         = "com.docker.compose.project.environment_file"
+	LabelOneOff          = "com.docker.compose.oneoff"
+	LabelSlug            = "com.docker.compose.slug"
+	LabelImage           = "com.docker.compose.image"
+	LabelDependsOn       = "com.docker.compose.depends_on"
+	LabelComposeVersion  = "com.docker.compose.version"
+	LabelReplace         = "com.docker.compose.replace"
+)
+
+// ComposeVersion is the Docker Compose whose hashes, labels and texts are followed.
+const ComposeVersion = "5.5.1"
