@@ -1,0 +1,276 @@
+// Package oci turns a container's configuration, in Docker's terms and with the
+// image's defaults merged in, into an OCI runtime-spec document: the whole of what
+// the kernel will be asked for, as plain data. It touches nothing but the device
+// nodes that it looks up.
+package oci
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Options is what Spec needs to know.
+type Options struct {
+	// ID of the container, and Hostname and Domainname as they are to be seen inside.
+	ID, Hostname, Domainname string
+	// Config has Entrypoint and Cmd as they will run; HostConfig must not be nil.
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	// User is resolved: see ResolveUser. Home is its home directory.
+	User specs.User
+	Home string
+	// Mounts are added to the usual ones (/proc, /dev, …) and win over them where
+	// the destination is the same. They may be in any order.
+	Mounts []specs.Mount
+	// CgroupsPath below each hierarchy's root; CgroupVersion is 1 or 2.
+	CgroupsPath   string
+	CgroupVersion int
+	// PIDNamespace, IPCNamespace, NetNamespace and UTSNamespace are paths to join
+	// ("/proc/1/ns/…"), for container:NAME modes.
+	PIDNamespace, IPCNamespace, NetNamespace string
+	// ShmPath is the other container's /dev/shm to bind, with IPCNamespace.
+	ShmPath string
+	// Seccomp is the daemon-wide profile as JSON; empty means Docker's default.
+	Seccomp string
+}
+
+// Spec builds the document. Errors are errdefs.ErrInvalidArgument, worded for users.
+func Spec(o Options) (*specs.Spec, error) {
+	security, err := ParseSecurityOpt(o.HostConfig.SecurityOpt)
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{
+		Version:     specs.Version,
+		Hostname:    o.Hostname,
+		Domainname:  o.Domainname,
+		Root:        &specs.Root{Path: "rootfs", Readonly: o.HostConfig.ReadonlyRootfs},
+		Annotations: maps.Clone(o.HostConfig.Annotations),
+		Linux: &specs.Linux{
+			CgroupsPath:       o.CgroupsPath,
+			Namespaces:        namespaces(o),
+			RootfsPropagation: "private",
+			Sysctl:            sysctls(o),
+		},
+	}
+	if o.HostConfig.UTSMode.IsHost() {
+		s.Hostname, s.Domainname = "", ""
+	}
+	if s.Process, err = process(o, security); err != nil {
+		return nil, err
+	}
+	if s.Mounts, err = mounts(o); err != nil {
+		return nil, err
+	}
+	paths(s, o, security)
+	devices, rules, err := devices(o)
+	if err != nil {
+		return nil, err
+	}
+	s.Linux.Devices = devices
+	if s.Linux.Resources, err = Resources(o.HostConfig.Resources); err != nil {
+		return nil, err
+	}
+	s.Linux.Resources.Devices = rules
+	if s.Linux.Seccomp, err = security.seccomp(s, o); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func namespaces(o Options) []specs.LinuxNamespace {
+	h := o.HostConfig
+	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	if !h.NetworkMode.IsHost() {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: o.NetNamespace})
+	}
+	if !h.PidMode.IsHost() {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: o.PIDNamespace})
+	}
+	if !h.IpcMode.IsHost() {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: o.IPCNamespace})
+	}
+	if !h.UTSMode.IsHost() {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.UTSNamespace})
+	}
+	if privateCgroupNS(o) {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	return ns
+}
+
+// privateCgroupNS: Docker's default is private on cgroup v2 and host on v1; a
+// privileged container on v2 gets a private one as well.
+func privateCgroupNS(o Options) bool {
+	switch o.HostConfig.CgroupnsMode {
+	case container.CgroupnsModePrivate:
+		return true
+	case container.CgroupnsModeHost:
+		return false
+	}
+	return o.CgroupVersion == 2
+}
+
+// sysctls lets unprivileged users of a container's own network namespace bind low
+// ports and ping, as Docker does since 20.10, unless the user says otherwise.
+func sysctls(o Options) map[string]string {
+	s := map[string]string{}
+	if !o.HostConfig.NetworkMode.IsHost() && !o.HostConfig.NetworkMode.IsContainer() {
+		s["net.ipv4.ip_unprivileged_port_start"] = "0"
+		s["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	maps.Copy(s, o.HostConfig.Sysctls)
+	if len(s) == 0 {
+		return nil
+	}
+	return s
+}
+
+func process(o Options, security Security) (*specs.Process, error) {
+	c, h := o.Config, o.HostConfig
+	args := slices.Concat(c.Entrypoint, c.Cmd)
+	if len(args) == 0 {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("no command specified")
+	}
+	caps, err := capabilities(h)
+	if err != nil {
+		return nil, err
+	}
+	p := &specs.Process{
+		Terminal:        c.Tty,
+		User:            o.User,
+		Args:            args,
+		Env:             environment(o),
+		Cwd:             workingDir(c.WorkingDir),
+		NoNewPrivileges: security.NoNewPrivileges,
+		Capabilities:    effective(caps, o.User.UID),
+		OOMScoreAdj:     &h.OomScoreAdj,
+	}
+	if h.Umask != nil {
+		p.User.Umask = h.Umask
+	}
+	if c.Tty && (h.ConsoleSize[0] > 0 || h.ConsoleSize[1] > 0) {
+		p.ConsoleSize = &specs.Box{Height: h.ConsoleSize[0], Width: h.ConsoleSize[1]}
+	}
+	for _, u := range h.Ulimits {
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{
+			Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard),
+		})
+	}
+	return p, nil
+}
+
+func workingDir(dir string) string {
+	return path.Join("/", dir)
+}
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment puts PATH, HOSTNAME and TERM before the container's own variables,
+// which replace them, and HOME at the end where nobody set it.
+func environment(o Options) []string {
+	env := []string{defaultPath, "HOSTNAME=" + o.Hostname}
+	if o.Config.Tty {
+		env = append(env, "TERM=xterm")
+	}
+	env = ReplaceEnv(env, o.Config.Env)
+	return withHome(env, o.Home)
+}
+
+func withHome(env []string, home string) []string {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "HOME=") {
+			return env
+		}
+	}
+	if home == "" {
+		home = "/"
+	}
+	return append(env, "HOME="+home)
+}
+
+// ReplaceEnv gives base with overrides put in: a variable of the same name is
+// replaced in its place, a new one is appended, one without "=" is removed.
+func ReplaceEnv(base, overrides []string) []string {
+	env := slices.Clone(base)
+	for _, kv := range overrides {
+		name, _, hasValue := strings.Cut(kv, "=")
+		i := slices.IndexFunc(env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		switch {
+		case !hasValue && i >= 0:
+			env = slices.Delete(env, i, i+1)
+		case !hasValue:
+		case i >= 0:
+			env[i] = kv
+		default:
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// ExecOptions describes a further process of a container.
+type ExecOptions struct {
+	Args, Env  []string
+	WorkingDir string
+	// User overrides the container's, with its Home.
+	User       *specs.User
+	Home       string
+	Tty        bool
+	Privileged bool
+	// Height and Width of the terminal, or zero.
+	Height, Width uint
+}
+
+// ExecProcess gives the process document of an exec in the container of s: its
+// environment, user, limits and capabilities unless overridden.
+func ExecProcess(s *specs.Spec, o ExecOptions) (*specs.Process, error) {
+	if len(o.Args) == 0 {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("No exec command specified")
+	}
+	p := *s.Process
+	p.Args, p.Terminal, p.ConsoleSize = o.Args, o.Tty, nil
+	p.Env = slices.Clone(p.Env)
+	if o.Tty {
+		p.Env = ReplaceEnv([]string{"TERM=xterm"}, p.Env)
+	}
+	if o.User != nil {
+		p.Env = slices.DeleteFunc(p.Env, func(kv string) bool { return kv == homeOf(s) })
+		p.User = *o.User
+		p.User.Umask = s.Process.User.Umask
+		p.Env = withHome(p.Env, o.Home)
+	}
+	p.Env = ReplaceEnv(p.Env, o.Env)
+	if o.WorkingDir != "" {
+		p.Cwd = workingDir(o.WorkingDir)
+	}
+	caps := s.Process.Capabilities.Bounding
+	if o.Privileged {
+		caps = allCapabilities()
+	}
+	p.Capabilities = effective(caps, p.User.UID)
+	if o.Tty && (o.Height > 0 || o.Width > 0) {
+		p.ConsoleSize = &specs.Box{Height: o.Height, Width: o.Width}
+	}
+	return &p, nil
+}
+
+// homeOf gives the HOME variable of the container's process if it stands last,
+// where this package puts the one that it derived itself.
+func homeOf(s *specs.Spec) string {
+	if n := len(s.Process.Env); n > 0 && strings.HasPrefix(s.Process.Env[n-1], "HOME=") {
+		return s.Process.Env[n-1]
+	}
+	return ""
+}
+
+func invalid(format string, args ...any) error {
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
+}
