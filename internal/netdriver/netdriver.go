@@ -1,0 +1,72 @@
+// Package netdriver is the contract between the network service, which keeps
+// names, addresses and ports, and a technology that carries packets. There is one
+// folder per technology: bridge, host, none; each passes the suite in netdrivertest.
+package netdriver
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+)
+
+// Network is what a driver is told of a network. It is read, never kept or changed.
+type Network struct {
+	ID, Name string
+	// Interface is what the driver's Name gave, kept in the network's record.
+	Interface string
+	Subnets   []Subnet
+	Internal  bool
+	Options   map[string]string
+	// Default marks the predefined network of its driver.
+	Default bool
+}
+
+// Subnet is one range of addresses; Gateway is the host's own address in it.
+type Subnet struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
+}
+
+// Endpoint is one container's attachment to one network.
+type Endpoint struct {
+	ID string
+	// Container is its id, for messages.
+	Container string
+	NetNS     *os.File
+	// Interface is the name inside the namespace.
+	Interface string
+	MAC       net.HardwareAddr
+	Addresses []netip.Prefix
+	// Gateways are the default routes to be set; none but on one endpoint of a container.
+	Gateways []netip.Addr
+}
+
+// Mapping is one published port: what arrives for Host goes to Target. An
+// unspecified Host address means all of the host's IPv4 addresses.
+type Mapping struct {
+	UDP          bool
+	Host, Target netip.AddrPort
+}
+
+// Driver carries the packets of networks. Methods are safe for concurrent use, and
+// idempotent, so that a daemon that was killed in between finishes the next time.
+type Driver interface {
+	// Check refuses options that the driver does not know with errdefs.ErrInvalidArgument
+	// or ErrNotImplemented, and gives the name of the interface that the network will
+	// have on the host, if it has one.
+	Check(n Network) (string, error)
+	// Up makes the network's side of the host, if it is not there.
+	Up(ctx context.Context, n Network) error
+	// Down removes it. The routes are gone when it returns, the rest soon after.
+	Down(ctx context.Context, n Network) error
+	// Join attaches the namespace. On error nothing of the endpoint is left.
+	Join(ctx context.Context, n Network, e Endpoint) error
+	// Leave detaches after it has returned; gone is called when the address can be
+	// given to somebody else. The namespace may be gone before.
+	Leave(n Network, e Endpoint, gone func())
+	// Publish makes the ports reachable, all or none. Unpublish takes effect soon
+	// after it returns; a Publish of the same port may follow at once.
+	Publish(ctx context.Context, ports []Mapping) error
+	Unpublish(ports []Mapping)
+}
