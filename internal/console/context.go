@@ -1,0 +1,314 @@
+package console
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"muelle/api"
+)
+
+// DefaultContext is the name of no context: the environment or the default socket.
+const DefaultContext = "default"
+
+// Context is a named address of a daemon.
+type Context struct {
+	Name        string
+	Description string `json:",omitempty"`
+	Host        string
+	CA          string `json:",omitempty"`
+	Cert        string `json:",omitempty"`
+	Key         string `json:",omitempty"`
+	SkipVerify  bool   `json:",omitempty"`
+	// Docker says that it is one of Docker's own, which we only read.
+	Docker bool `json:"-"`
+}
+
+// Contexts is the store of them: one JSON file each in ~/.muelle/contexts, and
+// under the name docker those of Docker in ~/.docker, read only.
+type Contexts struct{ o *Options }
+
+// Contexts returns the store.
+func (o *Options) Contexts() Contexts { return Contexts{o} }
+
+func (c Contexts) home() string { return filepath.Join(c.o.getenv("HOME"), ".muelle") }
+
+func (c Contexts) file(name string) string {
+	return filepath.Join(c.home(), "contexts", name+".json")
+}
+
+type contextConfig struct {
+	CurrentContext string `json:"currentContext"`
+}
+
+// Current names the context that counts: the given one, that of the environment,
+// the one in use, "default".
+func (c Contexts) Current(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if c.o.Name == "docker" {
+		if n := c.o.getenv("DOCKER_CONTEXT"); n != "" {
+			return n, nil
+		}
+		cfg, err := c.o.DockerConfig()
+		if err != nil {
+			return "", err
+		}
+		if cfg.CurrentContext != "" {
+			return cfg.CurrentContext, nil
+		}
+	}
+	if n := c.o.getenv("MUELLE_CONTEXT"); n != "" {
+		return n, nil
+	}
+	b, err := os.ReadFile(filepath.Join(c.home(), "config.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return DefaultContext, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the current context: %w", err)
+	}
+	var cfg contextConfig
+	if err := json.Unmarshal(b, &cfg); err != nil {
+		return "", fmt.Errorf("read %s: %w", filepath.Join(c.home(), "config.json"), err)
+	}
+	if cfg.CurrentContext == "" {
+		return DefaultContext, nil
+	}
+	return cfg.CurrentContext, nil
+}
+
+// Use makes a context the current one.
+func (c Contexts) Use(name string) error {
+	if name != DefaultContext {
+		if _, err := c.Get(name); err != nil {
+			return err
+		}
+	}
+	cfg := contextConfig{}
+	if name != DefaultContext {
+		cfg.CurrentContext = name
+	}
+	return writeJSON(filepath.Join(c.home(), "config.json"), cfg)
+}
+
+// Get reads a context; "default" is what would be used without one.
+func (c Contexts) Get(name string) (Context, error) {
+	if name == DefaultContext {
+		host := c.o.getenv("MUELLE_HOST")
+		if h := c.o.getenv("DOCKER_HOST"); c.o.Name == "docker" && h != "" {
+			host = h
+		}
+		if host == "" {
+			host = "unix://" + api.DefaultSocket
+		}
+		return Context{Name: name, Host: host, Description: "Current " + c.o.hostVar() + " based configuration"}, nil
+	}
+	notFound := fmt.Errorf("context %q: context not found", name)
+	if !validContext.MatchString(name) {
+		return Context{}, notFound
+	}
+	b, err := os.ReadFile(c.file(name))
+	if errors.Is(err, os.ErrNotExist) {
+		if c.o.Name == "docker" {
+			return c.dockerContext(name)
+		}
+		return Context{}, notFound
+	}
+	if err != nil {
+		return Context{}, fmt.Errorf("context %q: %w", name, err)
+	}
+	var x Context
+	if err := json.Unmarshal(b, &x); err != nil {
+		return Context{}, fmt.Errorf("context %q: %w", name, err)
+	}
+	return x, nil
+}
+
+func (c Contexts) endpoint(name string) (Endpoint, error) {
+	x, err := c.Get(name)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	e := Endpoint{Host: x.Host, Context: name}
+	if x.CA != "" || x.Cert != "" || x.SkipVerify {
+		e.TLS, err = loadTLS(x.CA, x.Cert, x.Key, x.SkipVerify)
+	}
+	return e, err
+}
+
+// Save writes a context; it must not exist unless replace is set.
+func (c Contexts) Save(x Context, replace bool) error {
+	if x.Name == DefaultContext {
+		return errors.New(`"default" is a reserved context name`)
+	}
+	if !validContext.MatchString(x.Name) {
+		return fmt.Errorf("context name %q is invalid, names are validated against regexp %q", x.Name, contextNames)
+	}
+	if _, err := c.Get(x.Name); err == nil && !replace {
+		return fmt.Errorf("context %q already exists", x.Name)
+	}
+	host, err := normalizeHost(x.Host)
+	if err != nil {
+		return err
+	}
+	x.Host = host
+	return writeJSON(c.file(x.Name), x)
+}
+
+// Remove deletes a context; the one in use only by force.
+func (c Contexts) Remove(name string, force bool) error {
+	if name == DefaultContext {
+		return errors.New(`context "default" cannot be removed`)
+	}
+	current, err := c.Current("")
+	if err != nil {
+		return err
+	}
+	if current == name {
+		if !force {
+			return fmt.Errorf("context %q is in use, set -f flag to force remove", name)
+		}
+		if err := c.Use(DefaultContext); err != nil {
+			return err
+		}
+	}
+	err = os.Remove(c.file(name))
+	if errors.Is(err, os.ErrNotExist) && !force {
+		return fmt.Errorf("context %q does not exist", name)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// List returns all contexts by name, "default" first among them.
+func (c Contexts) List() ([]Context, error) {
+	def, err := c.Get(DefaultContext)
+	if err != nil {
+		return nil, err
+	}
+	all := []Context{def}
+	entries, err := os.ReadDir(filepath.Join(c.home(), "contexts"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok {
+			continue
+		}
+		x, err := c.Get(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, x)
+	}
+	if c.o.Name == "docker" {
+		more, err := c.dockerContexts()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	slices.SortStableFunc(all, func(a, b Context) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+const contextNames = `^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$`
+
+// contextName compiles contextNames when it is first needed only.
+type contextName struct{}
+
+var validContext contextName
+
+// MatchString says whether s may name a context, and so a file.
+func (contextName) MatchString(s string) bool { return regexp.MustCompile(contextNames).MatchString(s) }
+
+type dockerMeta struct {
+	Name     string
+	Metadata struct{ Description string }
+	// Endpoints by kind; "docker" is the one that counts.
+	Endpoints map[string]struct {
+		Host          string
+		SkipTLSVerify bool
+	}
+}
+
+func (c Contexts) dockerContext(name string) (Context, error) {
+	sum := sha256.Sum256([]byte(name))
+	id := hex.EncodeToString(sum[:])
+	b, err := os.ReadFile(filepath.Join(c.o.DockerDir(), "contexts", "meta", id, "meta.json"))
+	if err != nil {
+		return Context{}, fmt.Errorf("context %q: context not found: open %s: no such file or directory", name, filepath.Join(c.o.DockerDir(), "contexts", "meta", id, "meta.json"))
+	}
+	var m dockerMeta
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Context{}, fmt.Errorf("context %q: %w", name, err)
+	}
+	x := Context{Name: name, Description: m.Metadata.Description, Host: m.Endpoints["docker"].Host, SkipVerify: m.Endpoints["docker"].SkipTLSVerify, Docker: true}
+	dir := filepath.Join(c.o.DockerDir(), "contexts", "tls", id, "docker")
+	for file, field := range map[string]*string{"ca.pem": &x.CA, "cert.pem": &x.Cert, "key.pem": &x.Key} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			*field = filepath.Join(dir, file)
+		}
+	}
+	return x, nil
+}
+
+func (c Contexts) dockerContexts() ([]Context, error) {
+	dir := filepath.Join(c.o.DockerDir(), "contexts", "meta")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []Context
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name(), "meta.json"))
+		if err != nil {
+			return nil, err
+		}
+		var m dockerMeta
+		if err := json.Unmarshal(b, &m); err != nil {
+			return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, e.Name()), err)
+		}
+		all = append(all, Context{Name: m.Name, Description: m.Metadata.Description, Host: m.Endpoints["docker"].Host, Docker: true})
+	}
+	return all, nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	if _, err = tmp.Write(append(b, '\n')); err == nil {
+		err = tmp.Close()
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(tmp.Name()))
+	}
+	return nil
+}
