@@ -1,0 +1,393 @@
+// Package volume keeps named folders that outlive containers, in data-root/volumes
+// as Docker lays them out: NAME/_data holds the content. Who uses a volume is told
+// from above (Acquire, Release) and known in memory only; the container service
+// says it again after a restart.
+package volume
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/volume"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/event"
+	"muelle/internal/filter"
+	"muelle/internal/id"
+	"muelle/internal/meta"
+)
+
+// AnonymousLabel marks volumes that got no name from a user, as Docker does.
+const AnonymousLabel = "com.docker.volume.anonymous"
+
+const (
+	recordName    = "volume"
+	recordVersion = 1
+	dataFolder    = "_data"
+)
+
+// record is what is kept of a volume, in NAME/volume.json.
+type record struct {
+	CreatedAt time.Time
+	Driver    string
+	Labels    map[string]string
+	Options   map[string]string
+}
+
+// Service creates, lists and removes volumes. Its methods are safe for concurrent use.
+type Service struct {
+	root string
+	bus  *event.Bus
+
+	mu      sync.Mutex
+	volumes map[string]*record
+	// users holds the container ids by volume name.
+	users map[string]map[string]bool
+}
+
+// Open reads the volumes below root (data-root/volumes), which it makes, mode 0701:
+// containers of a user namespace must get through, nobody may list (CVE-2021-41091
+// is held by data-root's own mode). Folders without a record, as an interrupted
+// create or remove leaves them, are removed when they hold nothing and reported
+// otherwise.
+func Open(root string, bus *event.Bus) (*Service, []error) {
+	s := &Service{root: root, bus: bus, volumes: map[string]*record{}, users: map[string]map[string]bool{}}
+	if err := os.MkdirAll(root, 0o701); err != nil {
+		return s, []error{fmt.Errorf("open volumes: %w", err)}
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return s, []error{fmt.Errorf("open volumes: %w", err)}
+	}
+	var problems []error
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if strings.HasPrefix(e.Name(), removedPrefix) {
+			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+				problems = append(problems, fmt.Errorf("finish removing a volume: %w", err))
+			}
+			continue
+		}
+		if err := s.load(e.Name()); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return s, problems
+}
+
+func (s *Service) load(name string) error {
+	dir, err := meta.Open[record](filepath.Join(s.root, name), recordVersion)
+	if err != nil {
+		return err
+	}
+	r, err := dir.Load(recordName)
+	if err == nil {
+		s.volumes[name] = r
+		return nil
+	}
+	if errdefs.IsNotFound(err) {
+		// rmdir, never more: content without a record is somebody's data.
+		os.Remove(filepath.Join(s.root, name, dataFolder))
+		if os.Remove(filepath.Join(s.root, name)) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("volume %s: %w", name, err)
+}
+
+// Create makes a volume, or gives the existing one of that name where driver and
+// options agree. An empty name makes an anonymous volume.
+func (s *Service) Create(_ context.Context, req volume.CreateRequest) (*volume.Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.create(req)
+}
+
+func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
+	labels := maps.Clone(req.Labels)
+	name := req.Name
+	if name == "" {
+		name = id.New()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[AnonymousLabel] = ""
+	}
+	if err := check(name, req); err != nil {
+		return nil, err
+	}
+	if _, ok := s.volumes[name]; ok {
+		return s.view(name), nil
+	}
+	r := &record{CreatedAt: time.Now().Truncate(time.Second), Driver: "local", Labels: labels, Options: req.DriverOpts}
+	if err := s.make(name, r); err != nil {
+		return nil, err
+	}
+	s.volumes[name] = r
+	s.bus.Publish(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": r.Driver})
+	return s.view(name), nil
+}
+
+func check(name string, req volume.CreateRequest) error {
+	if !id.ValidName(name) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
+			"create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name))
+	}
+	if req.Driver != "" && req.Driver != "local" {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("create %s: error looking up volume plugin %s: plugin %q not found", name, req.Driver, req.Driver))
+	}
+	if req.ClusterVolumeSpec != nil {
+		return errdefs.ErrNotImplemented.WithMessage("cluster volumes are not supported: there is no swarm")
+	}
+	if len(req.DriverOpts) > 0 {
+		keys := slices.Sorted(maps.Keys(req.DriverOpts))
+		return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("create %s: options of the local driver are not supported yet: %s", name, strings.Join(keys, ", ")))
+	}
+	return nil
+}
+
+// make writes folder and record; the record last, so that a volume is there whole
+// or not at all.
+func (s *Service) make(name string, r *record) (err error) {
+	dir := filepath.Join(s.root, name)
+	if err := os.Mkdir(dir, 0o701); err != nil {
+		return fmt.Errorf("create volume %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	if err := os.Mkdir(filepath.Join(dir, dataFolder), 0o755); err != nil {
+		return fmt.Errorf("create volume %s: %w", name, err)
+	}
+	records, err := meta.Open[record](dir, recordVersion)
+	if err != nil {
+		return err
+	}
+	_, anonymous := r.Labels[AnonymousLabel]
+	// No fsync for anonymous volumes: they are on the way of `run`.
+	return records.Save(recordName, r, !anonymous)
+}
+
+// Get gives one volume; errdefs.ErrNotFound in Docker's words.
+func (s *Service) Get(_ context.Context, name string) (*volume.Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.volumes[name] == nil {
+		return nil, notFound(name)
+	}
+	return s.view(name), nil
+}
+
+func notFound(name string) error {
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("get %s: no such volume", name))
+}
+
+func (s *Service) view(name string) *volume.Volume {
+	r := s.volumes[name]
+	return &volume.Volume{
+		Name: name, Driver: r.Driver, Scope: "local",
+		Mountpoint: filepath.Join(s.root, name, dataFolder),
+		CreatedAt:  r.CreatedAt.Format(time.RFC3339),
+		Labels:     maps.Clone(r.Labels), Options: maps.Clone(r.Options),
+	}
+}
+
+// List gives the volumes that match, by name: filters dangling, driver, label,
+// label!, name.
+func (s *Service) List(_ context.Context, f filter.Args) ([]*volume.Volume, error) {
+	if err := f.Validate("dangling", "driver", "label", "label!", "name"); err != nil {
+		return nil, err
+	}
+	dangling, err := f.Bool("dangling", false)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := []*volume.Volume{}
+	for _, name := range slices.Sorted(maps.Keys(s.volumes)) {
+		r := s.volumes[name]
+		if f.Match("name", name) && f.ExactMatch("driver", r.Driver) && labelsMatch(f, r.Labels) &&
+			(!f.Has("dangling") || dangling == (len(s.users[name]) == 0)) {
+			list = append(list, s.view(name))
+		}
+	}
+	return list, nil
+}
+
+func labelsMatch(f filter.Args, labels map[string]string) bool {
+	return f.MatchLabels("label", labels) && (!f.Has("label!") || !f.MatchLabels("label!", labels))
+}
+
+// Acquire gives the volume of that name, made where it is missing, and holds it for
+// a container. An empty name makes an anonymous one.
+func (s *Service) Acquire(_ context.Context, name, user string) (*volume.Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.create(volume.CreateRequest{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	if s.users[v.Name] == nil {
+		s.users[v.Name] = map[string]bool{}
+	}
+	s.users[v.Name][user] = true
+	return v, nil
+}
+
+// Release ends what Acquire began; a volume or user that is not known is no error.
+func (s *Service) Release(_ context.Context, name, user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.users[name], user)
+	if len(s.users[name]) == 0 {
+		delete(s.users, name)
+	}
+}
+
+// Users gives the ids of the containers that hold a volume.
+func (s *Service) Users(name string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.users[name]))
+}
+
+const removedPrefix = ".removed-"
+
+// Remove deletes a volume that nobody holds. With force, one that does not exist is
+// no error.
+func (s *Service) Remove(_ context.Context, name string, force bool) error {
+	trash, err := s.detach(name, force)
+	if err != nil || trash == "" {
+		return err
+	}
+	return removeAll(trash)
+}
+
+// detach takes the volume out of sight in one rename, so that a crash while its
+// content is deleted leaves no half volume.
+func (s *Service) detach(name string, force bool) (trash string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.volumes[name]
+	if r == nil {
+		if force {
+			return "", nil
+		}
+		return "", notFound(name)
+	}
+	if users := slices.Sorted(maps.Keys(s.users[name])); len(users) > 0 {
+		return "", errdefs.ErrConflict.WithMessage(fmt.Sprintf("remove %s: volume is in use - [%s]", name, strings.Join(users, ", ")))
+	}
+	trash = filepath.Join(s.root, removedPrefix+id.Short(id.New()))
+	if err := os.Rename(filepath.Join(s.root, name), trash); err != nil {
+		return "", fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	delete(s.volumes, name)
+	s.bus.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": r.Driver})
+	return trash, nil
+}
+
+func removeAll(path string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove the content of a volume: %w", err)
+	}
+	return nil
+}
+
+// Prune removes volumes that nobody holds: anonymous ones, or with the filter
+// all=true every one; filters label, label!.
+func (s *Service) Prune(ctx context.Context, f filter.Args) (volume.PruneReport, error) {
+	report := volume.PruneReport{VolumesDeleted: []string{}}
+	if err := f.Validate("all", "label", "label!"); err != nil {
+		return report, err
+	}
+	all, err := f.Bool("all", false)
+	if err != nil {
+		return report, err
+	}
+	dangling, err := s.List(ctx, filter.Args{"dangling": {"true"}})
+	if err != nil {
+		return report, err
+	}
+	for _, v := range dangling {
+		if _, anonymous := v.Labels[AnonymousLabel]; !all && !anonymous || !labelsMatch(f, v.Labels) {
+			continue
+		}
+		size, _ := diskUsage(v.Mountpoint)
+		if err := s.Remove(ctx, v.Name, false); err != nil {
+			if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+				continue // taken or removed meanwhile
+			}
+			return report, err
+		}
+		report.VolumesDeleted = append(report.VolumesDeleted, v.Name)
+		report.SpaceReclaimed += uint64(size)
+	}
+	s.bus.Publish(events.VolumeEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
+	return report, nil
+}
+
+// Usage gives every volume with the bytes it occupies and how many hold it.
+func (s *Service) Usage(ctx context.Context) ([]*volume.Volume, error) {
+	list, err := s.List(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range list {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		size, err := diskUsage(v.Mountpoint)
+		if err != nil {
+			return nil, err
+		}
+		v.UsageData = &volume.UsageData{Size: size, RefCount: int64(len(s.Users(v.Name)))}
+	}
+	return list, nil
+}
+
+// diskUsage sums the blocks below path as du does, hard links once.
+func diskUsage(path string) (int64, error) {
+	var total int64
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]bool{}
+	err := filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			return nil // vanished meanwhile
+		}
+		if key := (inode{st.Dev, st.Ino}); st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if seen[key] {
+				return nil
+			}
+			seen[key] = true
+		}
+		total += st.Blocks * 512
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measure %s: %w", path, err)
+	}
+	return total, nil
+}
