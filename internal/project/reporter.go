@@ -1,0 +1,50 @@
+package project
+
+import (
+	"sync"
+
+	"muelle/api"
+)
+
+// reporter gives progress lines to one listener, one after another.
+type reporter struct {
+	mu   sync.Mutex
+	emit func(api.ProjectProgress)
+}
+
+func newReporter(emit func(api.ProjectProgress)) *reporter { return &reporter{emit: emit} }
+
+func (r *reporter) send(p api.ProjectProgress) {
+	if r.emit == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.emit(p)
+}
+
+func (r *reporter) working(id, status string) { r.send(api.ProjectProgress{ID: id, Status: status}) }
+
+func (r *reporter) done(id, status string) {
+	r.send(api.ProjectProgress{ID: id, Status: status, Finished: true})
+}
+
+func (r *reporter) failed(id string, err error) {
+	r.send(api.ProjectProgress{ID: id, Status: "Error", Error: err.Error(), Finished: true})
+}
+
+func (r *reporter) warn(text string) {
+	r.send(api.ProjectProgress{ID: api.ProgressWarning, Status: text, Finished: true})
+}
+
+// around reports an action: the word while it runs, the word once it is done, or
+// its error.
+func (r *reporter) around(id, doing, did string, do func() error) error {
+	r.working(id, doing)
+	if err := do(); err != nil {
+		r.failed(id, err)
+		return err
+	}
+	r.done(id, did)
+	return nil
+}
