@@ -8,18 +8,14 @@ package build
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"sync"
 
-	"github.com/moby/moby/api/types/build"
-	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
+	"github.com/containerd/errdefs"
 
 	"muelle/internal/event"
-	"muelle/internal/filter"
 	"muelle/internal/image"
 	"muelle/internal/network"
 	"muelle/internal/remote"
@@ -47,85 +43,83 @@ type Service struct {
 	o   Options
 	log *slog.Logger
 
+	// life ends with Close; every build is below it.
+	life context.Context
+	end  context.CancelCauseFunc
+	work sync.WaitGroup // connections and builds that Close waits for
+
 	mu      sync.Mutex
 	engine  *engine // nil before first use
 	closed  bool
 	classic map[string]context.CancelCauseFunc // running classic builds by build id
 }
 
-// Request is a classic build, the query of POST /build.
-type Request struct {
-	// Tags are what the image is called, "name" or "name:tag".
-	Tags       []string
-	Dockerfile string // path inside the context; empty means Dockerfile
-	// Remote is a context that the daemon would have to fetch; unsupported.
-	Remote       string
-	BuildArgs    map[string]*string // nil value: not set, as Docker's
-	Labels       map[string]string
-	Target       string
-	NoCache      bool
-	Pull         bool
-	Quiet        bool
-	Remove       bool // of intermediate containers; there never are any
-	ForceRemove  bool
-	NetworkMode  string
-	Platform     string
-	ExtraHosts   []string
-	CacheFrom    []string
-	ShmSize      int64
-	Memory       int64
-	MemorySwap   int64
-	CPUShares    int64
-	CPUPeriod    int64
-	CPUQuota     int64
-	CPUSetCPUs   string
-	CPUSetMems   string
-	CgroupParent string
-	Ulimits      []Ulimit
-	SecurityOpt  []string
-	Squash       bool
-	// BuildID names the build for Cancel.
-	BuildID string
-	// Auth holds credentials by registry host, of X-Registry-Config.
-	Auth map[string]registry.AuthConfig
-}
-
-// Ulimit is one resource limit for RUN steps.
-type Ulimit struct {
-	Name       string
-	Soft, Hard int64
-}
-
-// PruneOptions selects cache records, as POST /build/prune does.
-type PruneOptions struct {
-	All           bool
-	ReservedSpace int64
-	MaxUsedSpace  int64
-	MinFreeSpace  int64
-	Filters       filter.Args
-}
-
-// Open gives a Service that has not done anything yet.
-func Open(_ context.Context, o Options) (*Service, error) {
+// Open gives a Service. It removes what a daemon that died left of its running
+// steps, and opens nothing else.
+func Open(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{o: o, log: o.Log, classic: map[string]context.CancelCauseFunc{}}, nil
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	s := &Service{o: o, log: o.Log, life: life, end: end, classic: map[string]context.CancelCauseFunc{}}
+	if err := removeLeftovers(ctx, o); err != nil {
+		end(nil)
+		return nil, fmt.Errorf("clean up interrupted builds: %w", err)
+	}
+	return s, nil
 }
 
-var _ interface {
-	// ServeGRPC serves BuildKit's gRPC services on a hijacked connection until the
-	// peer closes it or ctx ends. It closes conn.
-	ServeGRPC(ctx context.Context, conn net.Conn) error
-	// ServeSession attaches a client's session (its files, secrets, credentials) on
-	// a hijacked POST /session; header is the request's. It closes conn.
-	ServeSession(ctx context.Context, conn net.Conn, header http.Header) error
-	// Build runs a classic build of the tar stream body and reports it in the
-	// stream format of the classic builder. The error is also what belongs in the
-	// stream's last message; nothing has been sent for it.
-	Build(ctx context.Context, r Request, body io.Reader, out func(jsonstream.Message)) (imageID string, err error)
-	Cancel(buildID string) error
-	Prune(ctx context.Context, o PruneOptions) (*build.CachePruneReport, error)
-	DiskUsage(ctx context.Context) ([]build.CacheRecord, error)
-	Close() error
-} = (*Service)(nil)
+var errClosing = errdefs.ErrUnavailable.WithMessage("the daemon is shutting down")
+
+// open gives the engine, opening it on first use, and counts the caller as work
+// that Close waits for; done ends it.
+func (s *Service) open() (e *engine, done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, errClosing
+	}
+	if s.engine == nil {
+		e, err := openEngine(s.life, s.o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the builder: %w", err)
+		}
+		s.engine = e
+	}
+	s.work.Add(1)
+	return s.engine, s.work.Done, nil
+}
+
+// opened gives the engine if it is open, or was used by an earlier daemon and has
+// something on disk; nil where nothing was ever built.
+func (s *Service) opened() (e *engine, done func(), err error) {
+	s.mu.Lock()
+	idle := s.engine == nil && !exists(s.o.Root)
+	s.mu.Unlock()
+	if idle {
+		return nil, func() {}, nil
+	}
+	return s.open()
+}
+
+// Close cancels running builds, waits for them and closes the databases.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	e := s.engine
+	s.mu.Unlock()
+
+	s.end(errClosing)
+	if e != nil {
+		e.stopServing()
+	}
+	s.work.Wait()
+	if e == nil {
+		return nil
+	}
+	return errors.Join(e.close())
+}

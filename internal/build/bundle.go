@@ -1,0 +1,295 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
+	"github.com/moby/buildkit/executor"
+	bkoci "github.com/moby/buildkit/executor/oci"
+	resourcestypes "github.com/moby/buildkit/executor/resources/types"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/sys/mountinfo"
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/network"
+)
+
+// defaultHostname is what a RUN step reads as its host's name, as in BuildKit: a
+// constant, so that it does not spoil reproducible builds.
+const defaultHostname = "buildkitsandbox"
+
+// bundle is everything one RUN step needs outside its process: mounts, files and
+// a network, each with its release.
+type bundle struct {
+	o       Options
+	id      string
+	dir     string // ExecRoot/ID
+	rootfs  string // the root filesystem, mounted in the daemon's namespace
+	sandbox *network.Sandbox
+	spec    *specs.Spec
+
+	undo []func() error // in order of creation
+}
+
+func (b *bundle) later(f func() error) { b.undo = append(b.undo, f) }
+
+// release undoes everything, last first.
+func (b *bundle) release() error {
+	var errs []error
+	for i := len(b.undo) - 1; i >= 0; i-- {
+		errs = append(errs, b.undo[i]())
+	}
+	b.undo = nil
+	return errors.Join(errs...)
+}
+
+func (b *bundle) prepare(ctx context.Context, root executor.Mount, mounts []executor.Mount, meta executor.Meta) error {
+	b.dir = filepath.Join(b.o.ExecRoot, b.id)
+	if err := os.MkdirAll(b.o.ExecRoot, 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
+		return err
+	}
+	b.later(func() error { return os.RemoveAll(b.dir) })
+	if err := b.mountRoot(ctx, root); err != nil {
+		return fmt.Errorf("mount the root filesystem: %w", err)
+	}
+	clean := executor.MountStubsCleaner(context.WithoutCancel(ctx), b.rootfs, mounts, meta.RemoveMountStubsRecursive)
+	b.later(func() error { clean(); return nil })
+	if err := b.prepareNetwork(ctx, meta); err != nil {
+		return err
+	}
+	return b.generate(ctx, mounts, meta)
+}
+
+// mountRoot mounts the step's root filesystem where the daemon can look into it:
+// users are looked up, the working directory is made and mount stubs are removed
+// through it. The container gets it as a bind mount.
+func (b *bundle) mountRoot(ctx context.Context, root executor.Mount) error {
+	ref, err := root.Src.Mount(ctx, false)
+	if err != nil {
+		return err
+	}
+	mounts, release, err := ref.Mount()
+	if err != nil {
+		return err
+	}
+	if release != nil {
+		b.later(release)
+	}
+	b.rootfs = filepath.Join(b.dir, "rootfs")
+	if err := os.Mkdir(b.rootfs, 0o700); err != nil {
+		return err
+	}
+	b.later(func() error { return mount.UnmountAll(b.rootfs, 0) })
+	return mount.All(mounts, b.rootfs)
+}
+
+// prepareNetwork makes the step's sandbox and the files that name resolution needs.
+func (b *bundle) prepareNetwork(ctx context.Context, meta executor.Meta) error {
+	mode, err := networkMode(meta.NetMode)
+	if err != nil {
+		return err
+	}
+	hostname := meta.Hostname
+	if hostname == "" {
+		hostname = defaultHostname
+	}
+	spec := network.SandboxSpec{
+		ID: b.id, Name: "build-" + b.id[:12], Hostname: hostname,
+		Mode: mode, ExtraHosts: extraHosts(meta.ExtraHosts),
+	}
+	if mode == "bridge" {
+		spec.Endpoints = []network.EndpointSpec{{Network: "bridge"}}
+	}
+	sandbox, err := b.o.Networks.Prepare(ctx, spec)
+	if err != nil {
+		return fmt.Errorf("prepare the network of a build step: %w", err)
+	}
+	b.sandbox = sandbox
+	b.later(func() error {
+		b.closeSandboxFiles()
+		return b.o.Networks.Release(context.WithoutCancel(ctx), b.id)
+	})
+	return errors.Join(
+		os.WriteFile(filepath.Join(b.dir, "hosts"), sandbox.Hosts, 0o644),
+		os.WriteFile(filepath.Join(b.dir, "resolv.conf"), sandbox.ResolvConf, 0o644),
+	)
+}
+
+func networkMode(m pb.NetMode) (string, error) {
+	switch m {
+	case pb.NetMode_UNSET:
+		return "bridge", nil
+	case pb.NetMode_HOST:
+		return "host", nil
+	case pb.NetMode_NONE:
+		return "none", nil
+	}
+	return "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("unknown network mode %s", m))
+}
+
+func extraHosts(in []executor.HostIP) []string {
+	var out []string
+	for _, h := range in {
+		out = append(out, h.Host+":"+addr(h.IP))
+	}
+	return out
+}
+
+func addr(ip net.IP) string { return ip.String() }
+
+// closeSandboxFiles closes the daemon's descriptors; the shim has its own by then.
+func (b *bundle) closeSandboxFiles() {
+	if b.sandbox == nil {
+		return
+	}
+	if b.sandbox.NetNS != nil {
+		b.sandbox.NetNS.Close()
+		b.sandbox.NetNS = nil
+	}
+	for _, h := range b.sandbox.Held {
+		h.File.Close()
+	}
+	b.sandbox.Held = nil
+}
+
+// generate makes the specification. BuildKit's own generator is used for it: it
+// knows how to open sub-paths of mounts without following what a step may have
+// planted there (CVE-2024-23651).
+func (b *bundle) generate(ctx context.Context, mounts []executor.Mount, meta executor.Meta) error {
+	uid, gid, groups, err := bkoci.GetUser(b.rootfs, meta.User)
+	if err != nil {
+		return err
+	}
+	if err := ensureDir(b.rootfs, meta.Cwd, int(uid), int(gid)); err != nil {
+		return err
+	}
+	opts := []oci.SpecOpts{bkoci.WithUIDGID(uid, gid, groups)}
+	if meta.ReadonlyRootFS {
+		opts = append(opts, oci.WithRootFSReadonly())
+	}
+	parent := b.o.CgroupParent
+	if meta.CgroupParent != "" {
+		parent = meta.CgroupParent
+	}
+	meta.CgroupParent = ""
+	spec, clean, err := bkoci.GenerateSpec(ctx, meta, mounts, b.id,
+		filepath.Join(b.dir, "resolv.conf"), filepath.Join(b.dir, "hosts"),
+		sandboxNamespace{host: meta.NetMode == pb.NetMode_HOST}, "", bkoci.ProcessSandbox, nil, "", false, "", nil, opts...)
+	if err != nil {
+		return err
+	}
+	b.later(func() error { clean(); return nil })
+	spec.Process.Terminal = meta.Tty
+	spec.Linux.CgroupsPath = cgroupsPath(parent, b.id)
+	b.spec = spec
+	return nil
+}
+
+// ensureDir makes the working directory where the image lacks it, as Docker does.
+func ensureDir(rootfs, cwd string, uid, gid int) error {
+	path, err := fs.RootPath(rootfs, cwd)
+	if err != nil {
+		return fmt.Errorf("working dir %s points to invalid target: %w", cwd, err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := user.MkdirAllAndChown(path, 0o755, uid, gid); err != nil {
+		return fmt.Errorf("create working directory %s: %w", cwd, err)
+	}
+	return nil
+}
+
+// execProcess is the container's process with what an exec changes.
+func execProcess(step *runningStep, meta executor.Meta) (*specs.Process, error) {
+	p := *step.spec.Process
+	if meta.User != "" {
+		uid, gid, groups, err := bkoci.GetUser(step.rootfs, meta.User)
+		if err != nil {
+			return nil, err
+		}
+		p.User = specs.User{UID: uid, GID: gid, AdditionalGids: groups}
+	}
+	p.Terminal, p.Args = meta.Tty, meta.Args
+	if meta.Cwd != "" {
+		p.Cwd = meta.Cwd
+	}
+	if len(meta.Env) > 0 {
+		p.Env = meta.Env
+	}
+	return &p, nil
+}
+
+func cgroupsPath(parent, id string) string { return filepath.Join("/", parent, id) }
+
+// sandboxNamespace tells BuildKit's generator about the network: the runtime joins
+// the sandbox's namespace by descriptor, so the entry stays without a path.
+type sandboxNamespace struct{ host bool }
+
+func (n sandboxNamespace) Set(s *specs.Spec) error {
+	if n.host {
+		return oci.WithHostNamespace(specs.NetworkNamespace)(context.Background(), nil, nil, s)
+	}
+	return oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace})(context.Background(), nil, nil, s)
+}
+
+func (sandboxNamespace) Sample() (*resourcestypes.NetworkSample, error) { return nil, nil }
+func (sandboxNamespace) Close() error                                   { return nil }
+
+// removeLeftovers ends and removes the running steps of a daemon that died. Builds
+// are the one thing that does not survive their daemon.
+func removeLeftovers(ctx context.Context, o Options) error {
+	entries, err := os.ReadDir(o.ExecRoot)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		dir := filepath.Join(o.ExecRoot, e.Name())
+		errs = append(errs, o.Runtime.Clean(ctx, e.Name(), filepath.Join(dir, "run"), cgroupsPath(o.CgroupParent, e.Name())))
+		if err := o.Networks.Release(ctx, e.Name()); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, mount.UnmountAll(filepath.Join(dir, "rootfs"), unix.MNT_DETACH), os.RemoveAll(dir))
+	}
+	errs = append(errs, unmountTemporary(o.Store.Root()))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return os.Remove(o.ExecRoot)
+}
+
+// unmountTemporary removes the mounts that BuildKit makes below the temporary
+// folder for COPY, of layers of this store only.
+func unmountTemporary(store string) error {
+	tmp := filepath.Join(os.TempDir(), "buildkit-mount")
+	found, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		ours := strings.Contains(i.VFSOptions, store+"/") || strings.HasPrefix(i.Root, store+"/")
+		return !ours || !strings.HasPrefix(i.Mountpoint, tmp), false
+	})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := len(found) - 1; i >= 0; i-- {
+		errs = append(errs, mount.UnmountAll(found[i].Mountpoint, unix.MNT_DETACH), os.Remove(found[i].Mountpoint))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,215 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/cache/metadata"
+	"github.com/moby/buildkit/cache/remotecache"
+	inlinecache "github.com/moby/buildkit/cache/remotecache/inline"
+	localcache "github.com/moby/buildkit/cache/remotecache/local"
+	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/cmd/buildkitd/config"
+	"github.com/moby/buildkit/control"
+	"github.com/moby/buildkit/frontend"
+	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway"
+	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/session"
+	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/bboltcachestorage"
+	"github.com/moby/buildkit/util/db/boltutil"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/moby/buildkit/util/leaseutil"
+	"github.com/moby/buildkit/version"
+	"github.com/moby/buildkit/worker"
+	"github.com/moby/buildkit/worker/base"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	bolt "go.etcd.io/bbolt"
+	"google.golang.org/grpc"
+
+	"muelle/internal/store"
+)
+
+// engine is BuildKit, opened.
+type engine struct {
+	sessions   *session.Manager
+	workers    *worker.Controller
+	worker     *imageWorker
+	controller *control.Controller
+	server     *grpc.Server
+	conns      *connListener
+	serving    chan error // gets the result of server.Serve
+	dialed     chan struct{}
+}
+
+// openEngine wires BuildKit on the store's parts. life ends when the daemon stops.
+func openEngine(life context.Context, o Options) (_ *engine, err error) {
+	if err := os.MkdirAll(o.Root, 0o700); err != nil {
+		return nil, err
+	}
+	var undo []func() error
+	defer func() {
+		if err == nil {
+			return
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			err = errors.Join(err, undo[i]())
+		}
+	}()
+
+	e := &engine{workers: &worker.Controller{}}
+	if e.sessions, err = session.NewManager(); err != nil {
+		return nil, err
+	}
+	opt, err := workerOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, opt.MetadataStore.Close)
+	w, err := base.NewWorker(life, opt)
+	if err != nil {
+		return nil, err
+	}
+	e.worker = &imageWorker{Worker: w, bus: o.Bus}
+	if err := e.workers.Add(e.worker); err != nil {
+		return nil, err
+	}
+
+	cacheStore, err := bboltcachestorage.NewStore(filepath.Join(o.Root, "cache.db"))
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, cacheStore.Close)
+	// History is a convenience: losing its last records in a power cut harms nobody.
+	historyDB, err := boltutil.SafeOpen(filepath.Join(o.Root, "history.db"), 0o600,
+		&bolt.Options{FreelistType: bolt.FreelistMapType, NoSync: true})
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, historyDB.Close)
+
+	gatewayFrontend, err := gateway.NewGatewayFrontend(e.workers.Infos(), nil)
+	if err != nil {
+		return nil, err
+	}
+	hosts := opt.RegistryHosts
+	maxEntries := int64(historyEntries)
+	e.controller, err = control.NewController(control.Opt{
+		SessionManager:   e.sessions,
+		WorkerController: e.workers,
+		Frontends: map[string]frontend.Frontend{
+			"dockerfile.v0": forwarder.NewGatewayForwarder(e.workers.Infos(), dockerfile.Build),
+			"gateway.v0":    gatewayFrontend,
+		},
+		CacheManager: solver.NewCacheManager(life, "local", cacheStore, worker.NewCacheResultStorage(e.workers)),
+		CacheStore:   cacheStore,
+		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
+			"registry": registrycache.ResolveCacheExporterFunc(e.sessions, hosts),
+			"local":    localcache.ResolveCacheExporterFunc(e.sessions),
+			"inline":   inlinecache.ResolveCacheExporterFunc(),
+		},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
+			"registry": registrycache.ResolveCacheImporterFunc(e.sessions, opt.ContentStore, hosts),
+			"local":    localcache.ResolveCacheImporterFunc(e.sessions),
+		},
+		Entitlements:   []string{"network.host", "security.insecure"},
+		HistoryDB:      historyDB,
+		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: historyAge}, MaxEntries: &maxEntries},
+		LeaseManager:   opt.LeaseManager,
+		ContentStore:   opt.ContentStore,
+		GarbageCollect: w.GarbageCollect,
+		GracefulStop:   life.Done(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.serve(life)
+	return e, nil
+}
+
+const (
+	historyAge     = 48 * time.Hour
+	historyEntries = 50
+)
+
+// workerOptions gives BuildKit the store's parts, each with the store's namespace
+// and, where layers are named, BuildKit's names for them.
+func workerOptions(o Options) (opt base.WorkerOpt, err error) {
+	db := o.Store.DB()
+	content := containerdsnapshot.NewContentStore(db.ContentStore(), store.Namespace)
+	snapshotter := namedSnapshots{db.Snapshotter(store.SnapshotterName)}
+	id, err := base.ID(o.Root)
+	if err != nil {
+		return opt, err
+	}
+	md, err := metadata.NewStore(filepath.Join(o.Root, "metadata_v2.db"))
+	if err != nil {
+		return opt, err
+	}
+	return base.WorkerOpt{
+		ID:   id,
+		Root: o.Root,
+		Labels: map[string]string{
+			"org.mobyproject.buildkit.worker.executor":    "muelle",
+			"org.mobyproject.buildkit.worker.snapshotter": store.SnapshotterName,
+		},
+		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
+		GCPolicy:        keepPolicy(o.Root),
+		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: "v0.33.1", Revision: version.Revision},
+		Executor:        newExecutor(o),
+		Snapshotter:     containerdsnapshot.NewSnapshotter(store.SnapshotterName, snapshotter, store.Namespace, nil),
+		ContentStore:    content,
+		Applier:         o.Store.Applier(),
+		Differ:          walking.NewWalkingDiff(content),
+		ImageStore:      o.Store.Images(),
+		RegistryHosts:   o.Remote.Hosts(nil),
+		LeaseManager:    leaseutil.WithNamespace(namedLeases{ctdmetadata.NewLeaseManager(db)}, store.Namespace),
+		GarbageCollect:  db.GarbageCollect,
+		MetadataStore:   md,
+		MountPoolRoot:   filepath.Join(o.Root, "cachemounts"),
+	}, nil
+}
+
+// serve starts the gRPC server on connections that are handed to e.conns.
+func (e *engine) serve(life context.Context) {
+	e.server = grpc.NewServer(
+		grpc.ChainUnaryInterceptor(preferLocal, grpcerrors.UnaryServerInterceptor),
+		grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize),
+		grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize),
+	)
+	e.controller.Register(e.server)
+	e.conns = newConnListener()
+	e.serving = make(chan error, 1)
+	go func() { e.serving <- e.server.Serve(e.conns) }()
+}
+
+// stopServing ends every connection, and with it the builds behind them.
+func (e *engine) stopServing() { e.server.Stop() }
+
+func (e *engine) close() error {
+	err := <-e.serving
+	if errors.Is(err, grpc.ErrServerStopped) {
+		err = nil
+	}
+	if cerr := e.controller.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("close the builder: %w", cerr))
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
