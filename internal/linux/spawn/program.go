@@ -1,0 +1,172 @@
+package spawn
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const maxSlots = 16
+
+// op is one raw system call of the child.
+type op struct {
+	call     uintptr
+	args     [6]uintptr
+	tolerate [3]syscall.Errno // errors that do not end the program
+	optional bool             // no error ends the program
+	exec     bool             // success does not return
+	slots    uint8            // bit i: args[i] is the number of a slot
+	out      int8             // the slot that takes the result, or -1
+	then     uint8            // how many operations are left out after success
+	skip     uint8            // and after a tolerated error
+	what     string
+}
+
+// Program is a list of system calls, built before the fork. Errors of building
+// (a string with a NUL) are kept and returned by Err.
+type Program struct {
+	ops  []op
+	keep []any // what the operations point to
+	err  error
+}
+
+// Value is an argument of a call.
+type Value struct {
+	v    uintptr
+	slot bool
+}
+
+// Slot holds the result of a call for the arguments of later ones.
+type Slot int8
+
+// Call is one operation that can still be qualified.
+type Call struct {
+	p *Program
+	i int
+}
+
+// Int is a plain number; FD reads better for descriptors.
+func Int[T ~int | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~uintptr](v T) Value {
+	return Value{v: uintptr(v)}
+}
+
+// In takes an earlier result.
+func In(s Slot) Value { return Value{v: uintptr(s), slot: true} }
+
+// String is a NUL-terminated string.
+func (p *Program) String(s string) Value {
+	b, err := unix.BytePtrFromString(s)
+	if err != nil {
+		p.err = err
+		return Value{}
+	}
+	p.keep = append(p.keep, b)
+	return Value{v: uintptr(unsafe.Pointer(b))}
+}
+
+// Strings is a NULL-terminated vector, as for execve.
+func (p *Program) Strings(all []string) Value {
+	v, err := syscall.SlicePtrFromStrings(all)
+	if err != nil {
+		p.err = err
+		return Value{}
+	}
+	p.keep = append(p.keep, v)
+	return Value{v: uintptr(unsafe.Pointer(&v[0]))}
+}
+
+// Pointer passes memory that the kernel reads or writes. v must be on the heap.
+func Pointer[T any](p *Program, v *T) Value {
+	p.keep = append(p.keep, v)
+	return Value{v: uintptr(unsafe.Pointer(v))}
+}
+
+// Err is what went wrong while the list was built.
+func (p *Program) Err() error { return p.err }
+
+// Len is the number of operations so far.
+func (p *Program) Len() int { return len(p.ops) }
+
+// Do appends a system call; what is for the error's text.
+func (p *Program) Do(what string, call uintptr, args ...Value) Call {
+	o := op{call: call, out: -1, what: what}
+	for i, a := range args {
+		o.args[i] = a.v
+		if a.slot {
+			o.slots |= 1 << i
+		}
+	}
+	p.ops = append(p.ops, o)
+	return Call{p: p, i: len(p.ops) - 1}
+}
+
+// Out keeps the result.
+func (c Call) Out(s Slot) Call {
+	c.p.ops[c.i].out = int8(s)
+	return c
+}
+
+// Tolerate goes on after these errors, leaving out the next skip operations.
+func (c Call) Tolerate(skip int, errs ...syscall.Errno) Call {
+	o := &c.p.ops[c.i]
+	o.skip = uint8(skip)
+	copy(o.tolerate[:], errs)
+	return c
+}
+
+// Optional goes on after any error.
+func (c Call) Optional() Call {
+	c.p.ops[c.i].optional = true
+	return c
+}
+
+// Then leaves out the next skip operations after success.
+func (c Call) Then(skip int) Call {
+	c.p.ops[c.i].then = uint8(skip)
+	return c
+}
+
+// Move puts descriptors at the numbers 0, 1, 2 … in the child, without
+// close-on-exec. Sources are first copied out of the way, so any order is right.
+func (p *Program) Move(fds ...int) {
+	const high = 1000 // beyond whatever is a target
+	for i, fd := range fds {
+		p.Do("duplicate descriptor", unix.SYS_FCNTL, Int(fd), Int(unix.F_DUPFD_CLOEXEC), Int(high)).Out(Slot(maxSlots - 1 - i))
+	}
+	for i := range fds {
+		p.Do("place descriptor", unix.SYS_DUP3, In(Slot(maxSlots-1-i)), Int(i), Int(0))
+	}
+}
+
+// ResetSignals gives back default actions, which execve keeps only for signals
+// that are not ignored, and an empty mask.
+func (p *Program) ResetSignals() {
+	zero := Pointer(p, new([64]byte))
+	for sig := 1; sig < 32; sig++ {
+		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+			continue
+		}
+		p.Do("reset signal", unix.SYS_RT_SIGACTION, Int(sig), zero, Int(0), Int(8))
+	}
+	p.Do("unblock signals", unix.SYS_RT_SIGPROCMASK, Int(unix.SIG_SETMASK), zero, Int(0), Int(8))
+}
+
+// CloseOnExec marks every descriptor from first on, whoever left it open. Before
+// Linux 5.11 it does nothing: then it rests on each descriptor's own mark.
+func (p *Program) CloseOnExec(first int) {
+	p.Do("mark descriptors", unix.SYS_CLOSE_RANGE, Int(first), Int(^uint32(0)), Int(unix.CLOSE_RANGE_CLOEXEC)).
+		Tolerate(0, unix.ENOSYS, unix.EINVAL)
+}
+
+// Exec ends the list by executing path, or the descriptor fd where path is empty.
+// Seccomp profiles that know execve only are many: execveat is used for the
+// descriptor alone.
+func (p *Program) Exec(fd int, path string, args, env []string) {
+	if path != "" {
+		p.Do("exec", unix.SYS_EXECVE, p.String(path), p.Strings(args), p.Strings(env))
+	} else {
+		p.Do("exec", unix.SYS_EXECVEAT, Int(fd), p.String(""), p.Strings(args), p.Strings(env), Int(unix.AT_EMPTY_PATH))
+	}
+	p.ops[len(p.ops)-1].exec = true
+}
