@@ -1,0 +1,204 @@
+// Package server speaks the Docker Engine API, versions 1.40 to 1.56, and
+// Muelle's own paths below /muelle/v1/. It translates HTTP to calls of the
+// engine's services and their errors to statuses, carries the streams of attach,
+// exec, logs, builds and events, and decides nothing.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"muelle/api"
+	"muelle/internal/event"
+)
+
+// Options are the services that the endpoints are made of. A nil service answers
+// as one that is not there: 503.
+type Options struct {
+	Containers Containers
+	Images     Images
+	Networks   Networks
+	Volumes    Volumes
+	Build      Builds
+	Projects   Projects
+	System     System
+	Bus        *event.Bus
+	// Version is the engine's, for the Server header.
+	Version string
+	// Debug serves /debug/pprof and /debug/vars.
+	Debug bool
+	// Shutdown ends the daemon; containers are stopped if stop says so.
+	Shutdown func(stop bool)
+	Log      *slog.Logger
+}
+
+// Server answers requests on any number of listeners.
+type Server struct {
+	o      Options
+	log    *slog.Logger
+	routes *router
+
+	// streams are the hijacked connections, which http.Server no longer knows.
+	streams struct {
+		sync.Mutex
+		open   map[net.Conn]struct{}
+		closed bool
+		wait   sync.WaitGroup
+	}
+}
+
+// New makes a Server. It does nothing before Serve.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{o: o, log: o.Log}
+	s.streams.open = map[net.Conn]struct{}{}
+	s.routes = newRouter(s.table())
+	return s
+}
+
+// grace is how long requests may take to end once the daemon shuts down.
+const grace = 2 * time.Second
+
+// Serve answers requests on l until ctx ends, then lets running requests finish
+// for a moment, closes every stream and returns when all handlers have ended.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    256 << 10,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	s.closeStreams()
+	finish, stop := context.WithTimeout(requests, grace)
+	defer stop()
+	if err := h.Shutdown(finish); err != nil {
+		cancel()
+		if err := h.Close(); err != nil {
+			s.log.Debug("close listener", "err", err)
+		}
+	}
+	s.streams.wait.Wait()
+	<-ended
+	return nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Server", "Muelle/"+s.o.Version+" (linux)")
+	h.Set("Api-Version", api.DefaultVersion)
+	h.Set("Ostype", "linux")
+	h.Set("Docker-Experimental", "false")
+	reply := &reply{ResponseWriter: w}
+	start := time.Now()
+	defer s.recover(reply, r)
+	err := s.serve(reply, r)
+	if err != nil {
+		s.fail(reply, r, err)
+	}
+	s.log.Debug("request", "req", r.Method+" "+r.URL.Path, "took", time.Since(start), "err", err)
+}
+
+func (s *Server) serve(w *reply, r *http.Request) error {
+	version, path, err := splitVersion(r.URL.Path)
+	if err != nil {
+		return err
+	}
+	handle, name, ok := s.routes.find(r.Method, path)
+	if !ok {
+		return errPageNotFound
+	}
+	return handle(w, &request{Request: r, name: name, version: version})
+}
+
+// fail answers with an error, or ends the answer that has begun already.
+func (s *Server) fail(w *reply, r *http.Request, err error) {
+	code := statusOf(err)
+	gone := r.Context().Err() != nil && errors.Is(err, context.Canceled)
+	if code == http.StatusInternalServerError && !gone {
+		s.log.Error("request failed", "req", r.Method+" "+r.URL.Path, "err", err)
+	}
+	if w.begun {
+		return
+	}
+	if code == http.StatusNotModified {
+		w.WriteHeader(code)
+		return
+	}
+	if werr := writeJSON(w, code, errorBody(err)); werr != nil {
+		s.log.Debug("write error", "req", r.URL.Path, "err", werr)
+	}
+}
+
+// recover keeps one broken handler from ending the daemon and every container's
+// supervision with it.
+func (s *Server) recover(w *reply, r *http.Request) {
+	p := recover()
+	switch p {
+	case nil:
+		return
+	case http.ErrAbortHandler:
+		panic(p)
+	}
+	s.log.Error("handler panicked", "req", r.Method+" "+r.URL.Path, "err", p, "stack", string(debug.Stack()))
+	if !w.begun {
+		_ = writeJSON(w, http.StatusInternalServerError, errorBody(errors.New("internal error: see the daemon's log")))
+	}
+}
+
+// request is one request with what the path told.
+type request struct {
+	*http.Request
+	name    string // what the pattern's {name} matched
+	version int    // minor API version, 40 to 56
+}
+
+// reply remembers whether the answer has begun, after which no error status can
+// be sent any more.
+type reply struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *reply) WriteHeader(code int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *reply) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps the response writer's own way of copying.
+func (w *reply) ReadFrom(r io.Reader) (int64, error) {
+	w.begun = true
+	return io.Copy(w.ResponseWriter, r)
+}
+
+// flush sends what was written so far, the headers at least.
+func (w *reply) flush() {
+	w.begun = true
+	if f, ok := w.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}

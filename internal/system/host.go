@@ -1,0 +1,139 @@
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/cgroup"
+)
+
+type host struct {
+	name, kernel, machine, os, osVersion string
+	memory                               int64
+}
+
+func readHost() (*host, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return nil, fmt.Errorf("ask kernel's name: %w", err)
+	}
+	var m unix.Sysinfo_t
+	if err := unix.Sysinfo(&m); err != nil {
+		return nil, fmt.Errorf("ask memory's size: %w", err)
+	}
+	h := &host{
+		name: unix.ByteSliceToString(u.Nodename[:]), kernel: unix.ByteSliceToString(u.Release[:]),
+		machine: unix.ByteSliceToString(u.Machine[:]), memory: int64(m.Totalram) * int64(m.Unit),
+	}
+	h.os, h.osVersion = readOS("/etc/os-release", "/usr/lib/os-release")
+	return h, nil
+}
+
+// readOS reads the name and version of the first os-release that is there.
+func readOS(paths ...string) (name, version string) {
+	name = "Linux"
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			key, value, _ := strings.Cut(lines.Text(), "=")
+			value = unquote(value)
+			switch key {
+			case "PRETTY_NAME":
+				name = value
+			case "VERSION_ID":
+				version = value
+			}
+		}
+		break
+	}
+	return name, version
+}
+
+func unquote(s string) string {
+	if u, err := strconv.Unquote(s); err == nil {
+		return u
+	}
+	return strings.Trim(s, `'"`)
+}
+
+func openFiles() int {
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(names)
+}
+
+func readFlag(path string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
+// controllerHas tells whether a cgroup controller is there and, with file, whether
+// it has that file. On v2 the root has no limits, so files are looked for one
+// folder below it.
+func controllerHas(controller, file string) bool {
+	if cgroup.Version() == 2 {
+		b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+		if err != nil || !slices.Contains(strings.Fields(string(b)), controller) {
+			return false
+		}
+		if file == "" {
+			return true
+		}
+		found, err := filepath.Glob("/sys/fs/cgroup/*/" + file)
+		return err == nil && len(found) > 0
+	}
+	hierarchies, err := cgroup.Hierarchies()
+	if err != nil {
+		return false
+	}
+	for _, h := range hierarchies {
+		if h.Name != controller {
+			continue
+		}
+		if file == "" {
+			return true
+		}
+		_, err := os.Stat(filepath.Join(h.Mountpoint, file))
+		return err == nil
+	}
+	return false
+}
+
+// libraryVersion is the version of a module that is linked into this program.
+func libraryVersion(module string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "N/A"
+	}
+	for _, d := range info.Deps {
+		if d.Path == module {
+			return d.Version
+		}
+	}
+	return "N/A"
+}
+
+// maskCredentials replaces user and password of a proxy's URL.
+func maskCredentials(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.User == nil {
+		return s
+	}
+	u.User = url.UserPassword("xxxxx", "xxxxx")
+	return u.String()
+}

@@ -1,0 +1,78 @@
+// Package system tells what the engine as a whole is: its identity and version,
+// what the host and its kernel offer to containers, how many of each noun there
+// are, and what they take on disk.
+package system
+
+import (
+	"context"
+	"log/slog"
+
+	buildtypes "github.com/moby/moby/api/types/build"
+	containertypes "github.com/moby/moby/api/types/container"
+	imagetypes "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
+	volumetypes "github.com/moby/moby/api/types/volume"
+
+	"muelle/internal/container"
+	"muelle/internal/image"
+	"muelle/internal/remote"
+)
+
+type containers interface {
+	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
+}
+
+type images interface {
+	List(ctx context.Context, o image.ListOptions) ([]imagetypes.Summary, error)
+	DiskUsage(ctx context.Context) (imagetypes.DiskUsage, error)
+}
+
+type volumes interface {
+	Usage(ctx context.Context) ([]volumetypes.Volume, error)
+}
+
+type builds interface {
+	DiskUsage(ctx context.Context) ([]buildtypes.CacheRecord, error)
+}
+
+type warner interface {
+	Warnings() []string
+}
+
+// Options are what a Service is told and whom it asks.
+type Options struct {
+	Containers containers // *container.Service
+	Images     images     // *image.Service
+	Volumes    volumes    // *volume.Service
+	Builds     builds     // *build.Service
+	Networks   warner     // *network.Service
+	Remote     *remote.Resolver
+
+	// ID is the engine's identity, from ID.
+	ID       string
+	DataRoot string
+	// Version and Commit are the program's.
+	Version, Commit, BuildTime string
+	// Shim is the path of the runtime's program.
+	Shim         string
+	AddressPools []system.NetworkAddressPool
+	// Labels are the engine's own, as "key=value".
+	Labels      []string
+	Debug       bool
+	LiveRestore bool
+	Log         *slog.Logger
+}
+
+// Service answers what concerns every noun at once.
+type Service struct {
+	o   Options
+	log *slog.Logger
+}
+
+// New makes a Service. It reads nothing before it is asked.
+func New(o Options) *Service {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{o: o, log: o.Log}
+}

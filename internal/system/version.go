@@ -1,0 +1,34 @@
+package system
+
+import (
+	"context"
+	goruntime "runtime"
+
+	"github.com/moby/moby/api/types/system"
+
+	"muelle/api"
+)
+
+// Version gives what `docker version` shows of a server.
+func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
+	h, err := readHost()
+	if err != nil {
+		return nil, err
+	}
+	v := &system.VersionResponse{
+		Version: s.o.Version, APIVersion: api.DefaultVersion, MinAPIVersion: api.MinVersion,
+		Os: "linux", Arch: goruntime.GOARCH, GitCommit: s.o.Commit, GoVersion: goruntime.Version(),
+		KernelVersion: h.kernel, BuildTime: s.o.BuildTime,
+	}
+	v.Platform.Name = "Muelle"
+	v.Components = []system.ComponentVersion{
+		{Name: "Engine", Version: v.Version, Details: map[string]string{
+			"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os, "Arch": v.Arch,
+			"GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion,
+			"BuildTime": v.BuildTime, "Experimental": "false",
+		}},
+		{Name: "containerd libraries", Version: libraryVersion("github.com/containerd/containerd/v2")},
+		{Name: "buildkit libraries", Version: libraryVersion("github.com/moby/buildkit")},
+	}
+	return v, nil
+}
