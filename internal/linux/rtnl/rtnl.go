@@ -303,3 +303,9 @@ func SysctlIs(name string, value int) bool {
 	data, err := os.ReadFile("/proc/sys/net/" + name)
 	return err == nil && strings.TrimSpace(string(data)) == strconv.Itoa(value)
 }
+
+// HasIPv6 tells whether the kernel speaks IPv6.
+func HasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}

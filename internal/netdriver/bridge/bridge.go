@@ -1,0 +1,270 @@
+// Package bridge is the network driver that connects containers of one network
+// by a Linux bridge, and networks to the world by one nftables table: published
+// ports are elements of two maps, networks elements of a few sets, so that the
+// rules themselves never grow.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/internal/linux/netns"
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver"
+)
+
+// Options of a Driver.
+type Options struct {
+	Instance string
+	Log      *slog.Logger
+}
+
+// Driver implements netdriver.Driver.
+type Driver struct {
+	instance string
+	log      *slog.Logger
+	fw       *firewall
+	reaper   *reaper
+	watch    *watch
+
+	mu      sync.Mutex
+	bridges map[string]*state // by network id, those that are up
+}
+
+// state of a bridge that is up.
+type state struct {
+	name  string
+	index int
+	mtu   int
+	rules bridgeRules
+}
+
+// New makes a driver. Nothing in the kernel changes before Recover, and then only
+// where networks are up.
+func New(o Options) *Driver {
+	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}}
+	d.fw = newFirewall(o.Instance, o.Log)
+	d.reaper = newReaper(o.Log)
+	d.watch = newWatch(d.fw, o.Log)
+	return d
+}
+
+// Up implements netdriver.Driver. A subnet that somebody else's route covers
+// gives errdefs.ErrConflict.
+func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bridges[n.ID] != nil {
+		return nil
+	}
+	o, err := parse(n.Options)
+	if err != nil {
+		return err
+	}
+	st := &state{name: n.Interface, mtu: o.effectiveMTU(), rules: bridgeRules{
+		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: o.icc,
+	}}
+	if err := d.fw.addBridge(st.rules); err != nil {
+		return fmt.Errorf("add rules for network %s: %w", n.Name, err)
+	}
+	if st.index, err = d.make(n, st.mtu); err != nil {
+		d.fw.removeBridge(st.rules)
+		return fmt.Errorf("bring up network %s: %w", n.Name, err)
+	}
+	d.bridges[n.ID] = st
+	d.watch.start()
+	return nil
+}
+
+func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
+	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, MTU: mtu}
+	for _, s := range n.Subnets {
+		if s.Gateway.IsValid() {
+			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
+			b.IPv6 = b.IPv6 || s.Gateway.Is6()
+		}
+	}
+	if index, err = rtnl.AddBridge(b); err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rtnl.Delete(n.Interface))
+		}
+	}()
+	if err := sysctls(n.Interface, b.IPv6); err != nil {
+		return 0, err
+	}
+	if err := rtnl.Up(n.Interface); err != nil {
+		return 0, err
+	}
+	return index, d.checkRoutes(n)
+}
+
+// sysctls: the bridge ignores router advertisements of containers
+// (CVE-2020-13401). route_localnet lets 127.0.0.1:PORT of this host be translated;
+// that it opens 127.0.0.0/8 to the containers (CVE-2020-8558) is undone by the
+// firewall's first chain, which was there before the bridge.
+func sysctls(name string, ipv6 bool) error {
+	err := rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "1")
+	if !rtnl.HasIPv6() {
+		return err
+	}
+	disable := "1"
+	if ipv6 {
+		disable = "0"
+	}
+	return errors.Join(err,
+		rtnl.Sysctl("ipv6/conf/"+name+"/disable_ipv6", disable),
+		rtnl.Sysctl("ipv6/conf/"+name+"/accept_ra", "0"))
+}
+
+// checkRoutes looks again once the bridge exists: another daemon may have chosen
+// the same subnet at the same time.
+func (d *Driver) checkRoutes(n netdriver.Network) error {
+	routes, err := rtnl.Routes()
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		for _, s := range n.Subnets {
+			// A host route to a single address inside is how VPNs and the like work, not a clash.
+			if r.Interface != n.Interface && r.Prefix.Overlaps(s.Prefix) && !r.Prefix.IsSingleIP() && !d.ours(r.Interface) {
+				return errdefs.ErrConflict.WithMessage(fmt.Sprintf("subnet %s overlaps with the host's route to %s on %s", s.Prefix, r.Prefix, r.Interface))
+			}
+		}
+	}
+	return nil
+}
+
+// Ours tells whether an interface on the host belongs to this instance.
+func (d *Driver) Ours(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ours(name)
+}
+
+func (d *Driver) ours(name string) bool {
+	if strings.HasPrefix(name, "mueb"+d.tag()) || strings.HasPrefix(name, d.vethPrefix()) {
+		return true
+	}
+	for _, st := range d.bridges {
+		if st.name == name {
+			return true
+		}
+	}
+	return d.reaper.pending(name)
+}
+
+// Down implements netdriver.Driver.
+func (d *Driver) Down(_ context.Context, n netdriver.Network) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	st := d.bridges[n.ID]
+	if st == nil {
+		return nil
+	}
+	if err := rtnl.DropAddresses(n.Interface); err != nil {
+		return fmt.Errorf("take down network %s: %w", n.Name, err)
+	}
+	delete(d.bridges, n.ID)
+	d.fw.forgetBridge(n.Interface)
+	d.reaper.add(n.Interface, func() { d.fw.removeBridge(st.rules) })
+	return nil
+}
+
+// Join implements netdriver.Driver.
+func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoint) error {
+	d.mu.Lock()
+	st := d.bridges[n.ID]
+	d.mu.Unlock()
+	if st == nil {
+		return fmt.Errorf("join network %s: it is down", n.Name)
+	}
+	name := d.veth(e)
+	if err := rtnl.AddVeth(rtnl.Veth{Name: name, Master: st.index, Peer: e.Interface, NetNS: e.NetNS, MAC: e.MAC, MTU: st.mtu}); err != nil {
+		return fmt.Errorf("make interface pair %s in network %s: %w", name, n.Name, err)
+	}
+	var err error
+	if !st.rules.icc {
+		err = rtnl.Isolate(name)
+	}
+	if err == nil {
+		err = netns.Do(e.NetNS, func() error { return rtnl.Configure(e.Interface, e.Addresses, e.Gateways...) })
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
+	}
+	return nil
+}
+
+// Leave implements netdriver.Driver.
+func (d *Driver) Leave(_ netdriver.Network, e netdriver.Endpoint, gone func()) {
+	d.reaper.add(d.veth(e), gone)
+}
+
+// Publish implements netdriver.Driver.
+func (d *Driver) Publish(_ context.Context, ports []netdriver.Mapping) error {
+	if err := d.fw.publish(ports); err != nil {
+		return fmt.Errorf("publish ports: %w", err)
+	}
+	return nil
+}
+
+// Unpublish implements netdriver.Driver.
+func (d *Driver) Unpublish(ports []netdriver.Mapping) { d.fw.unpublish(ports) }
+
+// Recover ends the time after a start in which Up and Publish only take note of
+// what a former daemon left running: the rules are replaced in one transaction, and
+// what nobody took note of is removed.
+func (d *Driver) Recover(_ context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	links, err := rtnl.Links("")
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	index := map[int]bool{}
+	for _, st := range d.bridges {
+		known[st.name], index[st.index] = true, true
+	}
+	var errs []error
+	for _, l := range links {
+		leftover := l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()) && !known[l.Name] ||
+			l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && !index[l.Master]
+		if leftover {
+			errs = append(errs, rtnl.Delete(l.Name))
+		}
+	}
+	return errors.Join(append(errs, d.fw.recover())...)
+}
+
+// Close ends background work. If idle is set nothing of the driver is in use:
+// bridges, rules and sysctls go too.
+func (d *Driver) Close(idle bool) error {
+	d.watch.close()
+	d.reaper.close()
+	d.fw.settle()
+	if !idle {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for id, st := range d.bridges {
+		errs = append(errs, rtnl.Delete(st.name))
+		delete(d.bridges, id)
+	}
+	return errors.Join(append(errs, d.fw.remove())...)
+}
+
+// Warnings tells what others' firewalls do to the traffic of the bridges.
+func (d *Driver) Warnings() []string { return d.fw.warnings() }

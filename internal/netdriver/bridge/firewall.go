@@ -1,0 +1,262 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/nft"
+	"muelle/internal/netdriver"
+)
+
+// bridgeRules says in which sets a bridge is.
+type bridgeRules struct {
+	name                      string
+	internal, masquerade, icc bool
+}
+
+// firewall is our nftables table and the memory of what is in it. The table comes
+// with the first bridge. Its rules are written once; bridges and ports are elements.
+type firewall struct {
+	name string
+	log  *slog.Logger
+
+	mu sync.Mutex
+	// recovering: only take note, the kernel still has a former daemon's table.
+	recovering bool
+	up         bool
+	t          *table
+	bridges    map[string]bridgeRules
+	ports      map[portKey]netdriver.Mapping
+	// doomed are elements to be deleted with the next transaction: deleting waits for
+	// a grace period, so nobody waits for it.
+	doomed map[portKey]netdriver.Mapping
+	wg     sync.WaitGroup
+	// guarded: we switched ip_forward on (or an instance that left us the duty did).
+	guarded bool
+	foreign foreign
+}
+
+func newFirewall(instance string, log *slog.Logger) *firewall {
+	name := "muelle"
+	if instance != "" {
+		name += "-" + instance
+	}
+	return &firewall{
+		name: name, log: log, recovering: true,
+		bridges: map[string]bridgeRules{},
+		ports:   map[portKey]netdriver.Mapping{},
+		doomed:  map[portKey]netdriver.Mapping{},
+	}
+}
+
+// addBridge puts a bridge into its sets, and makes the table before the first.
+func (f *firewall) addBridge(b bridgeRules) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, had := f.bridges[b.name]
+	f.bridges[b.name] = b
+	if f.recovering {
+		return nil
+	}
+	changed, err := f.mustGuard()
+	switch {
+	case err != nil:
+	case !f.up || had || changed:
+		err = f.replace()
+	default:
+		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetAddElements) })
+	}
+	if err == nil {
+		err = f.allowForwarding()
+	}
+	if err != nil {
+		delete(f.bridges, b.name)
+		return err
+	}
+	f.inspectForeign()
+	return nil
+}
+
+// forgetBridge takes a bridge out of memory, removeBridge out of the sets too.
+func (f *firewall) forgetBridge(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.bridges, name)
+}
+
+func (f *firewall) removeBridge(b bridgeRules) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.bridges, b.name)
+	if f.recovering || !f.up {
+		return
+	}
+	if len(f.bridges) == 0 && len(f.ports) == 0 {
+		if err := f.removeLocked(); err != nil {
+			f.log.Error("firewall table stays behind", "table", f.name, "err", err)
+		}
+		return
+	}
+	err := f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetDeleteElements) })
+	if errors.Is(err, unix.ENOENT) { // the table was written again meanwhile
+		err = f.replace()
+	}
+	if err != nil {
+		f.log.Error("bridge stays in the firewall's sets", "table", f.name, "bridge", b.name, "err", err)
+	}
+}
+
+// recover replaces what a former daemon left by what is in memory, or removes it.
+func (f *firewall) recover() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recovering = false
+	tables, err := listTables()
+	if err != nil {
+		return err
+	}
+	f.guarded = tables.guard(f.name)
+	f.up = tables.has(f.name)
+	if len(f.bridges) == 0 {
+		if f.up {
+			return f.removeLocked()
+		}
+		return nil
+	}
+	if _, err := f.mustGuard(); err != nil {
+		return err
+	}
+	if err := f.replace(); err != nil {
+		return err
+	}
+	if err := f.allowForwarding(); err != nil {
+		return err
+	}
+	f.inspectForeign()
+	return nil
+}
+
+// replace writes the whole table in one transaction: no packet sees less than the rules.
+func (f *firewall) replace() error {
+	t := newTable(f.name)
+	err := f.transaction(func(c *nftables.Conn) error {
+		// Deleting what may not exist fails the transaction; adding first never does.
+		c.AddTable(t.table)
+		c.DelTable(t.table)
+		c.AddTable(t.table)
+		return t.write(c, f.bridges, f.ports, f.guarded, f.foreign.docker)
+	})
+	if err != nil {
+		return fmt.Errorf("write nftables table %s: %w", f.name, err)
+	}
+	f.t, f.up = t, true
+	clear(f.doomed)
+	return nil
+}
+
+// remove takes away the table, what we put into others' chains, and ip_forward if
+// we were the ones who switched it on.
+func (f *firewall) remove() error {
+	f.wg.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.bridges)
+	clear(f.ports)
+	clear(f.doomed)
+	if !f.up {
+		return nil
+	}
+	return f.removeLocked()
+}
+
+func (f *firewall) removeLocked() error {
+	err := f.transaction(func(c *nftables.Conn) error {
+		c.DelTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
+		return nil
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove nftables table %s: %w", f.name, err)
+	}
+	f.up, f.t = false, nil
+	return errors.Join(f.leaveForeign(), f.forbidForwarding())
+}
+
+// restore writes the table again where somebody flushed it.
+func (f *firewall) restore() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.up {
+		return
+	}
+	tables, err := listTables()
+	if err == nil && !tables.has(f.name) {
+		f.log.Warn("nftables table was removed by somebody: writing it again", "table", f.name)
+		err = f.replace()
+	}
+	if err != nil {
+		f.log.Error("nftables table is not restored", "table", f.name, "err", err)
+		return
+	}
+	f.inspectForeign()
+}
+
+func (f *firewall) transaction(fill func(*nftables.Conn) error) error {
+	c, err := nft.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	if err := fill(c); err != nil {
+		return err
+	}
+	return c.Flush()
+}
+
+// settle waits for deletions under way.
+func (f *firewall) settle() { f.wg.Wait() }
+
+// tables are the nftables tables of all instances, by name, with their chains.
+type tables map[string][]string
+
+func listTables() (tables, error) {
+	c, err := nft.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	list, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables tables: %w", err)
+	}
+	found := tables{}
+	for _, t := range list {
+		if isOurs(t.Name) {
+			found[t.Name] = nil
+		}
+	}
+	if len(found) == 0 {
+		return found, nil
+	}
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables chains: %w", err)
+	}
+	for _, ch := range chains {
+		if _, ok := found[ch.Table.Name]; ok {
+			found[ch.Table.Name] = append(found[ch.Table.Name], ch.Name)
+		}
+	}
+	return found, nil
+}
+
+// isOurs tells the tables of any instance.
+func isOurs(table string) bool {
+	rest, ok := strings.CutPrefix(table, "muelle")
+	return ok && (rest == "" || rest[0] == '-')
+}
+
+func (t tables) has(name string) bool { _, ok := t[name]; return ok }

@@ -1,0 +1,254 @@
+package bridge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"muelle/internal/linux/nft"
+)
+
+// foreign is what other firewalls on this host mean for our bridges. A drop in any
+// base chain of the forward hook is final: no accept of ours undoes it.
+type foreign struct {
+	// docker: a chain DOCKER-USER is there.
+	docker bool
+	// paired: our two rules are in it.
+	paired   bool
+	warnings []string
+	logged   map[string]bool
+}
+
+const dockerUser = "DOCKER-USER"
+
+// inspectForeign looks for base chains that would drop the bridges' traffic. In
+// DOCKER-USER, which is made for that, it puts a pair of rules; for the rest it
+// keeps warnings. Called with the lock held, whenever something changed.
+func (f *firewall) inspectForeign() {
+	if err := f.lookAround(f.up && len(f.bridges) > 0); err != nil {
+		f.log.Error("cannot look at other firewalls", "err", err)
+	}
+}
+
+func (f *firewall) lookAround(act bool) error {
+	c, err := nft.New()
+	if err != nil {
+		return err
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return fmt.Errorf("list nftables chains: %w", err)
+	}
+	user := dockerUserChain(chains)
+	hadDocker := f.foreign.docker
+	f.foreign.docker, f.foreign.paired, f.foreign.warnings = user != nil, false, nil
+	if act && f.guarded && hadDocker != f.foreign.docker {
+		if err := f.replace(); err != nil {
+			return err
+		}
+	}
+	if user != nil && act {
+		if err := f.pair(c, user); err != nil {
+			return fmt.Errorf("add rules to %s: %w", dockerUser, err)
+		}
+	}
+	for _, ch := range chains {
+		// What DOCKER-USER accepts, the rest of Docker's table does not see.
+		if !forwards(ch) || user != nil && ch.Table.Name == user.Table.Name && ch.Table.Family == user.Table.Family {
+			continue
+		}
+		drops, err := f.drops(c, ch)
+		if err != nil {
+			return err
+		}
+		if drops {
+			f.warn(ch, act)
+		}
+	}
+	return nil
+}
+
+func dockerUserChain(chains []*nftables.Chain) *nftables.Chain {
+	i := slices.IndexFunc(chains, func(c *nftables.Chain) bool {
+		return c.Name == dockerUser && c.Table.Name == "filter" && c.Table.Family == nftables.TableFamilyIPv4
+	})
+	if i < 0 {
+		return nil
+	}
+	return chains[i]
+}
+
+// forwards tells whether it is somebody else's base chain that IPv4 packets
+// between our bridges and the world pass.
+func forwards(c *nftables.Chain) bool {
+	family := c.Table.Family
+	return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Type == nftables.ChainTypeFilter &&
+		(family == nftables.TableFamilyIPv4 || family == nftables.TableFamilyINet) && !isOurs(c.Table.Name)
+}
+
+// drops tells whether a chain drops what no rule of it accepted: by its policy or
+// by an unconditional last rule (which is firewalld's way).
+func (f *firewall) drops(c *nftables.Conn, ch *nftables.Chain) (bool, error) {
+	if ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
+		// Rules like ours that the administrator has added already mend it.
+		rules, err := c.GetRules(ch.Table, ch)
+		if err != nil {
+			return false, fmt.Errorf("list rules of %s: %w", ch.Name, err)
+		}
+		return !slices.ContainsFunc(rules, f.admits), nil
+	}
+	rules, err := c.GetRules(ch.Table, ch)
+	if err != nil {
+		return false, fmt.Errorf("list rules of %s: %w", ch.Name, err)
+	}
+	if len(rules) == 0 || slices.ContainsFunc(rules, f.admits) {
+		return false, nil
+	}
+	for _, e := range rules[len(rules)-1].Exprs {
+		switch e := e.(type) {
+		case *expr.Counter, *expr.Log, *expr.Limit:
+		case *expr.Verdict:
+			return e.Kind == expr.VerdictDrop, nil
+		case *expr.Reject:
+			return true, nil
+		default:
+			return false, nil
+		}
+	}
+	return false, nil
+}
+
+// admits recognises `iifname "mue*" accept` and the like.
+func (f *firewall) admits(r *nftables.Rule) bool {
+	var ours, accepts bool
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Cmp:
+			ours = ours || e.Op == expr.CmpOpEq && strings.HasPrefix(string(e.Data), "mue")
+		case *expr.Verdict:
+			accepts = e.Kind == expr.VerdictAccept
+		}
+	}
+	return ours && accepts
+}
+
+// pair puts our rules first into the chain: what comes from, or goes to, our
+// bridges is accepted there and judged by our own table. They are in the form that
+// iptables-nft understands.
+func (f *firewall) pair(c *nftables.Conn, ch *nftables.Chain) error {
+	f.foreign.paired = true
+	rules, err := c.GetRules(ch.Table, ch)
+	if err != nil {
+		return err
+	}
+	want := map[string]nft.Expr{}
+	for _, match := range f.matches() {
+		want[f.comment()+match.text] = match.expr
+	}
+	for _, r := range rules {
+		delete(want, nft.CommentOf(r))
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	for comment, match := range want {
+		c.InsertRule(&nftables.Rule{Table: ch.Table, Chain: ch, Exprs: nft.Rule(match, nft.Counter(), nft.Accept()), UserData: nft.Comment(comment)})
+	}
+	return c.Flush()
+}
+
+type match struct {
+	text string
+	expr nft.Expr
+}
+
+// matches covers our bridges in both directions: by their common prefix, and those
+// that were given a name one by one.
+func (f *firewall) matches() []match {
+	list := []match{{"from mue*", nft.IIFPrefix("mue")}, {"to mue*", nft.OIFPrefix("mue")}}
+	for name := range f.bridges {
+		if !strings.HasPrefix(name, "mue") {
+			list = append(list, match{"from " + name, nft.IIF(name)}, match{"to " + name, nft.OIF(name)})
+		}
+	}
+	return list
+}
+
+// comment starts the comment of each of our rules in others' chains.
+func (f *firewall) comment() string { return "added by " + f.name + ": " }
+
+// leaveForeign takes our rules out of others' chains.
+func (f *firewall) leaveForeign() error {
+	c, err := nft.New()
+	if err != nil {
+		return err
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return fmt.Errorf("list nftables chains: %w", err)
+	}
+	ch := dockerUserChain(chains)
+	f.foreign.docker = ch != nil
+	if ch == nil {
+		return nil
+	}
+	rules, err := c.GetRules(ch.Table, ch)
+	if err != nil {
+		return fmt.Errorf("list rules of %s: %w", ch.Name, err)
+	}
+	found := false
+	for _, r := range rules {
+		if strings.HasPrefix(nft.CommentOf(r), f.comment()) {
+			found = true
+			if err := c.DelRule(r); err != nil {
+				return err
+			}
+		}
+	}
+	if !found {
+		return nil
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("take rules out of %s: %w", dockerUser, err)
+	}
+	return nil
+}
+
+func (f *firewall) warn(ch *nftables.Chain, act bool) {
+	family := "ip"
+	if ch.Table.Family == nftables.TableFamilyINet {
+		family = "inet"
+	}
+	where := fmt.Sprintf("%s %s %s", family, ch.Table.Name, ch.Name)
+	text := fmt.Sprintf("the firewall chain %q drops the containers' traffic; to allow it: %s", where, remedy(where, ch.Table.Name))
+	f.foreign.warnings = append(f.foreign.warnings, text)
+	if act && !f.foreign.logged[text] {
+		if f.foreign.logged == nil {
+			f.foreign.logged = map[string]bool{}
+		}
+		f.foreign.logged[text] = true
+		f.log.Warn(text)
+	}
+}
+
+func remedy(where, table string) string {
+	if table == "firewalld" {
+		return "firewall-cmd --permanent --zone=trusted --add-interface=mue+ && firewall-cmd --reload"
+	}
+	return fmt.Sprintf(`nft insert rule %s iifname "mue*" accept && nft insert rule %s oifname "mue*" accept`, where, where)
+}
+
+// warnings looks again where nothing is up, since then nothing is watched.
+func (f *firewall) warnings() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.up {
+		if err := f.lookAround(false); err != nil {
+			return []string{"cannot look at other firewalls: " + err.Error()}
+		}
+	}
+	return slices.Clone(f.foreign.warnings)
+}

@@ -1,0 +1,118 @@
+package bridge
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver"
+)
+
+// Driver options, named as Docker documents them.
+const (
+	optName        = "com.docker.network.bridge.name"
+	optICC         = "com.docker.network.bridge.enable_icc"
+	optMasquerade  = "com.docker.network.bridge.enable_ip_masquerade"
+	optHostBinding = "com.docker.network.bridge.host_binding_ipv4"
+	optDefault     = "com.docker.network.bridge.default_bridge"
+	optMTU         = "com.docker.network.driver.mtu"
+	optPrefix      = "com.docker.network."
+)
+
+// options are a network's driver options, understood.
+type options struct {
+	name            string
+	icc, masquerade bool
+	mtu             int // 0: that of the default route
+}
+
+func parse(opts map[string]string) (options, error) {
+	o := options{icc: true, masquerade: true}
+	for key, value := range opts {
+		var err error
+		switch key {
+		case optName:
+			o.name, err = value, checkName(value)
+		case optICC:
+			o.icc, err = strconv.ParseBool(value)
+		case optMasquerade:
+			o.masquerade, err = strconv.ParseBool(value)
+		case optDefault:
+			_, err = strconv.ParseBool(value)
+		case optHostBinding:
+			_, err = netip.ParseAddr(value)
+		case optMTU:
+			o.mtu, err = strconv.Atoi(value)
+			if err == nil && (o.mtu < 68 || o.mtu > 65535) {
+				err = fmt.Errorf("invalid MTU %d", o.mtu)
+			}
+		default:
+			if strings.HasPrefix(key, optPrefix) {
+				return o, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("driver option %q is not supported", key))
+			}
+		}
+		if err != nil {
+			return o, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid value %q of driver option %s: %v", value, key, err))
+		}
+	}
+	return o, nil
+}
+
+func checkName(s string) error {
+	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n") {
+		return fmt.Errorf("not an interface name")
+	}
+	return nil
+}
+
+// HostBinding is the address that ports of the network are published on when none
+// is asked for.
+func HostBinding(opts map[string]string) netip.Addr {
+	if a, err := netip.ParseAddr(opts[optHostBinding]); err == nil {
+		return a
+	}
+	return netip.IPv4Unspecified()
+}
+
+// Check implements netdriver.Driver.
+func (d *Driver) Check(n netdriver.Network) (string, error) {
+	o, err := parse(n.Options)
+	switch {
+	case err != nil:
+		return "", err
+	case o.name != "":
+		return o.name, nil
+	case n.Default && d.instance == "":
+		return "muelle0", nil
+	case n.Default:
+		return "muelle-" + d.instance, nil
+	}
+	return "mueb" + d.tag() + n.ID[:7], nil
+}
+
+// tag tells instances apart in names of at most fifteen bytes; who owns a bridge
+// is settled by its alias.
+func (d *Driver) tag() string {
+	if d.instance == "" {
+		return "0000"
+	}
+	return d.instance[:4]
+}
+
+func (d *Driver) vethPrefix() string { return "muev" + d.tag() }
+
+func (d *Driver) veth(e netdriver.Endpoint) string { return d.vethPrefix() + e.ID[:7] }
+
+// owner starts the alias of each of our bridges.
+func (d *Driver) owner() string { return d.fw.name + " network " }
+
+func (o options) effectiveMTU() int {
+	if o.mtu > 0 {
+		return o.mtu
+	}
+	return rtnl.DefaultMTU()
+}

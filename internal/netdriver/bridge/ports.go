@@ -1,0 +1,196 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/netdriver"
+)
+
+// portKey identifies an element of one of the maps.
+type portKey struct {
+	udp  bool
+	host netip.AddrPort
+}
+
+func keyOf(m netdriver.Mapping) portKey { return portKey{m.UDP, m.Host} }
+
+// chunk is how many elements fit a netlink attribute of 64 KiB, with room to spare.
+const chunk = 400
+
+// eachPort calls f with the elements of the mappings, map by map, in portions.
+func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
+	var all, single []nftables.SetElement
+	for _, p := range ports {
+		e := nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Target)}
+		if p.Host.Addr().IsUnspecified() {
+			all = append(all, e)
+		} else {
+			single = append(single, e)
+		}
+	}
+	for _, m := range []struct {
+		set      *nftables.Set
+		elements []nftables.SetElement
+	}{{t.ports, all}, {t.addressPorts, single}} {
+		for rest := m.elements; len(rest) > 0; {
+			n := min(len(rest), chunk)
+			if err := f(m.set, rest[:n]); err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+	}
+	return nil
+}
+
+func elementKey(m netdriver.Mapping) []byte {
+	var key []byte
+	if !m.Host.Addr().IsUnspecified() {
+		key = append(key, m.Host.Addr().AsSlice()...)
+	}
+	proto := byte(unix.IPPROTO_TCP)
+	if m.UDP {
+		proto = unix.IPPROTO_UDP
+	}
+	key = append(key, proto, 0, 0, 0)
+	key = binary.BigEndian.AppendUint16(key, m.Host.Port())
+	return append(key, 0, 0)
+}
+
+func elementTarget(t netip.AddrPort) []byte {
+	return append(binary.BigEndian.AppendUint16(t.Addr().AsSlice(), t.Port()), 0, 0)
+}
+
+func (f *firewall) publish(ports []netdriver.Mapping) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.recovering {
+		f.remember(ports)
+		return nil
+	}
+	err := f.transaction(func(c *nftables.Conn) error {
+		var replaced []netdriver.Mapping
+		for _, p := range ports {
+			if old, ok := f.doomed[keyOf(p)]; ok {
+				replaced = append(replaced, old)
+			}
+		}
+		if err := f.t.eachPort(replaced, c.SetDeleteElements); err != nil {
+			return err
+		}
+		return f.t.eachPort(ports, c.SetAddElements)
+	})
+	if err != nil {
+		return err
+	}
+	f.remember(ports)
+	forgetFlows(ports)
+	return nil
+}
+
+func (f *firewall) remember(ports []netdriver.Mapping) {
+	for _, p := range ports {
+		f.ports[keyOf(p)] = p
+		delete(f.doomed, keyOf(p))
+	}
+}
+
+// unpublish deletes the elements in the background, together with those of other
+// containers that end at the same time.
+func (f *firewall) unpublish(ports []netdriver.Mapping) {
+	if len(ports) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first := len(f.doomed) == 0
+	for _, p := range ports {
+		if f.ports[keyOf(p)] == p {
+			delete(f.ports, keyOf(p))
+			f.doomed[keyOf(p)] = p
+		}
+	}
+	if first && len(f.doomed) > 0 && !f.recovering {
+		f.wg.Go(func() {
+			time.Sleep(5 * time.Millisecond) // to gather what ends together
+			f.bury()
+		})
+	}
+}
+
+func (f *firewall) bury() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.up || len(f.doomed) == 0 {
+		return
+	}
+	ports := make([]netdriver.Mapping, 0, len(f.doomed))
+	for _, p := range f.doomed {
+		ports = append(ports, p)
+	}
+	clear(f.doomed)
+	err := f.transaction(func(c *nftables.Conn) error { return f.t.eachPort(ports, c.SetDeleteElements) })
+	if errors.Is(err, unix.ENOENT) {
+		// Somebody changed the maps: write what should be there.
+		err = f.replace()
+	}
+	if err != nil {
+		f.log.Error("published ports stay behind", "table", f.name, "err", err)
+		return
+	}
+	forgetFlows(ports)
+}
+
+// forgetFlows makes UDP clients that go on sending follow a changed mapping: their
+// flow is still tracked with the old one. TCP notices by itself.
+func forgetFlows(ports []netdriver.Mapping) {
+	filter := udpFlows{ports: map[uint16]bool{}, targets: map[netip.Addr]bool{}, local: map[netip.Addr]bool{}}
+	for _, p := range ports {
+		if p.UDP {
+			filter.ports[p.Host.Port()] = true
+			filter.targets[p.Target.Addr()] = true
+		}
+	}
+	if len(filter.ports) == 0 {
+		return
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return // a flow that stays ends by its own timeout
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			filter.local[p.Addr()] = true
+		}
+	}
+	_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+}
+
+// udpFlows matches flows to the ports that were translated to the targets, or not
+// translated at all although they are for this host.
+type udpFlows struct {
+	ports          map[uint16]bool
+	targets, local map[netip.Addr]bool
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (u udpFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != unix.IPPROTO_UDP || !u.ports[flow.Forward.DstPort] {
+		return false
+	}
+	asked, _ := netip.AddrFromSlice(flow.Forward.DstIP)
+	answering, _ := netip.AddrFromSlice(flow.Reverse.SrcIP)
+	asked, answering = asked.Unmap(), answering.Unmap()
+	return u.targets[answering] || u.local[asked] && asked == answering
+}

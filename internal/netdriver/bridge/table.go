@@ -1,0 +1,152 @@
+package bridge
+
+import (
+	"github.com/google/nftables"
+
+	"muelle/internal/linux/nft"
+	"muelle/internal/netdriver"
+)
+
+// table is the shape of our nftables table:
+//
+//	set bridges     names of our bridges
+//	set same        bridge . bridge: what enters and leaves by one bridge
+//	set internal    bridges of internal networks
+//	set separate    bridges whose containers do not talk to each other
+//	set masquerade  bridges whose containers reach the world with the host's address
+//	map ports           protocol . port → address . port, for every address of the host
+//	map address_ports   address . protocol . port → address . port
+type table struct {
+	table                                           *nftables.Table
+	bridges, same, internal, separate, masquerading *nftables.Set
+	ports, addressPorts                             *nftables.Set
+}
+
+func newTable(name string) *table {
+	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
+	names := func(name string) *nftables.Set {
+		return &nftables.Set{Table: t.table, Name: name, KeyType: nftables.TypeIFName}
+	}
+	t.bridges, t.internal, t.separate, t.masquerading = names("bridges"), names("internal"), names("separate"), names("masquerade")
+	t.same = &nftables.Set{Table: t.table, Name: "same", Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)}
+	target := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
+	t.ports = &nftables.Set{Table: t.table, Name: "ports", IsMap: true, Concatenation: true, DataType: target,
+		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)}
+	t.addressPorts = &nftables.Set{Table: t.table, Name: "address_ports", IsMap: true, Concatenation: true, DataType: target,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
+	return t
+}
+
+// write adds sets, chains, rules and elements to the transaction.
+func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
+	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts} {
+		if err := c.AddSet(s, nil); err != nil {
+			return err
+		}
+	}
+	for _, b := range bridges {
+		if err := t.eachSet(b, c.SetAddElements); err != nil {
+			return err
+		}
+	}
+	list := make([]netdriver.Mapping, 0, len(ports))
+	for _, p := range ports {
+		list = append(list, p)
+	}
+	if err := t.eachPort(list, c.SetAddElements); err != nil {
+		return err
+	}
+	t.raw(c)
+	t.forward(c)
+	t.translate(c)
+	if guarded {
+		t.guard(c, docker)
+	}
+	return nil
+}
+
+// eachSet calls f with the element of a bridge for every set that it belongs to.
+func (t *table) eachSet(b bridgeRules, f func(*nftables.Set, []nftables.SetElement) error) error {
+	name := nft.Name(b.name)
+	for _, m := range []struct {
+		in  bool
+		set *nftables.Set
+	}{{true, t.bridges}, {b.internal, t.internal}, {!b.icc, t.separate}, {b.masquerade, t.masquerading}} {
+		if m.in {
+			if err := f(m.set, []nftables.SetElement{{Key: name}}); err != nil {
+				return err
+			}
+		}
+	}
+	return f(t.same, []nftables.SetElement{{Key: append(append([]byte{}, name...), name...)}})
+}
+
+func (t *table) chain(c *nftables.Conn, name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) func(...nft.Expr) {
+	accept := nftables.ChainPolicyAccept
+	chain := c.AddChain(&nftables.Chain{Name: name, Table: t.table, Type: kind, Hooknum: hook, Priority: &priority, Policy: &accept})
+	return func(parts ...nft.Expr) {
+		c.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: nft.Rule(parts...)})
+	}
+}
+
+// raw: with route_localnet on the bridges, 127.0.0.0/8 stays the host's own. Before
+// connection tracking the answers of published ports still carry the bridge's address.
+func (t *table) raw(c *nftables.Conn) {
+	rule := t.chain(c, "raw-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -300)
+	rule(nft.IIFIn(t.bridges), nft.ToLoopback(), nft.Drop())
+	rule(nft.IIFIn(t.bridges), nft.FromLoopback(), nft.Drop())
+}
+
+// forward: inside a network everything (unless separate), into a network only what
+// was published, out of it everything unless internal, and nothing between two.
+func (t *table) forward(c *nftables.Conn) {
+	rule := t.chain(c, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
+	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
+	rule(nft.PairIn(t.same), nft.Translated(), nft.Accept())
+	rule(nft.PairIn(t.same), nft.IIFIn(t.separate), nft.Drop())
+	rule(nft.PairIn(t.same), nft.Accept())
+	rule(nft.IIFIn(t.internal), nft.Drop())
+	rule(nft.OIFIn(t.internal), nft.Drop())
+	rule(nft.OIFIn(t.bridges), nft.Translated(), nft.Accept())
+	rule(nft.OIFIn(t.bridges), nft.Drop())
+	rule(nft.IIFIn(t.bridges), nft.Accept())
+}
+
+// translate: what comes from outside for 127.0.0.1 is not translated, wherever
+// somebody set route_localnet (a port published on 127.0.0.1 is this host's alone).
+func (t *table) translate(c *nftables.Conn) {
+	pre := t.chain(c, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -100)
+	pre(nft.NotIIF("lo"), nft.ToLoopback(), nft.Return())
+	pre(nft.IPv4(), nft.DNATByAddress(t.addressPorts))
+	pre(nft.IPv4(), nft.ToLocal(), nft.DNATByPort(t.ports))
+	out := t.chain(c, "output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
+	out(nft.IPv4(), nft.DNATByAddress(t.addressPorts))
+	out(nft.IPv4(), nft.ToLocal(), nft.DNATByPort(t.ports))
+	post := t.chain(c, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
+	post(nft.OIFIn(t.bridges), nft.FromLoopback(), nft.Masquerade())
+	// A container that asks for a published port of its own network: the answer must come back this way.
+	post(nft.PairIn(t.same), nft.Translated(), nft.Masquerade())
+	post(nft.IIFIn(t.masquerading), nft.OIFNotIn(t.bridges), nft.Masquerade())
+}
+
+// guardChain exists where we switched ip_forward on; so the next daemon, or another
+// instance that leaves later, knows.
+const guardChain = "forwarding-guard"
+
+// guard keeps this host from becoming a router for others because of us.
+func (t *table) guard(c *nftables.Conn, docker bool) {
+	rule := t.chain(c, guardChain, nftables.ChainTypeFilter, nftables.ChainHookForward, 10)
+	rule(nft.IIFIn(t.bridges), nft.Accept())
+	rule(nft.OIFIn(t.bridges), nft.Accept())
+	prefixes := []string{"mue"} // other instances
+	if docker {
+		prefixes = append(prefixes, "docker", "br-")
+	}
+	for _, p := range prefixes {
+		rule(nft.IIFPrefix(p), nft.Accept())
+		rule(nft.OIFPrefix(p), nft.Accept())
+	}
+	rule(nft.Drop())
+}
