@@ -43,7 +43,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]im
 	}
 	if users := s.holders(e.target.Digest); len(users) > 0 {
 		if !o.Force {
-			return nil, conflict(reference.FamiliarString(named), false, fmt.Sprintf("container %s is using its referenced image %s",
+			return nil, conflict(reference.FamiliarString(reference.TagNameOnly(named)), false, fmt.Sprintf("container %s is using its referenced image %s",
 				short(users[0].containerID), shortID(e.target.Digest)))
 		}
 		if err := s.makeDangling(ctx, e.target); err != nil {

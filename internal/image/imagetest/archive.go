@@ -123,3 +123,12 @@ func marshal(v any) []byte {
 	must(err)
 	return data
 }
+
+// Layout makes an OCI layout of the blobs whose index.json lists the descriptors.
+func (b Blobs) Layout(manifests ...ocispec.Descriptor) []byte {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests}
+	return Pack(append(b.files(),
+		File{Name: "index.json", Body: marshal(index)},
+		File{Name: "oci-layout", Body: []byte(`{"imageLayoutVersion":"1.0.0"}`)},
+	)...)
+}
