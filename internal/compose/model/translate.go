@@ -1,0 +1,492 @@
+package model
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
+)
+
+// ImageName is the image of a service: its own, or that which its build makes.
+func ImageName(project string, s types.ServiceConfig) string {
+	if s.Image != "" {
+		return s.Image
+	}
+	return project + "-" + s.Name
+}
+
+// Spec translates a loaded project into the daemon's document.
+func Spec(p *types.Project, envFiles []string, warn func(string)) (api.ProjectSpec, error) {
+	p = p.WithoutUnresolvedOptionalDependencies()
+	spec := api.ProjectSpec{
+		Version: api.ProjectSpecVersion, Name: p.Name, WorkingDir: p.WorkingDir,
+		ConfigFiles: p.ComposeFiles, EnvFiles: envFiles, Disabled: p.DisabledServiceNames(),
+	}
+	if err := p.CheckContainerNameUnicity(); err != nil {
+		return spec, err
+	}
+	for _, name := range p.ServiceNames() {
+		s, err := translateService(p, p.Services[name], warn)
+		if err != nil {
+			return spec, fmt.Errorf("service %q: %w", name, err)
+		}
+		spec.Services = append(spec.Services, s)
+	}
+	for _, key := range sortedKeys(p.Networks) {
+		n, err := translateNetwork(key, p.Networks[key])
+		if err != nil {
+			return spec, fmt.Errorf("network %q: %w", key, err)
+		}
+		spec.Networks = append(spec.Networks, n)
+	}
+	for _, key := range sortedKeys(p.Volumes) {
+		v := p.Volumes[key]
+		hash, err := VolumeHash(v)
+		if err != nil {
+			return spec, err
+		}
+		spec.Volumes = append(spec.Volumes, api.ProjectVolume{
+			Key: key, Name: v.Name, External: bool(v.External), ConfigHash: hash,
+			Driver: v.Driver, DriverOpts: v.DriverOpts, Labels: v.Labels,
+		})
+	}
+	return spec, nil
+}
+
+func translateService(p *types.Project, s types.ServiceConfig, warn func(string)) (api.ProjectService, error) {
+	out := api.ProjectService{
+		Name: s.Name, ContainerName: s.ContainerName, Scale: s.GetScale(),
+		PullPolicy: s.PullPolicy, Platform: s.Platform, DependsOn: map[string]api.ProjectDependency{},
+	}
+	if s.Image == "" && s.Build == nil {
+		return out, errors.New("invalid service. Must specify either image or build")
+	}
+	if out.Platform == "" {
+		out.Platform = p.Environment["DOCKER_DEFAULT_PLATFORM"]
+	}
+	if s.StopGracePeriod != nil {
+		out.StopGracePeriod = time.Duration(*s.StopGracePeriod)
+	}
+	for dep, how := range s.DependsOn {
+		out.DependsOn[dep] = api.ProjectDependency{Condition: how.Condition, Required: how.Required, Restart: how.Restart}
+	}
+	var err error
+	if out.ConfigHash, out.HashTemplate, err = ServiceHash(s); err != nil {
+		return out, err
+	}
+	if out.Config, err = containerConfig(p, s); err != nil {
+		return out, err
+	}
+	if out.HostConfig, err = hostConfig(p, s, warn); err != nil {
+		return out, err
+	}
+	out.HostConfig.NetworkMode, out.Endpoints, err = endpoints(p, s)
+	return out, err
+}
+
+func containerConfig(p *types.Project, s types.ServiceConfig) (*container.Config, error) {
+	health, err := healthcheck(s.HealthCheck)
+	if err != nil {
+		return nil, err
+	}
+	exposed, err := exposedPorts(s)
+	if err != nil {
+		return nil, err
+	}
+	return &container.Config{
+		Hostname:        s.Hostname,
+		Domainname:      s.DomainName,
+		User:            s.User,
+		ExposedPorts:    exposed,
+		Tty:             s.Tty,
+		OpenStdin:       s.StdinOpen,
+		AttachStdout:    true,
+		AttachStderr:    true,
+		Cmd:             s.Command,
+		Image:           ImageName(p.Name, s),
+		WorkingDir:      s.WorkingDir,
+		Entrypoint:      s.Entrypoint,
+		NetworkDisabled: s.NetworkMode == "disabled",
+		Labels:          s.Labels,
+		StopSignal:      s.StopSignal,
+		Env:             environment(s.Environment),
+		Healthcheck:     health,
+		StopTimeout:     seconds(s.StopGracePeriod),
+	}, nil
+}
+
+func hostConfig(p *types.Project, s types.ServiceConfig, warn func(string)) (*container.HostConfig, error) {
+	binds, mounts, err := volumes(p, s, warn)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := portBindings(s)
+	if err != nil {
+		return nil, err
+	}
+	security, unconfined, err := securityOpts(p, s.SecurityOpt)
+	if err != nil {
+		return nil, err
+	}
+	dns, err := addresses(s.DNS)
+	if err != nil {
+		return nil, fmt.Errorf("invalid DNS address: %w", err)
+	}
+	h := &container.HostConfig{
+		Annotations:    s.Annotations,
+		Binds:          binds,
+		Mounts:         mounts,
+		CapAdd:         s.CapAdd,
+		CapDrop:        s.CapDrop,
+		Init:           s.Init,
+		IpcMode:        container.IpcMode(s.Ipc),
+		CgroupnsMode:   container.CgroupnsMode(s.Cgroup),
+		ReadonlyRootfs: s.ReadOnly,
+		RestartPolicy:  restartPolicy(s),
+		ShmSize:        int64(s.ShmSize),
+		Sysctls:        s.Sysctls,
+		PortBindings:   ports,
+		Resources:      resources(s),
+		VolumeDriver:   s.VolumeDriver,
+		VolumesFrom:    s.VolumesFrom,
+		DNS:            dns,
+		DNSSearch:      s.DNSSearch,
+		DNSOptions:     s.DNSOpts,
+		ExtraHosts:     s.ExtraHosts.AsList(":"),
+		SecurityOpt:    security,
+		StorageOpt:     s.StorageOpt,
+		UsernsMode:     container.UsernsMode(s.UserNSMode),
+		UTSMode:        container.UTSMode(s.Uts),
+		Privileged:     s.Privileged,
+		PidMode:        container.PidMode(s.Pid),
+		Runtime:        s.Runtime,
+		GroupAdd:       s.GroupAdd,
+		OomScoreAdj:    int(s.OomScoreAdj),
+	}
+	slices.Sort(h.ExtraHosts)
+	if len(s.Tmpfs) > 0 {
+		h.Tmpfs = map[string]string{}
+		for _, t := range s.Tmpfs {
+			path, options, _ := strings.Cut(t, ":")
+			h.Tmpfs[path] = options
+		}
+	}
+	if s.Logging != nil {
+		h.LogConfig = container.LogConfig{Type: s.Logging.Driver, Config: s.Logging.Options}
+	}
+	if unconfined {
+		h.MaskedPaths, h.ReadonlyPaths = []string{}, []string{}
+	}
+	return h, nil
+}
+
+// environment sorts, so that the same file gives the same container.
+func environment(env types.MappingWithEquals) []string {
+	out := make([]string, 0, len(env))
+	for _, k := range sortedKeys(env) {
+		if v := env[k]; v != nil {
+			k += "=" + *v
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+func seconds(d *types.Duration) *int {
+	if d == nil {
+		return nil
+	}
+	s := int(time.Duration(*d).Seconds())
+	return &s
+}
+
+func healthcheck(c *types.HealthCheckConfig) (*container.HealthConfig, error) {
+	if c == nil {
+		return nil, nil
+	}
+	h := &container.HealthConfig{
+		Test: c.Test, Interval: duration(c.Interval), Timeout: duration(c.Timeout),
+		StartPeriod: duration(c.StartPeriod), StartInterval: duration(c.StartInterval),
+	}
+	if c.Retries != nil {
+		h.Retries = int(*c.Retries)
+	}
+	if c.Disable {
+		h.Test = []string{"NONE"}
+	}
+	if c.StartInterval != nil && c.StartPeriod == nil {
+		return nil, errors.New("healthcheck.start_interval requires healthcheck.start_period to be set")
+	}
+	return h, nil
+}
+
+func duration(d *types.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return time.Duration(*d)
+}
+
+func exposedPorts(s types.ServiceConfig) (network.PortSet, error) {
+	out := network.PortSet{}
+	for _, p := range s.Ports {
+		port, err := network.ParsePort(fmt.Sprintf("%d/%s", p.Target, p.Protocol))
+		if err != nil {
+			return nil, err
+		}
+		out[port] = struct{}{}
+	}
+	for _, e := range s.Expose {
+		ports, err := network.ParsePortRange(e)
+		if err != nil {
+			return nil, err
+		}
+		for port := range ports.All() {
+			out[port] = struct{}{}
+		}
+	}
+	return out, nil
+}
+
+func portBindings(s types.ServiceConfig) (network.PortMap, error) {
+	out := network.PortMap{}
+	for _, p := range s.Ports {
+		port, err := network.ParsePort(fmt.Sprintf("%d/%s", p.Target, p.Protocol))
+		if err != nil {
+			return nil, err
+		}
+		b := network.PortBinding{HostPort: p.Published}
+		if p.HostIP != "" {
+			if b.HostIP, err = netip.ParseAddr(p.HostIP); err != nil {
+				return nil, fmt.Errorf("port %d: %w", p.Target, err)
+			}
+		}
+		out[port] = append(out[port], b)
+	}
+	return out, nil
+}
+
+func restartPolicy(s types.ServiceConfig) container.RestartPolicy {
+	if s.Deploy != nil && s.Deploy.RestartPolicy != nil {
+		r := container.RestartPolicy{Name: restartMode(s.Deploy.RestartPolicy.Condition)}
+		if n := s.Deploy.RestartPolicy.MaxAttempts; n != nil {
+			r.MaximumRetryCount = int(*n)
+		}
+		return r
+	}
+	if s.Restart == "" {
+		return container.RestartPolicy{}
+	}
+	name, num, _ := strings.Cut(s.Restart, ":")
+	r := container.RestartPolicy{Name: restartMode(name)}
+	if n, err := strconv.Atoi(num); err == nil {
+		r.MaximumRetryCount = n
+	}
+	return r
+}
+
+func restartMode(condition string) container.RestartPolicyMode {
+	switch condition {
+	case "none", "no":
+		return container.RestartPolicyDisabled
+	case "any", "always":
+		return container.RestartPolicyAlways
+	default:
+		return container.RestartPolicyMode(condition)
+	}
+}
+
+// securityOpts reads seccomp profiles named by path.
+func securityOpts(p *types.Project, opts []string) (parsed []string, unconfined bool, err error) {
+	for _, opt := range opts {
+		if opt == "systempaths=unconfined" {
+			unconfined = true
+			continue
+		}
+		key, value, ok := strings.Cut(opt, "=")
+		if !ok && key != "no-new-privileges" {
+			if key, value, ok = strings.Cut(opt, ":"); !ok {
+				return nil, false, fmt.Errorf("invalid security-opt: %q", opt)
+			}
+		}
+		if key == "seccomp" && value != "unconfined" && value != "builtin" {
+			data, err := os.ReadFile(p.RelativePath(value))
+			if err != nil {
+				return nil, false, fmt.Errorf("opening seccomp profile (%s) failed: %w", value, err)
+			}
+			var b bytes.Buffer
+			if err := json.Compact(&b, data); err != nil {
+				return nil, false, fmt.Errorf("compacting json for seccomp profile (%s) failed: %w", value, err)
+			}
+			opt = "seccomp=" + b.String()
+		}
+		parsed = append(parsed, opt)
+	}
+	return parsed, unconfined, nil
+}
+
+// endpoints are the attachments by network key, and the network mode: the key of
+// the network of highest priority, or what network_mode says.
+func endpoints(p *types.Project, s types.ServiceConfig) (container.NetworkMode, map[string]*network.EndpointSettings, error) {
+	if s.NetworkMode != "" {
+		return container.NetworkMode(s.NetworkMode), nil, nil
+	}
+	if len(p.Networks) == 0 || len(s.Networks) == 0 {
+		return network.NetworkNone, nil, nil
+	}
+	keys := s.NetworksByPriority()
+	out := map[string]*network.EndpointSettings{}
+	for i, key := range keys {
+		mac := ""
+		if i == 0 {
+			mac = s.MacAddress
+		}
+		e, err := endpoint(s, s.Networks[key], mac)
+		if err != nil {
+			return "", nil, fmt.Errorf("network %s: %w", key, err)
+		}
+		out[key] = e
+	}
+	return container.NetworkMode(keys[0]), out, nil
+}
+
+func endpoint(s types.ServiceConfig, c *types.ServiceNetworkConfig, mac string) (*network.EndpointSettings, error) {
+	e := &network.EndpointSettings{Aliases: []string{s.Name}}
+	if c == nil {
+		return e, setMAC(e, mac)
+	}
+	if c.UseServiceNameAlias != nil && !*c.UseServiceNameAlias {
+		e.Aliases = nil
+	}
+	e.Aliases = append(e.Aliases, c.Aliases...)
+	e.GwPriority = c.GatewayPriority
+	if c.MacAddress != "" && mac != "" && c.MacAddress != mac {
+		return nil, errors.New("the service-level mac_address should have the same value")
+	}
+	if c.MacAddress != "" {
+		mac = c.MacAddress
+	}
+	e.DriverOpts = maps.Clone(c.DriverOpts)
+	if c.InterfaceName != "" {
+		if e.DriverOpts == nil {
+			e.DriverOpts = map[string]string{}
+		}
+		e.DriverOpts["com.docker.network.endpoint.ifname"] = c.InterfaceName
+	}
+	var err error
+	ipam := &network.EndpointIPAMConfig{}
+	if c.Ipv4Address != "" {
+		if ipam.IPv4Address, err = netip.ParseAddr(c.Ipv4Address); err != nil {
+			return nil, fmt.Errorf("invalid IPv4 address: %w", err)
+		}
+		ipam.IPv4Address = ipam.IPv4Address.Unmap()
+	}
+	if c.Ipv6Address != "" {
+		if ipam.IPv6Address, err = netip.ParseAddr(c.Ipv6Address); err != nil {
+			return nil, fmt.Errorf("invalid IPv6 address: %w", err)
+		}
+	}
+	if ipam.LinkLocalIPs, err = addresses(c.LinkLocalIPs); err != nil {
+		return nil, fmt.Errorf("invalid link-local IP: %w", err)
+	}
+	if c.Ipv4Address != "" || c.Ipv6Address != "" || len(ipam.LinkLocalIPs) > 0 {
+		e.IPAMConfig = ipam
+	}
+	return e, setMAC(e, mac)
+}
+
+func setMAC(e *network.EndpointSettings, mac string) error {
+	if mac == "" {
+		return nil
+	}
+	m, err := net.ParseMAC(mac)
+	if err != nil {
+		return fmt.Errorf("invalid MAC address: %w", err)
+	}
+	e.MacAddress = network.HardwareAddr(m)
+	return nil
+}
+
+func addresses(list []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, s := range list {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func translateNetwork(key string, n types.NetworkConfig) (api.ProjectNetwork, error) {
+	out := api.ProjectNetwork{Key: key, Name: n.Name, External: bool(n.External)}
+	hash, err := NetworkHash(n)
+	if err != nil {
+		return out, err
+	}
+	out.ConfigHash = hash
+	out.Create = network.CreateRequest{
+		Name: n.Name, Driver: n.Driver, Options: n.DriverOpts, Internal: n.Internal,
+		Attachable: n.Attachable, EnableIPv4: n.EnableIPv4, EnableIPv6: n.EnableIPv6, Labels: n.Labels,
+	}
+	if n.Ipam.Driver == "" && len(n.Ipam.Config) == 0 && len(n.Ipam.Options) == 0 {
+		return out, nil
+	}
+	out.Create.IPAM = &network.IPAM{Driver: n.Ipam.Driver, Options: n.Ipam.Options}
+	for _, pool := range n.Ipam.Config {
+		c, err := ipamPool(pool)
+		if err != nil {
+			return out, err
+		}
+		out.Create.IPAM.Config = append(out.Create.IPAM.Config, c)
+	}
+	return out, nil
+}
+
+func ipamPool(pool *types.IPAMPool) (c network.IPAMConfig, err error) {
+	if pool.Subnet != "" {
+		if c.Subnet, err = netip.ParsePrefix(pool.Subnet); err != nil {
+			return c, fmt.Errorf("invalid subnet: %w", err)
+		}
+	}
+	if pool.IPRange != "" {
+		if c.IPRange, err = netip.ParsePrefix(pool.IPRange); err != nil {
+			return c, fmt.Errorf("invalid ip-range: %w", err)
+		}
+	}
+	if pool.Gateway != "" {
+		if c.Gateway, err = netip.ParseAddr(pool.Gateway); err != nil {
+			return c, fmt.Errorf("invalid gateway address: %w", err)
+		}
+	}
+	for name, a := range pool.AuxiliaryAddresses {
+		addr, err := netip.ParseAddr(a)
+		if err != nil {
+			return c, fmt.Errorf("invalid auxiliary address: %w", err)
+		}
+		if c.AuxAddress == nil {
+			c.AuxAddress = map[string]netip.Addr{}
+		}
+		c.AuxAddress[name] = addr
+	}
+	return c, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}
