@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -47,11 +48,26 @@ func (s *Service) read(ctx context.Context, target ocispec.Descriptor) (*Image, 
 		return nil, err
 	}
 	diffIDs := img.Config.RootFS.DiffIDs
-	if len(diffIDs) > 0 {
-		img.ChainID = identity.ChainID(diffIDs)
-	}
+	img.ChainID = chainOf(diffIDs)
 	img.Size, err = s.size(ctx, target, diffIDs)
 	return img, err
+}
+
+// chainOf names the unpacked layers; nothing where there are none.
+func chainOf(diffIDs []digest.Digest) digest.Digest {
+	if len(diffIDs) == 0 {
+		return ""
+	}
+	return identity.ChainID(diffIDs)
+}
+
+// diffIDs reads the layers of the manifest for a platform.
+func (s *Service) diffIDs(ctx context.Context, target ocispec.Descriptor, matcher platforms.MatchComparer) ([]digest.Digest, error) {
+	config, err := images.Config(ctx, s.store.Content(), target, matcher)
+	if err != nil {
+		return nil, fmt.Errorf("find configuration of %s: %w", target.Digest, err)
+	}
+	return images.RootFS(ctx, s.store.Content(), config)
 }
 
 // manifest picks the manifest to run of an index, or takes the manifest that the

@@ -48,6 +48,13 @@ func (x *index) changed(string) {
 	x.names, x.targets = nil, nil
 }
 
+// forget has a target described again: more of it has come.
+func (x *index) forget(target digest.Digest) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.described, target)
+}
+
 // load gives the current maps, which nobody changes.
 func (x *index) load(ctx context.Context) (map[string]images.Image, map[digest.Digest]entry, error) {
 	for {
