@@ -137,7 +137,7 @@ func inspectMap(key, words string, path []string, value any, found *[]finding, w
 	for _, name := range sortedKeys(m) {
 		at := append(slices.Clone(path), name)
 		switch {
-		case strings.HasPrefix(name, "x-"), empty(m[name]):
+		case strings.HasPrefix(name, "x-"), name == "#extensions", empty(m[name]):
 		case slices.Contains(strings.Fields(swarm[key]), name):
 			if !(name == "mode" && m[name] == "replicated") {
 				warn(fmt.Sprintf("%s is heeded by Docker Swarm only and ignored here, as by Docker Compose", strings.Join(at, ".")))
