@@ -1,0 +1,77 @@
+# Muelle. `make help` lists the targets.
+export CGO_ENABLED = 0
+export GOFLAGS = -buildvcs=false
+export PATH := $(CURDIR)/bin:/usr/local/go/bin:$(PATH)
+
+VERSION ?= $(shell cat VERSION)
+LDFLAGS = -s -w -X muelle/api.Version=$(VERSION)
+PREFIX ?= /usr/local
+GOBUILD = go build -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: toolchain ## the six static binaries in bin/
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/...
+
+.PHONY: release
+release: toolchain ## binaries for amd64 and arm64 in dist/
+	for arch in amd64 arm64; do mkdir -p dist/$$arch && GOARCH=$$arch $(GOBUILD) -o dist/$$arch/ ./cmd/... || exit 1; done
+
+.PHONY: demo demo-down
+demo: ## build everything, bring examples/zones up and prove its zones
+	@hack/demo.sh up
+demo-down: ## end the demo and leave nothing
+	@hack/demo.sh down
+
+.PHONY: test
+test: deps build lint test-unit test-root test-e2e ## everything CI runs
+	@hack/leftovers.sh
+
+.PHONY: test-unit
+test-unit: toolchain ## the quick ring: no root, seconds
+	go test ./...
+	cd hack/images/mongo && go test ./...
+	cd examples/zones/app && go test ./...
+
+.PHONY: test-race
+test-race: ## the quick ring under the race detector (needs gcc), without what links BuildKit
+	CGO_ENABLED=1 go test -race $$(hack/racy.sh)
+
+.PHONY: test-root
+test-root: deps build ## packages against the kernel, in namespaces of their own
+	hack/asroot.sh go test -tags root -p 1 -count=1 -run Root $$(hack/rooted.sh)
+
+.PHONY: test-e2e
+test-e2e: deps build ## the real binaries with the real docker client
+	hack/asroot.sh go test -tags root -count=1 -timeout 15m ./test/e2e
+
+.PHONY: lint
+lint: toolchain ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make lint: gofmt these'; exit 1; }
+	go vet -tags root ./...
+	go tool -modfile=hack/tools/go.mod staticcheck -tags root ./...
+
+.PHONY: bench bench-peers
+bench: build ## times and memory, beside the peers that are installed
+	@hack/asroot.sh hack/bench/run.sh
+bench-peers: build ## install Debian's docker.io, podman and crun, then bench
+	@hack/asroot.sh hack/bench/peers.sh
+	@hack/asroot.sh hack/bench/run.sh
+
+.PHONY: install
+install: build ## into PREFIX, with the systemd unit and the group muelle
+	@hack/asroot.sh hack/install.sh $(DESTDIR)$(PREFIX)
+
+.PHONY: deps toolchain
+deps: toolchain ## what tests and the demo need of Debian's packages
+	@hack/asroot.sh hack/deps.sh
+toolchain:
+	@hack/toolchain.sh
+
+.PHONY: clean
+clean: ## remove bin/ and dist/
+	rm -rf bin dist

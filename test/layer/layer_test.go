@@ -1,0 +1,159 @@
+// Package layer_test holds the diagram of ARCHITECTURE.md: which package may import
+// which.
+package layer_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "muelle"
+
+// layers from the bottom up. A package stands for its whole subtree; it may import
+// strictly lower lines and its own subtree.
+var layers = [][]string{
+	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver"},
+	{"client", "internal/meta", "internal/oci", "internal/shimapi"},
+	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
+	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},
+	{"internal/image", "internal/network", "internal/volume"},
+	{"internal/container", "internal/zone", "internal/monitor"},
+	{"internal/why", "internal/build"},
+	{"internal/project", "internal/system"},
+	{"internal/server", "internal/desktop", "internal/cli", "internal/compose"},
+	{"cmd"},
+}
+
+// root gives the entry of the table that a package belongs to, and its line.
+func root(path string) (name string, line int) {
+	rel := strings.TrimPrefix(path, module+"/")
+	for i, names := range layers {
+		for _, n := range names {
+			if rel == n || strings.HasPrefix(rel, n+"/") {
+				return n, i
+			}
+		}
+	}
+	return "", -1
+}
+
+type pkg struct {
+	ImportPath string
+	Doc        string
+	Name       string
+	Imports    []string
+	GoFiles    []string
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,Name,Imports,GoFiles", "../../...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	for _, p := range list(t) {
+		own, line := root(p.ImportPath)
+		if line < 0 {
+			if !strings.HasPrefix(p.ImportPath, module+"/test") && !strings.HasPrefix(p.ImportPath, module+"/hack") {
+				t.Errorf("%s has no place in the layers", p.ImportPath)
+			}
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !strings.HasPrefix(imp, module+"/") {
+				continue
+			}
+			other, otherLine := root(imp)
+			if other != own && otherLine >= line {
+				t.Errorf("%s (line %d) imports %s (line %d)", p.ImportPath, line, imp, otherLine)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// banned holds what may be imported by the listed packages only, and why.
+var banned = []struct {
+	prefix, why string
+	allowed     []string
+}{
+	{"github.com/moby/buildkit", "its types stay in two packages", []string{"internal/build", "internal/buildclient"}},
+	{"github.com/compose-spec/compose-go", "the daemon knows api.ProjectSpec only", []string{"internal/compose"}},
+	{"github.com/distribution/distribution", "the registry server is a process of its own", []string{"internal/registry"}},
+	{"github.com/sirupsen/logrus", "we log with slog; what libraries log is bridged or silenced once a binary", []string{"internal/store", "internal/compose", "internal/registry"}},
+}
+
+func TestBannedImports(t *testing.T) {
+	for _, p := range list(t) {
+		own, _ := root(p.ImportPath)
+		for _, b := range banned {
+			for _, imp := range p.Imports {
+				if !strings.HasPrefix(imp, b.prefix) {
+					continue
+				}
+				ok := false
+				for _, a := range b.allowed {
+					ok = ok || a == own
+				}
+				if !ok {
+					t.Errorf("%s imports %s: %s", p.ImportPath, imp, b.why)
+				}
+			}
+		}
+	}
+}
+
+// linked holds what a binary must not link, by prefix of the import path.
+var linked = map[string][]string{
+	"cmd/muelle": {
+		"github.com/moby/buildkit", "github.com/compose-spec", "github.com/containerd/containerd", "github.com/vishvananda", "github.com/google/nftables",
+		"muelle/internal/store", "muelle/internal/runtime", "google.golang.org/grpc", "go.opentelemetry.io/otel/sdk",
+	},
+	"cmd/muelle-compose": {"github.com/containerd/containerd/v2/core/metadata", "github.com/vishvananda", "muelle/internal/store", "muelle/internal/project"},
+	"cmd/muelled":        {"github.com/compose-spec", "github.com/distribution/distribution", "muelle/internal/cli", "muelle/internal/console"},
+	"cmd/muelle-shim":    {"net/http", "encoding/json", "fmt", "os/exec", "log", "net"},
+}
+
+func TestLinkedPackages(t *testing.T) {
+	for name, prefixes := range linked {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+name).Output()
+		if err != nil {
+			t.Fatalf("go list %s: %v", name, err)
+		}
+		for dep := range strings.Lines(string(out)) {
+			dep = strings.TrimSpace(dep)
+			for _, prefix := range prefixes {
+				if dep == prefix || strings.HasPrefix(dep, prefix+"/") {
+					t.Errorf("%s links %s", name, dep)
+				}
+			}
+		}
+	}
+}
