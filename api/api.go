@@ -21,3 +21,6 @@ const (
 	DefaultExecRoot   = "/run/muelle"
 	DefaultConfigFile = "/etc/muelle/daemon.json"
 )
+
+// Version of Muelle itself, set by the linker from the file VERSION.
+var Version = "dev"
