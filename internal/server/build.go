@@ -46,14 +46,7 @@ func (s *Server) build(w *reply, r *request) error {
 		return err
 	}
 	out := newProgress(w)
-	send := out.send
-	if req.Quiet {
-		send = func(jsonstream.Message) {}
-	}
-	id, err := s.o.Build.Build(r.Context(), req, r.Body, send)
-	if err == nil && req.Quiet {
-		out.send(jsonstream.Message{Stream: id + "\n"})
-	}
+	_, err = s.o.Build.Build(r.Context(), req, r.Body, out.send)
 	return out.end(err)
 }
 
@@ -62,7 +55,6 @@ func buildRequest(r *request) (build.Request, error) {
 	req := build.Request{
 		Tags: q["t"], Dockerfile: q.Get("dockerfile"), Remote: q.Get("remote"), Target: q.Get("target"),
 		NoCache: boolOf(q, "nocache"), Pull: boolOf(q, "pull"), Quiet: boolOf(q, "q"),
-		Remove: boolOr(q, "rm", true), ForceRemove: boolOf(q, "forcerm"),
 		NetworkMode: q.Get("networkmode"), CPUSetCPUs: q.Get("cpusetcpus"), CPUSetMems: q.Get("cpusetmems"),
 		CgroupParent: q.Get("cgroupparent"), SecurityOpt: q["securityopt"], Squash: boolOf(q, "squash"),
 		BuildID: q.Get("buildid"),

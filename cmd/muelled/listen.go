@@ -1,0 +1,151 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+// listen opens every host that the daemon was told, or the default socket. On
+// error none stays open.
+func listen(c *config, p *places, log *slog.Logger) (all []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+			all = nil
+		}
+	}()
+	hosts := c.Hosts
+	if len(hosts) == 0 {
+		hosts = []string{"unix://" + filepath.Join(p.exec, "muelle.sock")}
+	}
+	for _, host := range hosts {
+		proto, addr, ok := strings.Cut(host, "://")
+		if !ok {
+			return all, fmt.Errorf("host %q: it must begin with unix://, tcp:// or fd://", host)
+		}
+		var l net.Listener
+		switch proto {
+		case "unix":
+			l, err = listenUnix(addr, c.Group, c.groupGiven)
+		case "tcp":
+			l, err = listenTCP(addr, c.AllowInsecureTCP, log)
+		case "fd":
+			var given []net.Listener
+			given, err = listenFD(addr)
+			all = append(all, given...)
+		default:
+			err = errors.New("it must begin with unix://, tcp:// or fd://")
+		}
+		if err != nil {
+			return all, fmt.Errorf("listen on %s: %w", host, err)
+		}
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	return all, nil
+}
+
+// listenUnix makes a socket that root and the group may use; without the group,
+// root alone. A socket that nobody answers on is what a killed daemon left.
+func listenUnix(path, group string, groupGiven bool) (net.Listener, error) {
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("%q is not an absolute path", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, errors.New("another process answers there")
+	}
+	if fi, err := os.Lstat(path); err == nil {
+		if fi.Mode()&os.ModeSocket == 0 {
+			return nil, errors.New("something that is no socket is in its place")
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		return nil, err
+	}
+	mask := unix.Umask(0o177) // nobody else may connect before the owner is set
+	l, err := net.Listen("unix", path)
+	unix.Umask(mask)
+	if err != nil {
+		return nil, err
+	}
+	if err := grant(path, group, groupGiven); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func grant(path, group string, groupGiven bool) error {
+	if group == "" {
+		return nil
+	}
+	gid, err := groupID(group)
+	if err != nil {
+		if groupGiven {
+			return fmt.Errorf("group %s: %w", group, err)
+		}
+		return nil // no such group: root alone
+	}
+	if err := os.Chown(path, 0, gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o660)
+}
+
+func groupID(group string) (int, error) {
+	if n, err := strconv.Atoi(group); err == nil {
+		return n, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+func listenTCP(addr string, allowed bool, log *slog.Logger) (net.Listener, error) {
+	if !allowed {
+		return nil, errors.New("refused, because whoever reaches a TCP port without TLS is root on this machine: use the unix socket, or --allow-insecure-tcp if that is meant")
+	}
+	l, err := net.Listen("tcp", addr)
+	if err == nil {
+		log.Warn("the API is reachable without encryption or authentication: whoever connects is root", "addr", l.Addr().String())
+	}
+	return l, err
+}
+
+// listenFD takes the sockets that systemd opened: all of them for fd:// or fd://*,
+// or the one that is named.
+func listenFD(name string) ([]net.Listener, error) {
+	byName, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, err
+	}
+	var found []net.Listener
+	for n, listeners := range byName {
+		if name == "" || name == "*" || name == n {
+			found = append(found, listeners...)
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no sockets found via socket activation: make sure the service was started by systemd")
+	}
+	return found, nil
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	containertypes "github.com/moby/moby/api/types/container"
+	systemtypes "github.com/moby/moby/api/types/system"
+
+	"muelle/api"
+	"muelle/internal/build"
+	"muelle/internal/container"
+	"muelle/internal/event"
+	"muelle/internal/image"
+	"muelle/internal/network"
+	"muelle/internal/project"
+	"muelle/internal/remote"
+	"muelle/internal/runtime/native"
+	"muelle/internal/server"
+	"muelle/internal/store"
+	"muelle/internal/system"
+	"muelle/internal/volume"
+)
+
+// remembered is how many events listeners may ask back for.
+const remembered = 256
+
+// engine is everything that was opened, to be closed in the opposite order.
+type engine struct {
+	containers *container.Service
+	server     *server.Server
+	closers    []closer
+}
+
+type closer struct {
+	name  string
+	close func(context.Context) error
+}
+
+func (e *engine) onClose(name string, f func(context.Context) error) {
+	e.closers = append(e.closers, closer{name, f})
+}
+
+func (e *engine) close(ctx context.Context) error {
+	var errs []error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		if err := e.closers[i].close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", e.closers[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serve opens the engine and answers requests until ctx ends.
+func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Logger) error {
+	begun := time.Now()
+	p, err := takePlaces(c)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	listeners, err := listen(c, p, log)
+	if err != nil {
+		return err
+	}
+	var stopContainers atomic.Bool
+	stopContainers.Store(!c.LiveRestore)
+	shutdown := func(containers bool) {
+		stopContainers.Store(stopContainers.Load() || containers)
+		stop()
+	}
+	e, err := open(ctx, c, p, log, shutdown)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
+	log.Info("muelled is ready", "version", version, "took", time.Since(begun))
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("notify systemd", "err", err)
+	}
+	err = e.answer(ctx, stop, listeners)
+	if _, nerr := daemon.SdNotify(false, daemon.SdNotifyStopping); nerr != nil {
+		log.Warn("notify systemd", "err", nerr)
+	}
+	// What is closed now belongs to nobody's request any more.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Duration(c.ShutdownTimeout)*time.Second)
+	defer cancel()
+	if stopContainers.Load() {
+		err = errors.Join(err, e.stopAll(ending, c.ShutdownTimeout))
+	}
+	return errors.Join(err, e.close(ending))
+}
+
+// answer serves every listener; the first that fails ends the others.
+func (e *engine) answer(ctx context.Context, stop context.CancelFunc, listeners []net.Listener) error {
+	errs := make(chan error)
+	for _, l := range listeners {
+		go func() {
+			err := e.server.Serve(ctx, l)
+			stop()
+			errs <- err
+		}()
+	}
+	var all []error
+	for range listeners {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// open builds the services from the bottom up. On error none stays open.
+func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown func(bool)) (_ *engine, err error) {
+	e := &engine{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close(context.WithoutCancel(ctx)))
+		}
+	}()
+	shim, err := beside("muelle-shim")
+	if err != nil {
+		return e, err
+	}
+	bus := event.NewBus(remembered)
+	resolver, err := remote.New(remote.Options{Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries})
+	if err != nil {
+		return e, err
+	}
+	st, err := store.Open(ctx, filepath.Join(p.data, "store"), log)
+	if err != nil {
+		return e, err
+	}
+	e.onClose("store", func(context.Context) error { return st.Close() })
+	images := image.New(image.Options{Store: st, Remote: resolver, Bus: bus, Log: log, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads})
+
+	rt, err := native.New(native.Options{ShimPath: shim, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Log: log})
+	if err != nil {
+		return e, err
+	}
+	e.onClose("runtime", func(context.Context) error { return rt.Close() })
+	networks, err := openNetworks(ctx, c, p, bus, log)
+	if err != nil {
+		return e, err
+	}
+	e.onClose("networks", networks.Close)
+	volumes, problems := volume.Open(filepath.Join(p.data, "volumes"), bus)
+	for _, err := range problems {
+		log.Warn("read volume", "err", err)
+	}
+	e.containers, err = container.Open(ctx, container.Options{
+		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
+		Instance: p.instance, CgroupParent: p.cgroupParent(),
+		Runtime: rt, Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
+		DefaultLog:     container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
+		DefaultShmSize: int64(c.ShmSize), Init: c.Init,
+		// Projects start their own, in the order of their dependencies.
+		StartOnBoot: func(labels map[string]string) bool { return labels[api.LabelProject] == "" },
+	})
+	if err != nil {
+		return e, err
+	}
+	e.onClose("containers", e.containers.Close)
+	builds, err := build.Open(ctx, build.Options{
+		Root: filepath.Join(p.data, "buildkit"), ExecRoot: filepath.Join(p.exec, "build"), Store: st, Images: images,
+		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Instance: p.instance, CgroupParent: p.cgroupParent(), Log: log,
+	})
+	if err != nil {
+		return e, err
+	}
+	e.onClose("builds", func(context.Context) error { return builds.Close() })
+	projects, err := project.Open(ctx, project.Options{
+		Root: filepath.Join(p.data, "projects"), Containers: e.containers, Networks: networks, Volumes: volumes, Images: images, Bus: bus, Log: log,
+	})
+	if err != nil {
+		return e, err
+	}
+	e.onClose("projects", func(context.Context) error { projects.Close(); return nil })
+	id, err := system.ID(p.data)
+	if err != nil {
+		return e, err
+	}
+	sys := system.New(system.Options{
+		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver,
+		ID: id, DataRoot: p.data, Version: version, Commit: commit, BuildTime: buildTime, Shim: shim,
+		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, Log: log,
+	})
+	e.server = server.New(server.Options{
+		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
+		System: sys, Bus: bus, Version: version, Debug: c.Debug, Shutdown: shutdown, Log: log,
+	})
+	return e, nil
+}
+
+func openNetworks(ctx context.Context, c *config, p *places, bus *event.Bus, log *slog.Logger) (*network.Service, error) {
+	o := network.Options{Root: filepath.Join(p.data, "networks"), Instance: p.instance, Bus: bus, Log: log}
+	if c.BIP != "" {
+		var err error
+		if o.BridgeIP, err = netip.ParsePrefix(c.BIP); err != nil {
+			return nil, fmt.Errorf("bip: %w", err)
+		}
+	}
+	for _, pool := range c.AddressPools {
+		o.AddressPools = append(o.AddressPools, network.AddressPool{Base: pool.Base, Size: pool.Size})
+	}
+	return network.Open(ctx, o)
+}
+
+func shownPools(pools []addressPool) []systemtypes.NetworkAddressPool {
+	var out []systemtypes.NetworkAddressPool
+	for _, p := range pools {
+		out = append(out, systemtypes.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return out
+}
+
+// stopAll stops every running container, all at the same time.
+func (e *engine) stopAll(ctx context.Context, timeout int) error {
+	list, err := e.containers.List(ctx, container.ListOptions{})
+	if err != nil {
+		return err
+	}
+	errs := make(chan error)
+	for _, c := range list {
+		go func() { errs <- e.stop(ctx, c, timeout) }()
+	}
+	var all []error
+	for range list {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+func (e *engine) stop(ctx context.Context, c containertypes.Summary, timeout int) error {
+	if err := e.containers.Stop(ctx, c.ID, container.StopOptions{Timeout: &timeout}); err != nil {
+		return fmt.Errorf("stop container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// beside finds a program of ours in the folder of this one: PATH is never asked.
+func beside(name string) (string, error) {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", name, err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s is missing beside %s", name, self)
+	}
+	return path, nil
+}
