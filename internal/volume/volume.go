@@ -208,7 +208,7 @@ func (s *Service) view(name string) *volume.Volume {
 
 // List gives the volumes that match, by name: filters dangling, driver, label,
 // label!, name.
-func (s *Service) List(_ context.Context, f filter.Args) ([]*volume.Volume, error) {
+func (s *Service) List(_ context.Context, f filter.Args) ([]volume.Volume, error) {
 	if err := f.Validate("dangling", "driver", "label", "label!", "name"); err != nil {
 		return nil, err
 	}
@@ -218,12 +218,12 @@ func (s *Service) List(_ context.Context, f filter.Args) ([]*volume.Volume, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := []*volume.Volume{}
+	list := []volume.Volume{}
 	for _, name := range slices.Sorted(maps.Keys(s.volumes)) {
 		r := s.volumes[name]
 		if f.Match("name", name) && f.ExactMatch("driver", r.Driver) && labelsMatch(f, r.Labels) &&
 			(!f.Has("dangling") || dangling == (len(s.users[name]) == 0)) {
-			list = append(list, s.view(name))
+			list = append(list, *s.view(name))
 		}
 	}
 	return list, nil
@@ -343,12 +343,13 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (volume.PruneReport,
 }
 
 // Usage gives every volume with the bytes it occupies and how many hold it.
-func (s *Service) Usage(ctx context.Context) ([]*volume.Volume, error) {
+func (s *Service) Usage(ctx context.Context) ([]volume.Volume, error) {
 	list, err := s.List(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range list {
+	for i := range list {
+		v := &list[i]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
