@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -196,7 +197,8 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 	})
 	e.server = server.New(server.Options{
 		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
-		System: sys, Bus: bus, Version: version, Debug: c.Debug, Shutdown: shutdown, Log: log,
+		System: sys, Bus: bus, Version: version, Debug: c.Debug, Shutdown: shutdown,
+		Idle: debug.FreeOSMemory, Log: log,
 	})
 	return e, nil
 }

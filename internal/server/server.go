@@ -34,6 +34,8 @@ type Options struct {
 	Version string
 	// Debug serves /debug/pprof and /debug/vars.
 	Debug bool
+	// Idle is called when no request has come or ended for some seconds.
+	Idle func()
 	// Shutdown ends the daemon; containers are stopped if stop says so.
 	Shutdown func(stop bool)
 	Log      *slog.Logger
@@ -44,6 +46,7 @@ type Server struct {
 	o      Options
 	log    *slog.Logger
 	routes *router
+	idle   *idle
 
 	// streams are the hijacked connections, which http.Server no longer knows.
 	streams struct {
@@ -62,6 +65,7 @@ func New(o Options) *Server {
 	s := &Server{o: o, log: o.Log}
 	s.streams.open = map[net.Conn]struct{}{}
 	s.routes = newRouter(s.table())
+	s.idle = newIdle(o.Idle)
 	return s
 }
 
@@ -97,6 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	}
 	s.streams.wait.Wait()
+	s.idle.stop()
 	<-ended
 	return nil
 }
@@ -110,6 +115,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Docker-Experimental", "false")
 	reply := &reply{ResponseWriter: w}
 	start := time.Now()
+	s.idle.touch()
+	defer s.idle.touch()
 	defer s.recover(reply, r)
 	err := s.serve(reply, r)
 	if err != nil {

@@ -1,0 +1,150 @@
+package system_test
+
+import (
+	"context"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	buildtypes "github.com/moby/moby/api/types/build"
+	containertypes "github.com/moby/moby/api/types/container"
+	imagetypes "github.com/moby/moby/api/types/image"
+	systemtypes "github.com/moby/moby/api/types/system"
+	volumetypes "github.com/moby/moby/api/types/volume"
+
+	"muelle/internal/container"
+	"muelle/internal/image"
+	"muelle/internal/remote"
+	"muelle/internal/system"
+)
+
+type containers []containertypes.Summary
+
+func (c containers) List(context.Context, container.ListOptions) ([]containertypes.Summary, error) {
+	return c, nil
+}
+
+type images int
+
+func (i images) List(context.Context, image.ListOptions) ([]imagetypes.Summary, error) {
+	return make([]imagetypes.Summary, i), nil
+}
+
+func (i images) DiskUsage(context.Context) (imagetypes.DiskUsage, error) {
+	return imagetypes.DiskUsage{TotalCount: int64(i), TotalSize: 100}, nil
+}
+
+type volumes []volumetypes.Volume
+
+func (v volumes) Usage(context.Context) ([]volumetypes.Volume, error) { return v, nil }
+
+type builds []buildtypes.CacheRecord
+
+func (b builds) DiskUsage(context.Context) ([]buildtypes.CacheRecord, error) { return b, nil }
+
+type warnings []string
+
+func (w warnings) Warnings() []string { return w }
+
+func service(t *testing.T) *system.Service {
+	t.Helper()
+	r, err := remote.New(remote.Options{Mirrors: []string{"http://127.0.0.1:5050"}, Insecure: []string{"reg:5000", "10.0.0.0/8"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return system.New(system.Options{
+		Containers: containers{
+			{ID: "a", State: containertypes.StateRunning, SizeRw: 10},
+			{ID: "b", State: containertypes.StatePaused, SizeRw: 20},
+			{ID: "c", State: containertypes.StateExited, SizeRw: 40},
+			{ID: "d", State: containertypes.StateCreated},
+		},
+		Images: images(3),
+		Volumes: volumes{
+			{Name: "v", UsageData: &volumetypes.UsageData{Size: 7, RefCount: 1}},
+			{Name: "w", UsageData: &volumetypes.UsageData{Size: 5}},
+		},
+		Builds: builds{
+			{ID: "x", Size: 3}, {ID: "y", Size: 4, InUse: true}, {ID: "z", Size: 100, Shared: true},
+		},
+		Networks: warnings{"WARNING: a firewall"},
+		Remote:   r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true,
+	})
+}
+
+func TestInfo(t *testing.T) {
+	info, err := service(t).Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []int{info.Containers, info.ContainersRunning, info.ContainersPaused, info.ContainersStopped, info.Images}
+	if diff := cmp.Diff([]int{4, 1, 1, 2, 3}, got); diff != "" {
+		t.Error(diff)
+	}
+	if last := info.Warnings[len(info.Warnings)-1]; last != "WARNING: a firewall" {
+		t.Errorf("warnings %q", info.Warnings)
+	}
+	if diff := cmp.Diff([]string{"http://127.0.0.1:5050"}, info.RegistryConfig.Mirrors); diff != "" {
+		t.Error(diff)
+	}
+	if info.RegistryConfig.IndexConfigs["reg:5000"] == nil || len(info.RegistryConfig.InsecureRegistryCIDRs) != 3 {
+		t.Errorf("registries %+v", info.RegistryConfig)
+	}
+	if info.NCPU < 1 || info.MemTotal < 1<<20 || info.KernelVersion == "" || info.OperatingSystem == "" || info.Name == "" {
+		t.Errorf("host %+v", info)
+	}
+}
+
+func TestDiskUsage(t *testing.T) {
+	du, err := service(t).DiskUsage(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type sums struct{ Total, Active, Size, Reclaimable int64 }
+	got := map[string]sums{
+		"images":     {du.ImageUsage.TotalCount, du.ImageUsage.ActiveCount, du.ImageUsage.TotalSize, du.ImageUsage.Reclaimable},
+		"containers": {du.ContainerUsage.TotalCount, du.ContainerUsage.ActiveCount, du.ContainerUsage.TotalSize, du.ContainerUsage.Reclaimable},
+		"volumes":    {du.VolumeUsage.TotalCount, du.VolumeUsage.ActiveCount, du.VolumeUsage.TotalSize, du.VolumeUsage.Reclaimable},
+		"builds":     {du.BuildCacheUsage.TotalCount, du.BuildCacheUsage.ActiveCount, du.BuildCacheUsage.TotalSize, du.BuildCacheUsage.Reclaimable},
+	}
+	want := map[string]sums{"images": {3, 0, 100, 0}, "containers": {4, 2, 70, 40}, "volumes": {2, 1, 12, 5}, "builds": {3, 1, 7, 3}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	du, err = service(t).DiskUsage(t.Context(), []systemtypes.DiskUsageObject{systemtypes.VolumeObject})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if du.VolumeUsage == nil || du.ImageUsage != nil || du.ContainerUsage != nil || du.BuildCacheUsage != nil {
+		t.Errorf("asked for volumes, got %+v", du)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	v, err := service(t).Version(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Version != "1.2.3" || v.APIVersion != "1.56" || v.MinAPIVersion != "1.40" || v.Components[0].Details["ApiVersion"] != "1.56" {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestID(t *testing.T) {
+	dir := t.TempDir()
+	first, err := system.ID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(first) {
+		t.Errorf("identity %q", first)
+	}
+	if again, err := system.ID(dir); err != nil || again != first {
+		t.Errorf("second time: %q, %v", again, err)
+	}
+	if _, err := system.ID(filepath.Join(dir, "none")); err == nil || !strings.HasPrefix(err.Error(), "keep engine's identity: ") {
+		t.Errorf("got %v", err)
+	}
+}
