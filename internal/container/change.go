@@ -1,0 +1,314 @@
+package container
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	mnet "github.com/moby/moby/api/types/network"
+
+	"muelle/internal/oci"
+)
+
+// Pause freezes every process of a container.
+func (s *Service) Pause(ctx context.Context, ref string) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	task, status, stopHealth := c.task, c.st.Status, c.stopHealth
+	c.mu.Unlock()
+	switch {
+	case status == ctypes.StatePaused:
+		return conflict("container %s is already paused", ref)
+	case status == ctypes.StateRestarting:
+		return conflict("container %s is restarting, wait until the container is running", ref)
+	case status != ctypes.StateRunning || task == nil:
+		return conflict("container %s is not running", ref)
+	}
+	if err := task.Pause(ctx); err != nil {
+		return notRunning(err, ref)
+	}
+	if stopHealth != nil {
+		stopHealth()
+	}
+	c.mu.Lock()
+	c.stopHealth = nil
+	c.st.Status = ctypes.StatePaused
+	s.save(c)
+	c.notify()
+	c.mu.Unlock()
+	s.event(c, events.ActionPause, nil)
+	return nil
+}
+
+// Unpause lets a paused container go on.
+func (s *Service) Unpause(ctx context.Context, ref string) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	task, paused := c.task, c.st.Status == ctypes.StatePaused
+	c.mu.Unlock()
+	if !paused || task == nil {
+		return conflict("container %s is not paused", ref)
+	}
+	if err := task.Resume(ctx); err != nil {
+		return notRunning(err, ref)
+	}
+	c.mu.Lock()
+	c.st.Status = ctypes.StateRunning
+	s.save(c)
+	s.startHealth(c)
+	c.notify()
+	c.mu.Unlock()
+	s.event(c, events.ActionUnPause, nil)
+	return nil
+}
+
+func notRunning(err error, ref string) error {
+	if errdefs.IsFailedPrecondition(err) {
+		return conflict("container %s is not running", ref)
+	}
+	return err
+}
+
+// Rename gives a container another name, also for the resolver.
+func (s *Service) Rename(ctx context.Context, ref, name string) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	name = strings.TrimPrefix(name, "/")
+	if name == "" {
+		return invalid("Neither old nor new names may be empty")
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	old := c.name()
+	if old == name {
+		return invalid("Renaming a container with the same name as its current name")
+	}
+	if _, err := s.reserveName(name, c.id); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	rec := c.rec
+	rec.Name = name
+	removed := c.removed
+	c.mu.Unlock()
+	if removed {
+		err = errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	} else {
+		err = s.writeRecord(c, &rec)
+	}
+	if err != nil {
+		s.releaseName(name, c.id)
+		return err
+	}
+	c.mu.Lock()
+	c.rec = rec
+	running := c.st.running()
+	c.mu.Unlock()
+	s.releaseName(old, c.id)
+	s.o.Networks.Renamed(c.id, name)
+	s.o.Images.Hold(rec.Image.ID, c.id, name, running)
+	s.event(c, events.ActionRename, map[string]string{"oldName": "/" + old})
+	return nil
+}
+
+// Update changes the restart policy and the limits of a container, at once where it
+// runs.
+func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig) (ctypes.UpdateResponse, error) {
+	response := ctypes.UpdateResponse{Warnings: []string{}}
+	c, err := s.find(ref)
+	if err != nil {
+		return response, err
+	}
+	if u.RestartPolicy.Name != "" {
+		if err := ctypes.ValidateRestartPolicy(u.RestartPolicy); err != nil {
+			return response, err
+		}
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return response, err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	rec, task, removing := c.rec, c.task, c.removing || c.removed
+	c.mu.Unlock()
+	if removing {
+		return response, conflict("Cannot update container %s: container is marked for removal and cannot be \"update\".", c.id)
+	}
+	hc := *rec.HostConfig
+	if err := updateHost(&hc, u); err != nil {
+		return response, err
+	}
+	rec.HostConfig = &hc
+	if task != nil {
+		limits, err := oci.Resources(hc.Resources)
+		if err != nil {
+			return response, err
+		}
+		if err := task.Update(ctx, limits); err != nil && !errdefs.IsFailedPrecondition(err) {
+			return response, err
+		}
+	}
+	if err := s.writeRecord(c, &rec); err != nil {
+		return response, err
+	}
+	c.mu.Lock()
+	c.rec = rec
+	c.mu.Unlock()
+	s.event(c, events.ActionUpdate, nil)
+	return response, nil
+}
+
+// updateHost puts in what the update names; zero values change nothing.
+func updateHost(hc *ctypes.HostConfig, u ctypes.UpdateConfig) error {
+	if u.RestartPolicy.Name != "" {
+		if hc.AutoRemove && !u.RestartPolicy.IsNone() {
+			return invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
+		}
+		hc.RestartPolicy = u.RestartPolicy
+	}
+	r, n := &hc.Resources, &u.Resources
+	if n.NanoCPUs > 0 && (r.CPUQuota > 0 || r.CPUPeriod > 0) || r.NanoCPUs > 0 && (n.CPUQuota > 0 || n.CPUPeriod > 0) {
+		return conflict("Conflicting options: NanoCPUs cannot be combined with CPU period and quota")
+	}
+	set(&r.CPUShares, n.CPUShares)
+	set(&r.Memory, n.Memory)
+	set(&r.NanoCPUs, n.NanoCPUs)
+	set(&r.BlkioWeight, n.BlkioWeight)
+	set(&r.CPUPeriod, n.CPUPeriod)
+	set(&r.CPUQuota, n.CPUQuota)
+	set(&r.CPURealtimePeriod, n.CPURealtimePeriod)
+	set(&r.CPURealtimeRuntime, n.CPURealtimeRuntime)
+	set(&r.CpusetCpus, n.CpusetCpus)
+	set(&r.CpusetMems, n.CpusetMems)
+	set(&r.MemoryReservation, n.MemoryReservation)
+	set(&r.MemorySwap, n.MemorySwap)
+	if n.PidsLimit != nil {
+		r.PidsLimit = n.PidsLimit
+		if *n.PidsLimit <= 0 {
+			r.PidsLimit = nil
+		}
+	}
+	if r.MemorySwap > 0 && r.Memory > r.MemorySwap && n.MemorySwap == 0 {
+		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+	}
+	return checkResources(r)
+}
+
+func set[T comparable](to *T, v T) {
+	var zero T
+	if v != zero {
+		*to = v
+	}
+}
+
+// ConnectNetwork attaches a container to a further network, from its next start on.
+func (s *Service) ConnectNetwork(ctx context.Context, ref, network string, settings *mnet.EndpointSettings) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	n, err := s.o.Networks.Get(network)
+	if err != nil {
+		return err
+	}
+	if err := validateEndpoint(n.Name, settings); err != nil {
+		return err
+	}
+	return s.changeEndpoints(ctx, c, func(rec *record) error {
+		hc := rec.HostConfig
+		switch {
+		case hc.NetworkMode.IsContainer():
+			return invalid("container sharing network namespace with another container or host cannot be connected to any other network")
+		case hc.NetworkMode.IsHost(), n.Name == mnet.NetworkHost:
+			return invalid("cannot attach both user-defined and non-user-defined network-modes")
+		}
+		if _, ok := rec.Endpoints[n.Name]; ok {
+			return errdefs.ErrPermissionDenied.WithMessage("endpoint with name " + rec.Name + " already exists in network " + n.Name)
+		}
+		delete(rec.Endpoints, mnet.NetworkNone)
+		if hc.NetworkMode.IsNone() {
+			host := *hc
+			host.NetworkMode = ctypes.NetworkMode(n.Name)
+			rec.HostConfig = &host
+		}
+		if settings == nil {
+			settings = &mnet.EndpointSettings{}
+		}
+		rec.Endpoints[n.Name] = settings.Copy()
+		return nil
+	}, func() error { return s.o.Networks.Connect(ctx, n.Name, c.id, settings) })
+}
+
+// DisconnectNetwork detaches a container from a network.
+func (s *Service) DisconnectNetwork(ctx context.Context, ref, network string, force bool) error {
+	n, err := s.o.Networks.Get(network)
+	if err != nil {
+		return err
+	}
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	return s.changeEndpoints(ctx, c, func(rec *record) error {
+		if _, ok := rec.Endpoints[n.Name]; !ok {
+			return errdefs.ErrPermissionDenied.WithMessage("container " + c.id + " is not connected to network " + n.Name)
+		}
+		delete(rec.Endpoints, n.Name)
+		return nil
+	}, func() error { return s.o.Networks.Disconnect(ctx, n.Name, c.id, force) })
+}
+
+// changeEndpoints changes what a container is attached to: its record, and what
+// runs by the function live.
+func (s *Service) changeEndpoints(ctx context.Context, c *entry, change func(*record) error, live func() error) error {
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	rec, alive, removed := c.rec, c.st.alive(), c.removed
+	c.mu.Unlock()
+	if removed {
+		return errdefs.ErrNotFound.WithMessage("No such container: " + c.id)
+	}
+	endpoints := make(endpointMap, len(rec.Endpoints))
+	for name, e := range rec.Endpoints {
+		endpoints[name] = e
+	}
+	rec.Endpoints = endpoints
+	if err := change(&rec); err != nil {
+		return err
+	}
+	if alive {
+		if err := live(); err != nil {
+			return err
+		}
+	}
+	if err := s.writeRecord(c, &rec); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.rec = rec
+	c.mu.Unlock()
+	return nil
+}

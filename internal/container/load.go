@@ -1,0 +1,269 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+
+	"muelle/internal/id"
+	"muelle/internal/image"
+	"muelle/internal/runtime"
+)
+
+// load brings back what the daemon knew when it ended.
+func (s *Service) load(ctx context.Context) error {
+	durable, err := ids(s.o.Root)
+	if err != nil {
+		return err
+	}
+	volatile, err := ids(s.o.ExecRoot)
+	if err != nil {
+		return err
+	}
+	for cid := range durable {
+		s.loadRecord(cid, false)
+	}
+	for cid := range volatile {
+		if s.byID[cid] == nil {
+			s.loadRecord(cid, true)
+		}
+	}
+	list := s.all()
+	// In the order of creation, so that what happens is the same each time.
+	slices.SortFunc(list, func(a, b *entry) int { return a.rec.Created.Compare(b.rec.Created) })
+	for _, c := range list {
+		s.regain(ctx, c)
+	}
+	tasks := s.adopt(ctx, list, volatile)
+	if err := s.o.Networks.Adopted(ctx); err != nil {
+		s.log.Error("take over networks", "err", err)
+	}
+	maps.Copy(durable, volatile)
+	for cid := range durable {
+		if s.byID[cid] == nil {
+			s.cleanLeftover(cid)
+		}
+	}
+	for _, c := range list {
+		s.resume(ctx, c, tasks[c])
+	}
+	return nil
+}
+
+// ids gives the containers that have a folder below dir.
+func ids(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	out := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		if e.IsDir() && id.Valid(e.Name()) {
+			out[e.Name()] = true
+		}
+	}
+	return out, nil
+}
+
+// loadRecord reads one container; a folder without a record is a leftover. One whose
+// record cannot be read stays on disk and is told of.
+func (s *Service) loadRecord(cid string, volatile bool) {
+	c := s.newEntry(cid, volatile)
+	if _, err := os.Stat(filepath.Join(c.recordDir(), recordName+".json")); errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	err := c.openRecords()
+	if err == nil {
+		var rec *record
+		if rec, err = c.records.Load(recordName); err == nil {
+			c.rec = *rec
+		}
+	}
+	if err == nil && (c.rec.ID != cid || c.rec.Config == nil || c.rec.HostConfig == nil) {
+		err = fmt.Errorf("record of container %s: %w", cid, errdefs.ErrDataLoss)
+	}
+	if err != nil {
+		s.log.Error("load container", "container", cid, "err", err)
+		s.broken = append(s.broken, cid)
+		return
+	}
+	c.st = state{Status: ctypes.StateCreated}
+	// The state is written without fsync: after a power loss it may be missing.
+	if st, err := c.states.Load(stateName); err == nil {
+		c.st = *st
+	} else if !errdefs.IsNotFound(err) {
+		s.log.Warn("load state", "container", cid, "err", err)
+	}
+	if owner, taken := s.byName[c.rec.Name]; taken {
+		s.log.Error("two containers have the same name", "container", cid, "other", owner, "name", c.rec.Name)
+		c.rec.Name = id.Short(cid)
+	}
+	s.byID[cid], s.byName[c.rec.Name] = c, cid
+}
+
+// regain takes again what the container holds: layers, image, volumes.
+func (s *Service) regain(ctx context.Context, c *entry) {
+	img := &image.Image{ID: c.rec.Image.ID, Manifest: c.rec.Image.Manifest, ChainID: c.rec.Image.ChainID}
+	var err error
+	if c.lower, err = s.o.Images.Lower(ctx, img, c.id); err != nil {
+		s.log.Error("find the image's layers", "container", c.id, "image", c.rec.Config.Image, "err", err)
+	}
+	s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, c.st.running())
+	for _, m := range c.rec.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		if _, err := s.o.Volumes.Acquire(ctx, m.Name, c.id); err != nil {
+			s.log.Error("hold volume", "container", c.id, "volume", m.Name, "err", err)
+		}
+	}
+}
+
+// adopt finds the processes of containers that ran, and gives the networks of those
+// that still do back to the network service. Nothing may be started before.
+func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]bool) map[*entry]runtime.Task {
+	tasks := make(map[*entry]runtime.Task, len(list))
+	for _, c := range list {
+		if !present[c.id] {
+			continue
+		}
+		if !c.st.alive() {
+			// A start or a clean-up was cut off.
+			s.clean(ctx, c.id, c.execDir)
+			continue
+		}
+		task, err := s.o.Runtime.Load(ctx, c.id, c.execDir)
+		if err != nil {
+			if !errdefs.IsNotFound(err) {
+				s.log.Error("adopt container", "container", c.id, "err", err)
+			}
+			s.clean(ctx, c.id, c.execDir)
+			continue
+		}
+		tasks[c] = task
+		if task.Pid() != 0 && !c.rec.HostConfig.NetworkMode.IsContainer() {
+			if err := s.adoptNetwork(ctx, c, task); err != nil {
+				s.log.Error("take over the container's network", "container", c.id, "err", err)
+			}
+		}
+	}
+	return tasks
+}
+
+func (s *Service) adoptNetwork(ctx context.Context, c *entry, task runtime.Task) error {
+	held, err := task.Held(ctx)
+	if err != nil {
+		return err
+	}
+	var netns *os.File
+	if !c.rec.HostConfig.NetworkMode.IsHost() {
+		if netns, err = task.NetNS(ctx); err != nil {
+			for _, f := range held {
+				f.Close()
+			}
+			return err
+		}
+	}
+	spec := sandboxSpec(&c.rec, c.st.Endpoints)
+	spec.Ports = c.st.Ports
+	return s.o.Networks.Adopt(ctx, spec, held, netns)
+}
+
+func (s *Service) clean(ctx context.Context, cid, execDir string) {
+	if err := s.o.Runtime.Clean(ctx, cid, execDir, s.cgroupsPath(cid)); err != nil {
+		s.log.Error("clean up container", "container", cid, "err", err)
+	}
+}
+
+// cleanLeftover finishes a removal that was cut off.
+func (s *Service) cleanLeftover(cid string) {
+	if slices.Contains(s.broken, cid) {
+		return
+	}
+	c := s.newEntry(cid, false)
+	s.background(func() {
+		s.clean(s.ctx, cid, c.execDir)
+		if err := c.removeFolders(); err != nil {
+			s.log.Error("remove container's folders", "container", cid, "err", err)
+		}
+	})
+}
+
+// resume watches what runs, handles what ended, and starts what policies ask for.
+func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
+	if task != nil {
+		c.task, c.ended = task, make(chan struct{})
+		if task.Pid() != 0 && c.st.Status == ctypes.StateRunning {
+			s.startHealth(c)
+		}
+		if task.Pid() == 0 {
+			s.watch(c, task) // it ended meanwhile: known before anybody asks
+			return
+		}
+		s.background(func() { s.watch(c, task) })
+		return
+	}
+	lost := c.st.alive()
+	if lost {
+		// The machine was restarted, or the shim is gone: nobody knows how it ended.
+		c.st.Status, c.st.ExitCode = ctypes.StateExited, 255
+		c.st.FinishedAt, c.st.Endpoints, c.st.Ports = time.Now().UTC(), nil, nil
+	}
+	restarting := c.st.Status == ctypes.StateRestarting
+	if restarting {
+		c.st.Status = ctypes.StateExited
+	}
+	if lost || restarting {
+		s.save(c)
+		s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, false)
+	}
+	if c.rec.HostConfig.AutoRemove && c.st.Started {
+		if err := s.removeEnded(ctx, c, true); err != nil {
+			s.log.Error("remove ended container", "container", c.id, "err", err)
+		}
+		return
+	}
+	if !wantsBoot(c.rec.HostConfig.RestartPolicy, &c.st) {
+		return
+	}
+	if s.o.StartOnBoot != nil && !s.o.StartOnBoot(c.rec.Config.Labels) {
+		s.pending = append(s.pending, c.id)
+		return
+	}
+	s.background(func() { s.startOnBoot(c) })
+}
+
+func (s *Service) startOnBoot(c *entry) {
+	if s.acquire(s.ctx, c) != nil {
+		return
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	err := c.startable(c.id)
+	c.mu.Unlock()
+	if err != nil {
+		return // somebody was quicker
+	}
+	if err := s.start(s.ctx, c); err != nil {
+		s.log.Warn("start container by its restart policy", "container", c.id, "err", err)
+	}
+}
+
+// Pending gives the ids of containers that their restart policy wanted started when
+// the daemon came up and that StartOnBoot left to somebody else. They are given once.
+func (s *Service) Pending() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.pending
+	s.pending = nil
+	return list
+}

@@ -1,0 +1,142 @@
+package container
+
+import (
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	ctypes "github.com/moby/moby/api/types/container"
+
+	"muelle/internal/logdriver"
+	"muelle/internal/meta"
+	"muelle/internal/runtime"
+)
+
+const (
+	recordVersion = 1
+	recordName    = "container"
+	stateName     = "state"
+)
+
+// record is what a container was created with and what rename and update change.
+// It is written durably, except for containers that go when they end.
+type record struct {
+	ID, Name   string // without slash
+	Created    time.Time
+	Platform   ocispec.Platform
+	Image      imageRecord
+	Config     *ctypes.Config
+	HostConfig *ctypes.HostConfig
+	Path       string
+	Args       []string
+	Mounts     []mountPoint
+	// Endpoints by network name, as asked for.
+	Endpoints map[string]*network.EndpointSettings
+	Log       logdriver.Config
+}
+
+// imageRecord keeps what is needed of an image even when its names are gone.
+type imageRecord struct {
+	ID       digest.Digest
+	Manifest ocispec.Descriptor
+	ChainID  digest.Digest
+	Size     int64
+}
+
+// state is what changes by itself. It is written at each change without fsync.
+type state struct {
+	Status     ctypes.ContainerState // created, running, paused, restarting, exited, dead
+	ExitCode   int
+	OOMKilled  bool
+	Error      string
+	StartedAt  time.Time
+	FinishedAt time.Time
+	// Started: it was started at least once. Stopped: a user stopped it last.
+	Started, Stopped bool
+	RestartCount     int
+	Health           *ctypes.Health
+	// Endpoints and Ports of the run that is on, or empty.
+	Endpoints map[string]*network.EndpointSettings
+	Ports     network.PortMap
+}
+
+// running tells whether Docker would call it running: restarting counts too.
+func (st *state) running() bool {
+	switch st.Status {
+	case ctypes.StateRunning, ctypes.StatePaused, ctypes.StateRestarting:
+		return true
+	}
+	return false
+}
+
+// alive tells whether there is a process.
+func (st *state) alive() bool {
+	return st.Status == ctypes.StateRunning || st.Status == ctypes.StatePaused
+}
+
+// entry is one container: its record and what is known while the daemon runs.
+// Everything below mu is guarded by it; mu is never held across I/O other than
+// saving the state. op orders the operations that change what a container is
+// (start, the handling of its end, removal, rename, update); it is held across slow
+// work and taken before mu, and before the Service's lock.
+type entry struct {
+	id       string
+	dir      string // data-root/containers/ID
+	execDir  string // exec-root/containers/ID
+	records  *meta.Dir[record]
+	states   *meta.Dir[state]
+	volatile bool // record lives in exec-root
+	op       lock
+
+	mu  sync.Mutex
+	rec record
+	st  state
+
+	lower      []string // overlay's lower directories, top first
+	task       runtime.Task
+	spec       *specs.Spec   // of the run that is on; nil after a restart of the daemon
+	ended      chan struct{} // closed when the run that is on has ended
+	cleaned    chan struct{} // closed when the run before was cleaned up, or nil
+	pending    []*attachment // attached before the start
+	waiters    []chan waited // for the end of the run
+	gone       []chan waited // for the removal
+	changed    chan struct{} // closed and replaced at each change of state
+	removing   bool          // a removal is on
+	removed    bool          // not in the Service any more
+	restarting int           // a restart by a user is on: no automatic removal, no policy
+	backoff    backoff       // between restarts by policy
+	timer      *restartTimer // set while waiting for a restart by policy
+	stopHealth func()        // ends the health checks of the run
+	execs      map[string]*exec
+}
+
+// lock is a mutex whose waiters can give up.
+type lock chan struct{}
+
+func newLock() lock { return make(lock, 1) }
+
+func (l lock) release() { <-l }
+
+// snapshot copies record and state for reading outside the lock. What they point
+// to is never changed in place, only replaced.
+func (c *entry) snapshot() (record, state) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec, c.st
+}
+
+func (c *entry) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Name
+}
+
+// notify wakes up who waits for a change of state. mu is held.
+func (c *entry) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}

@@ -1,0 +1,197 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/moby/api/types/mount"
+	mnet "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	ctypes "github.com/moby/moby/api/types/container"
+
+	"muelle/internal/linux/cgroup"
+	"muelle/internal/oci"
+	"muelle/internal/runtime"
+)
+
+type endpointMap = map[string]*mnet.EndpointSettings
+
+// resolveUser finds a user in the container's passwd and group, which read gives.
+func resolveUser(spec string, groups []string, read func(string) ([]byte, error)) (specs.User, string, error) {
+	file := func(name string) (io.ReadSeeker, error) {
+		data, err := read(name)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the container's %s: %w", name, err)
+		}
+		return bytes.NewReader(data), nil
+	}
+	passwd, err := file("/etc/passwd")
+	if err != nil {
+		return specs.User{}, "", err
+	}
+	group, err := file("/etc/group")
+	if err != nil {
+		return specs.User{}, "", err
+	}
+	return oci.ResolveUser(spec, groups, passwd, group)
+}
+
+// rootfs is the overlay of the image's layers below the container's own one.
+func (c *entry) rootfs() []runtime.Mount {
+	lower := c.lower
+	if len(lower) == 0 {
+		// An image without layers: an overlay needs something below.
+		lower = []string{filepath.Join(c.dir, "empty")}
+	}
+	return []runtime.Mount{{Type: "overlay", Source: "overlay", Options: []string{
+		"lowerdir=" + strings.Join(lower, ":"), "upperdir=" + c.upper(), "workdir=" + c.work(),
+	}}}
+}
+
+// files are those of a container that live on the host.
+type files struct{ dir, hosts, hostname, resolvConf string }
+
+func (f files) remove() error {
+	if f.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(f.dir)
+}
+
+// writeFiles writes /etc/hosts, /etc/hostname and /etc/resolv.conf of the run. A
+// container that joins another's network uses the other's files.
+func (n *starting) writeFiles(context.Context) error {
+	c := n.c
+	if len(c.lower) == 0 {
+		if err := os.Mkdir(filepath.Join(c.dir, "empty"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make empty layer: %w", err)
+		}
+	}
+	if n.sandbox == nil {
+		other, err := n.s.find(n.rec.HostConfig.NetworkMode.ConnectedContainer())
+		if err != nil {
+			return err
+		}
+		n.files = other.files()
+		n.files.dir = "" // not ours to remove
+		return nil
+	}
+	n.files = c.files()
+	if err := os.MkdirAll(n.files.dir, 0o755); err != nil {
+		return fmt.Errorf("make folder of the container's files: %w", err)
+	}
+	for name, data := range map[string][]byte{
+		n.files.hosts: n.sandbox.Hosts, n.files.resolvConf: n.sandbox.ResolvConf, n.files.hostname: []byte(n.rec.Config.Hostname + "\n"),
+	} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			return fmt.Errorf("write the container's files: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *entry) files() files {
+	return files{
+		dir: filepath.Join(c.execDir, "etc"), hosts: c.hostPath("hosts"),
+		hostname: c.hostPath("hostname"), resolvConf: c.hostPath("resolv.conf"),
+	}
+}
+
+// buildSpec puts the document for the runtime together.
+func (n *starting) buildSpec(ctx context.Context) error {
+	o := oci.Options{
+		ID: n.c.id, Hostname: n.rec.Config.Hostname, Domainname: n.rec.Config.Domainname,
+		Config: n.rec.Config, HostConfig: n.rec.HostConfig,
+		User: n.user, Home: n.home,
+		Mounts:      specMounts(n.rec.Mounts, n.files),
+		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(),
+	}
+	if err := n.s.shareNamespaces(&o, n.rec.HostConfig); err != nil {
+		return err
+	}
+	var err error
+	n.spec, err = oci.Spec(o)
+	return err
+}
+
+func (s *Service) cgroupsPath(cid string) string {
+	return path.Join("/", s.o.CgroupParent, cid)
+}
+
+// shareNamespaces joins the process and IPC namespaces of other containers.
+func (s *Service) shareNamespaces(o *oci.Options, hc *ctypes.HostConfig) error {
+	if hc.PidMode.IsContainer() {
+		task, err := s.runningTask(hc.PidMode.Container())
+		if err != nil {
+			return err
+		}
+		o.PIDNamespace = fmt.Sprintf("/proc/%d/ns/pid", task.Pid())
+	}
+	if hc.IpcMode.IsContainer() {
+		other, err := s.find(hc.IpcMode.Container())
+		if err != nil {
+			return err
+		}
+		rec, _ := other.snapshot()
+		if mode := rec.HostConfig.IpcMode; !mode.IsShareable() && !mode.IsHost() {
+			return conflict("cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
+		}
+		task, err := s.runningTask(other.id)
+		if err != nil {
+			return err
+		}
+		o.IPCNamespace = fmt.Sprintf("/proc/%d/ns/ipc", task.Pid())
+		o.ShmPath = fmt.Sprintf("/proc/%d/root/dev/shm", task.Pid())
+	}
+	return nil
+}
+
+// specMounts gives the container's own mounts for the document.
+func specMounts(mounts []mountPoint, f files) []specs.Mount {
+	out := make([]specs.Mount, 0, len(mounts)+3)
+	taken := map[string]bool{}
+	for _, m := range mounts {
+		taken[m.Destination] = true
+		out = append(out, specMount(m))
+	}
+	for _, own := range []struct{ dest, source string }{
+		{"/etc/hosts", f.hosts}, {"/etc/hostname", f.hostname}, {"/etc/resolv.conf", f.resolvConf},
+	} {
+		if !taken[own.dest] && own.source != "" {
+			out = append(out, specs.Mount{Destination: own.dest, Type: "bind", Source: own.source, Options: []string{"bind", "rprivate"}})
+		}
+	}
+	return out
+}
+
+func specMount(m mountPoint) specs.Mount {
+	if m.Type == mount.TypeTmpfs {
+		return specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: m.TmpfsOptions}
+	}
+	options := []string{"rbind"}
+	if m.NonRecursive {
+		options[0] = "bind"
+	}
+	if !m.RW {
+		options = append(options, "ro")
+		if m.ReadOnlyForceRecursive {
+			options = append(options, "rro")
+		}
+	}
+	propagation := m.Propagation
+	if propagation == "" {
+		propagation = mount.PropagationRPrivate
+	}
+	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: append(options, string(propagation))}
+}

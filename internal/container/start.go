@@ -1,0 +1,335 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/api"
+	"muelle/internal/network"
+	"muelle/internal/runtime"
+	"muelle/internal/step"
+)
+
+// exitUnknown is the exit code of a start that failed for another reason than the
+// program.
+const exitUnknown = 128
+
+// starting is what the steps of a start hand over.
+type starting struct {
+	s       *Service
+	c       *entry
+	rec     record
+	sandbox *network.Sandbox // nil: another container's
+	netns   *os.File
+	user    specs.User
+	home    string
+	files   files
+	spec    *specs.Spec
+	task    runtime.Task
+	pending []*attachment
+}
+
+// Start starts a container that does not run. errdefs.ErrNotModified: it runs.
+func (s *Service) Start(ctx context.Context, ref string) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	err = c.startable(ref)
+	if err == nil {
+		c.st.Stopped, c.st.RestartCount, c.backoff = false, 0, backoff{}
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	// A client that goes away does not stop a start half way.
+	return s.start(context.WithoutCancel(ctx), c)
+}
+
+// startable tells why a container cannot be started. mu is held.
+func (c *entry) startable(ref string) error {
+	switch {
+	case c.removed:
+		return errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	case c.removing:
+		return conflict("container is marked for removal and cannot be started")
+	case c.st.Status == ctypes.StatePaused:
+		return conflict("cannot start a paused container, try unpause instead")
+	case c.st.Status == ctypes.StateDead:
+		return conflict("container is marked for removal and cannot be started")
+	case c.st.running():
+		return errdefs.ErrNotModified.WithMessage("container " + c.id + " is already running")
+	}
+	return nil
+}
+
+// start brings a container up: network, files, process. op is held. After a failure
+// nothing of the run is left, the reason is in the state, and a container that goes
+// when it ends is gone.
+func (s *Service) start(ctx context.Context, c *entry) error {
+	if err := s.awaitCleaned(ctx, c); err != nil {
+		return err
+	}
+	// Also after a start that failed, or in a boot that did not see it created.
+	if err := os.MkdirAll(c.execDir, 0o700); err != nil {
+		return fmt.Errorf("make container's folder: %w", err)
+	}
+	n := &starting{s: s, c: c}
+	c.mu.Lock()
+	n.rec = c.rec
+	n.pending, c.pending = c.pending, nil
+	c.mu.Unlock()
+	err := step.Run(ctx,
+		step.Together("prepare",
+			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
+			step.Step{Name: "mounts", Do: n.checkMounts},
+			step.Step{Name: "user", Do: n.resolveUser},
+		),
+		step.Step{Name: "files", Do: n.writeFiles, Undo: func(context.Context) error { return n.files.remove() }},
+		step.Step{Name: "document", Do: n.buildSpec},
+		step.Step{Name: "process", Do: n.startProcess},
+	)
+	n.closeFiles()
+	if err != nil {
+		return s.startFailed(ctx, n, err)
+	}
+	s.started(n)
+	return nil
+}
+
+// awaitCleaned waits until what the last run left was cleaned up.
+func (s *Service) awaitCleaned(ctx context.Context, c *entry) error {
+	c.mu.Lock()
+	cleaned := c.cleaned
+	c.mu.Unlock()
+	if cleaned == nil {
+		return nil
+	}
+	select {
+	case <-cleaned:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return errdefs.ErrUnavailable.WithMessage("the daemon is shutting down")
+	}
+}
+
+func (n *starting) prepareNetwork(ctx context.Context) error {
+	mode := n.rec.HostConfig.NetworkMode
+	if mode.IsContainer() {
+		task, err := n.s.runningTask(mode.ConnectedContainer())
+		if err != nil {
+			return err
+		}
+		if n.netns, err = task.NetNS(ctx); err != nil {
+			return fmt.Errorf("join network of container %s: %w", mode.ConnectedContainer(), err)
+		}
+		return nil
+	}
+	sandbox, err := n.s.o.Networks.Prepare(ctx, sandboxSpec(&n.rec, n.rec.Endpoints))
+	if err != nil {
+		return fmt.Errorf("failed to set up container networking: %w", err)
+	}
+	n.sandbox, n.netns = sandbox, sandbox.NetNS
+	return nil
+}
+
+func (n *starting) releaseNetwork(ctx context.Context) error {
+	if n.sandbox == nil {
+		return nil
+	}
+	return n.s.o.Networks.Release(ctx, n.c.id)
+}
+
+// runningTask gives the process of a container whose namespaces are to be shared.
+func (s *Service) runningTask(ref string) (runtime.Task, error) {
+	c, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.st.Status == ctypes.StateRestarting:
+		return nil, conflict("container %s is restarting, wait until the container is running", c.id)
+	case !c.st.alive() || c.task == nil:
+		return nil, conflict("cannot join network of a non running container: %s", c.id)
+	}
+	return c.task, nil
+}
+
+// checkMounts makes missing sources of -v and refuses others that are missing.
+func (n *starting) checkMounts(context.Context) error {
+	for _, m := range n.rec.Mounts {
+		if m.Type != mount.TypeBind {
+			continue
+		}
+		_, err := os.Stat(m.Source)
+		if errors.Is(err, os.ErrNotExist) && m.CreateSource {
+			err = os.MkdirAll(m.Source, 0o755)
+		}
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+			}
+			return fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
+		}
+	}
+	return nil
+}
+
+func (n *starting) resolveUser(context.Context) (err error) {
+	layers := append([]string{n.c.upper()}, n.c.lower...)
+	n.user, n.home, err = resolveUser(n.rec.Config.User, n.rec.HostConfig.GroupAdd, func(name string) ([]byte, error) {
+		return readInLayers(layers, name)
+	})
+	return err
+}
+
+func (n *starting) startProcess(ctx context.Context) error {
+	c := &runtime.Container{
+		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns,
+		OpenStdin: n.rec.Config.OpenStdin, StdinOnce: n.rec.Config.StdinOnce,
+		ConsoleHeight: uint16(n.rec.HostConfig.ConsoleSize[0]), ConsoleWidth: uint16(n.rec.HostConfig.ConsoleSize[1]),
+		Log: n.rec.Log, Init: n.s.o.Init,
+	}
+	if n.rec.HostConfig.Init != nil {
+		c.Init = *n.rec.HostConfig.Init
+	}
+	if n.sandbox != nil {
+		c.Held = n.sandbox.Held
+	}
+	for _, a := range n.pending {
+		c.Attach = append(c.Attach, a.streams)
+	}
+	task, err := n.s.o.Runtime.Start(ctx, c)
+	if err != nil {
+		return err
+	}
+	n.task = task
+	return nil
+}
+
+// closeFiles closes the daemon's copies: the shim has its own.
+func (n *starting) closeFiles() {
+	if n.netns != nil {
+		n.netns.Close()
+	}
+	if n.sandbox != nil {
+		for _, h := range n.sandbox.Held {
+			h.File.Close()
+		}
+	}
+}
+
+// started records that the container runs, tells of it, and begins to watch it.
+func (s *Service) started(n *starting) {
+	c := n.c
+	s.volumeEvents(c.id, n.rec.Mounts, events.ActionMount)
+	c.mu.Lock()
+	c.task, c.spec, c.ended, c.cleaned = n.task, n.spec, make(chan struct{}), nil
+	first := !c.st.Started
+	c.st = state{
+		Status: ctypes.StateRunning, StartedAt: n.task.StartedAt().UTC(), FinishedAt: c.st.FinishedAt,
+		Started: true, RestartCount: c.st.RestartCount,
+	}
+	if n.sandbox != nil {
+		c.st.Endpoints, c.st.Ports = n.sandbox.Endpoints, n.sandbox.Ports
+	}
+	if first && !c.volatile && !n.rec.HostConfig.RestartPolicy.IsNone() {
+		// Whether a policy applies at the next boot must survive a power loss.
+		if err := c.states.Save(stateName, &c.st, true); err != nil {
+			s.log.Error("save state", "container", c.id, "err", err)
+		}
+	} else {
+		s.save(c)
+	}
+	s.startHealth(c)
+	c.notify()
+	c.mu.Unlock()
+	s.o.Images.Hold(n.rec.Image.ID, c.id, n.rec.Name, true)
+	s.event(c, events.ActionStart, nil)
+	s.background(func() { s.watch(c, n.task) })
+}
+
+// startFailed records why a start failed. op is held.
+func (s *Service) startFailed(ctx context.Context, n *starting, cause error) error {
+	c := n.c
+	code, err := startError(cause)
+	for _, a := range n.pending {
+		a.finish(nil)
+	}
+	c.mu.Lock()
+	c.st.ExitCode, c.st.Error = code, err.Error()
+	if c.st.Status == ctypes.StateRestarting {
+		c.st.Status = ctypes.StateExited
+		tell(&c.waiters, waited{code: code, err: c.st.Error})
+	}
+	s.save(c)
+	c.notify()
+	remove := c.rec.HostConfig.AutoRemove && c.restarting == 0
+	c.mu.Unlock()
+	if remove {
+		if err := s.removeEnded(ctx, c, true); err != nil {
+			s.log.Error("remove container after failed start", "container", c.id, "err", err)
+		}
+	}
+	return err
+}
+
+// startError words the failure of a start as Docker does: its client reads the exit
+// code, 125, 126 or 127, out of the text.
+func startError(cause error) (code int, err error) {
+	var se *runtime.StartError
+	if !errors.As(cause, &se) {
+		return exitUnknown, cause
+	}
+	code = se.Code
+	if code == 0 || code == 125 {
+		code = exitUnknown
+	}
+	msg := "failed to create task for container: failed to create shim task: OCI runtime create failed: " + se.Error() + ": unknown"
+	if code == 126 || code == 127 {
+		return code, errdefs.ErrInvalidArgument.WithMessage(msg)
+	}
+	return code, errdefs.ErrUnknown.WithMessage(msg)
+}
+
+// sandboxSpec describes a container to the networks.
+func sandboxSpec(rec *record, endpoints endpointMap) network.SandboxSpec {
+	cfg, hc := rec.Config, rec.HostConfig
+	spec := network.SandboxSpec{
+		ID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domain: cfg.Domainname,
+		Project: cfg.Labels[api.LabelProject], Service: cfg.Labels[api.LabelService],
+		Mode:  string(hc.NetworkMode),
+		Ports: hc.PortBindings, Exposed: cfg.ExposedPorts, PublishAll: hc.PublishAllPorts,
+		DNS: hc.DNS, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+		ExtraHosts: hc.ExtraHosts, Sysctls: hc.Sysctls,
+	}
+	for _, name := range sortedKeys(endpoints) {
+		if hc.NetworkMode.IsHost() || hc.NetworkMode.IsNone() {
+			break
+		}
+		spec.Endpoints = append(spec.Endpoints, network.EndpointSpec{Network: name, Settings: endpoints[name]})
+	}
+	return spec
+}
+
+// hostPath is a file of the container that lives on the host.
+func (c *entry) hostPath(name string) string { return filepath.Join(c.execDir, "etc", name) }

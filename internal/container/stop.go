@@ -1,0 +1,240 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+)
+
+const defaultStopTimeout = 10
+
+// Stop ends a container: its stop signal, patience, then SIGKILL.
+// errdefs.ErrNotModified: it does not run. A client that goes away stops nothing.
+func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	return s.stop(context.WithoutCancel(ctx), c, o)
+}
+
+func (s *Service) stop(ctx context.Context, c *entry, o StopOptions) error {
+	sig, timeout, err := c.stopSettings(o)
+	if err != nil {
+		return err
+	}
+	// A start that is under way is waited for: stopping means that it does not run.
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	waiting, ended, err := s.markStopped(c)
+	c.op.release()
+	if err != nil {
+		return err
+	}
+	if waiting {
+		s.event(c, events.ActionStop, nil)
+		return nil
+	}
+	if err := s.signal(ctx, c, sig); err != nil && !errdefs.IsConflict(err) {
+		s.log.Warn("send stop signal", "container", c.id, "err", err)
+	}
+	if !waitFor(ctx, s.ctx, ended, timeout) {
+		if err := s.killAndWait(ctx, c); err != nil {
+			return err
+		}
+	}
+	s.event(c, events.ActionStop, nil)
+	return nil
+}
+
+// markStopped remembers that a user stopped the container, so that no policy starts
+// it again. Waiting: it was between two runs, and has ended by this. op is held.
+func (s *Service) markStopped(c *entry) (waiting bool, ended <-chan struct{}, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return false, nil, errdefs.ErrNotFound.WithMessage("No such container: " + c.id)
+	}
+	if !c.st.running() {
+		return false, nil, errdefs.ErrNotModified.WithMessage("container " + c.id + " is already stopped")
+	}
+	c.st.Stopped = true
+	s.saveStopped(c)
+	return s.stopTimer(c), c.ended, nil
+}
+
+// saveStopped writes that a user stopped the container: durably where a policy
+// would start it at the next boot. mu is held.
+func (s *Service) saveStopped(c *entry) {
+	durable := c.rec.HostConfig.RestartPolicy.IsUnlessStopped() && !c.volatile
+	if err := c.states.Save(stateName, &c.st, durable); err != nil {
+		s.log.Error("save state", "container", c.id, "err", err)
+	}
+}
+
+// waitFor waits for done, at most that many seconds, for ever if negative.
+func waitFor(ctx, life context.Context, done <-chan struct{}, seconds int) bool {
+	var expired <-chan time.Time
+	if seconds >= 0 {
+		timer := time.NewTimer(time.Duration(seconds) * time.Second)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	select {
+	case <-done:
+		return true
+	case <-expired:
+	case <-ctx.Done():
+	case <-life.Done():
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *entry) stopSettings(o StopOptions) (sig syscall.Signal, timeout int, err error) {
+	rec, _ := c.snapshot()
+	sig, timeout = syscall.SIGTERM, defaultStopTimeout
+	if rec.Config.StopTimeout != nil {
+		timeout = *rec.Config.StopTimeout
+	}
+	if o.Timeout != nil {
+		timeout = *o.Timeout
+	}
+	name := rec.Config.StopSignal
+	if o.Signal != "" {
+		name = o.Signal
+	}
+	if name != "" {
+		sig, err = parseSignal(name)
+	}
+	return sig, timeout, err
+}
+
+// signal sends a signal to a container's first process and tells of it. A paused
+// one goes on if the signal is to end it. ErrConflict: it does not run.
+func (s *Service) signal(ctx context.Context, c *entry, sig syscall.Signal) error {
+	c.mu.Lock()
+	task, paused, alive := c.task, c.st.Status == ctypes.StatePaused, c.st.alive()
+	c.mu.Unlock()
+	if !alive || task == nil {
+		return conflict("container %s is not running", c.id)
+	}
+	if err := task.Signal(ctx, sig); err != nil {
+		if errdefs.IsFailedPrecondition(err) {
+			return conflict("container %s is not running", c.id)
+		}
+		return fmt.Errorf("signal container %s: %w", c.id, err)
+	}
+	s.event(c, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	if !paused || !c.endsWith(sig) {
+		return nil
+	}
+	if err := task.Resume(ctx); err != nil && !errdefs.IsFailedPrecondition(err) {
+		return fmt.Errorf("resume container %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// endsWith tells whether a signal is meant to end the container.
+func (c *entry) endsWith(sig syscall.Signal) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.endsWithLocked(sig)
+}
+
+// Kill sends a signal, SIGKILL where it is empty. Killing waits for the end.
+func (s *Service) Kill(ctx context.Context, ref, signal string) error {
+	sig := syscall.SIGKILL
+	if signal != "" {
+		var err error
+		if sig, err = parseSignal(signal); err != nil {
+			return err
+		}
+	}
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if c.endsWith(sig) {
+		if err := s.acquire(ctx, c); err != nil {
+			return err
+		}
+		waiting, _, err := s.markStopped(c)
+		c.op.release()
+		if waiting || err != nil && !errdefs.IsNotModified(err) {
+			return err
+		}
+	}
+	if sig == syscall.SIGKILL {
+		err = s.kill(context.WithoutCancel(ctx), c)
+	} else {
+		err = s.signal(ctx, c, sig)
+	}
+	if errdefs.IsConflict(err) {
+		return conflict("cannot kill container: %s: container %s is not running", ref, c.id)
+	}
+	return err
+}
+
+func (c *entry) endsWithLocked(sig syscall.Signal) bool {
+	stop := syscall.SIGTERM
+	if name := c.rec.Config.StopSignal; name != "" {
+		if parsed, err := parseSignal(name); err == nil {
+			stop = parsed
+		}
+	}
+	return sig == syscall.SIGKILL || sig == stop
+}
+
+// Restart stops a container that runs and starts it again.
+func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error {
+	ctx = context.WithoutCancel(ctx)
+	c, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	// Meanwhile the end of the run neither removes it nor starts it by policy.
+	c.mu.Lock()
+	c.restarting++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.restarting--
+		c.mu.Unlock()
+	}()
+	if err := s.stop(ctx, c, o); err != nil && !errdefs.IsNotModified(err) {
+		return err
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	err = c.startable(ref)
+	if err == nil {
+		c.st.Stopped, c.st.RestartCount, c.backoff = false, 0, backoff{}
+	}
+	c.mu.Unlock()
+	if errdefs.IsNotModified(err) {
+		return nil // somebody else started it meanwhile
+	}
+	if err == nil {
+		err = s.start(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's text
+	}
+	s.event(c, events.ActionRestart, nil)
+	return nil
+}

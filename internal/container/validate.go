@@ -1,0 +1,261 @@
+package container
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+)
+
+func invalid(format string, args ...any) error {
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
+}
+
+func unsupported(what string) error {
+	return errdefs.ErrNotImplemented.WithMessage(what + " is not supported yet")
+}
+
+func conflict(format string, args ...any) error {
+	return errdefs.ErrConflict.WithMessage(fmt.Sprintf(format, args...))
+}
+
+// validateConfig checks what is known without the image, with Docker's texts.
+func validateConfig(c *ctypes.Config) error {
+	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
+		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	for _, kv := range c.Env {
+		if name, _, _ := strings.Cut(kv, "="); name == "" {
+			return invalid("invalid environment variable: %s", kv)
+		}
+		if strings.ContainsRune(kv, 0) {
+			return invalid("invalid environment variable: %q", kv)
+		}
+	}
+	for _, s := range append(append([]string{c.WorkingDir, c.User, c.Hostname, c.Domainname}, c.Cmd...), c.Entrypoint...) {
+		if strings.ContainsRune(s, 0) {
+			return invalid("invalid character in %q", s)
+		}
+	}
+	if len(c.Hostname) > 63 {
+		return invalid("invalid hostname: %s: more than 63 characters", c.Hostname)
+	}
+	if c.StopSignal != "" {
+		if _, err := parseSignal(c.StopSignal); err != nil {
+			return err
+		}
+	}
+	return validateHealth(c.Healthcheck)
+}
+
+func validateHealth(h *ctypes.HealthConfig) error {
+	if h == nil {
+		return nil
+	}
+	for _, t := range []struct {
+		name  string
+		value time.Duration
+	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
+		if t.value != 0 && t.value < ctypes.MinimumDuration {
+			return invalid("%s in Healthcheck cannot be less than %s", t.name, ctypes.MinimumDuration)
+		}
+	}
+	if h.Retries < 0 {
+		return invalid("Retries in Healthcheck cannot be negative")
+	}
+	if len(h.Test) > 0 {
+		switch h.Test[0] {
+		case "NONE":
+		case "CMD", "CMD-SHELL":
+			if len(h.Test) < 2 {
+				return invalid("the test of the health check is empty")
+			}
+		default:
+			return invalid("Unknown healthcheck type: %s", h.Test[0])
+		}
+	}
+	return nil
+}
+
+func validateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
+	for _, check := range []func(*ctypes.Config, *ctypes.HostConfig) error{
+		validateUnsupported, validateModes, validateNetworkMode, validatePorts, validateResources,
+	} {
+		if err := check(c, h); err != nil {
+			return err
+		}
+	}
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return invalid("can't create 'AutoRemove' container with restart policy")
+	}
+	if err := ctypes.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return err
+	}
+	if h.ShmSize < 0 {
+		return invalid("SHM size can not be less than 0")
+	}
+	if h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000 {
+		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
+	}
+	for _, e := range h.ExtraHosts {
+		if name, ip, ok := strings.Cut(e, ":"); !ok || name == "" || ip == "" {
+			return invalid("bad format for add-host: %q", e)
+		}
+	}
+	for key := range h.Sysctls {
+		if strings.HasPrefix(key, "net.") && h.NetworkMode.IsHost() {
+			return invalid("sysctl '%s' not allowed in host network namespace", key)
+		}
+	}
+	return nil
+}
+
+// validateUnsupported refuses what would otherwise be silently ignored.
+func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
+	switch {
+	case h.Runtime != "" && h.Runtime != "muelle" && h.Runtime != "runc" && h.Runtime != "io.containerd.runc.v2":
+		return invalid("unknown or invalid runtime name: %s", h.Runtime)
+	case len(h.Links) > 0:
+		return unsupported("linking containers (--link)")
+	case len(h.StorageOpt) > 0:
+		return unsupported("HostConfig.StorageOpt")
+	case len(h.DeviceRequests) > 0:
+		return unsupported("HostConfig.DeviceRequests (--gpus)")
+	case h.Cgroup != "":
+		return unsupported("HostConfig.Cgroup")
+	case h.CgroupParent != "":
+		return unsupported("HostConfig.CgroupParent")
+	case !h.Isolation.IsDefault():
+		return invalid("invalid isolation (%s): unsupported on this platform", h.Isolation)
+	case h.UsernsMode != "" && !h.UsernsMode.IsHost():
+		return unsupported("HostConfig.UsernsMode=" + string(h.UsernsMode))
+	}
+	return nil
+}
+
+func validateModes(c *ctypes.Config, h *ctypes.HostConfig) error {
+	switch {
+	case !h.IpcMode.Valid() || h.IpcMode == "container:":
+		return invalid("invalid IPC mode: %s", h.IpcMode)
+	case !h.PidMode.Valid():
+		return invalid("invalid PID mode: %s", h.PidMode)
+	case !h.UTSMode.Valid():
+		return invalid("invalid UTS mode: %s", h.UTSMode)
+	case !h.CgroupnsMode.Valid():
+		return invalid("invalid cgroup namespace mode: %s", h.CgroupnsMode)
+	case h.UTSMode.IsHost() && c.Hostname != "":
+		return invalid("conflicting options: hostname and the UTS mode")
+	}
+	return nil
+}
+
+func validateNetworkMode(c *ctypes.Config, h *ctypes.HostConfig) error {
+	if !h.NetworkMode.IsContainer() {
+		return nil
+	}
+	switch {
+	case h.NetworkMode.ConnectedContainer() == "":
+		return invalid("invalid network mode: invalid container format container:<name|id>")
+	case c.Hostname != "":
+		return invalid("conflicting options: hostname and the network mode")
+	case len(h.DNS) > 0:
+		return invalid("conflicting options: dns and the network mode")
+	case len(h.ExtraHosts) > 0:
+		return invalid("conflicting options: custom host-to-IP mapping and the network mode")
+	case len(h.PortBindings) > 0 || h.PublishAllPorts:
+		return invalid("conflicting options: port publishing and the container type network mode")
+	case len(c.ExposedPorts) > 0:
+		return invalid("conflicting options: port exposing and the container type network mode")
+	}
+	return nil
+}
+
+func validatePorts(_ *ctypes.Config, h *ctypes.HostConfig) error {
+	for port, bindings := range h.PortBindings {
+		switch port.Proto() {
+		case network.TCP, network.UDP:
+		case network.SCTP:
+			return unsupported("publishing SCTP ports")
+		default:
+			return invalid("invalid port specification: %q", port)
+		}
+		if port.Num() == 0 {
+			return invalid("invalid port specification: %q", port)
+		}
+		for _, b := range bindings {
+			if b.HostPort == "" {
+				continue
+			}
+			if _, err := network.ParsePortRange(b.HostPort); err != nil {
+				return invalid("invalid port specification: %q", b.HostPort)
+			}
+		}
+	}
+	return nil
+}
+
+const minMemory = 6 << 20
+
+func validateResources(_ *ctypes.Config, h *ctypes.HostConfig) error {
+	return checkResources(&h.Resources)
+}
+
+func checkResources(r *ctypes.Resources) error {
+	cpus := runtime.NumCPU()
+	switch {
+	case r.Memory != 0 && r.Memory < minMemory:
+		return invalid("Minimum memory limit allowed is 6MB")
+	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
+		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case r.Memory == 0 && r.MemorySwap > 0:
+		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
+		return invalid("Invalid value: %v, valid memory swappiness range is 0-100", *r.MemorySwappiness)
+	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
+		return invalid("Minimum memory reservation allowed is 6MB")
+	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
+		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case r.NanoCPUs > 0 && r.CPUPeriod > 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+	case r.NanoCPUs > 0 && r.CPUQuota > 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
+	case r.NanoCPUs < 0 || r.NanoCPUs > int64(cpus)*1e9:
+		return invalid("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
+	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1000000):
+		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > 0 && r.CPUQuota < 1000:
+		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	case r.CPUShares < 0:
+		return invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+	case r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000):
+		return invalid("Range of blkio weight is from 10 to 1000")
+	case !validCPUSet(r.CpusetCpus):
+		return invalid("Invalid value %s for cpuset cpus", r.CpusetCpus)
+	case !validCPUSet(r.CpusetMems):
+		return invalid("Invalid value %s for cpuset mems", r.CpusetMems)
+	}
+	return nil
+}
+
+// validCPUSet accepts lists as "0-2,7".
+func validCPUSet(s string) bool {
+	if s == "" {
+		return true
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		var from, to int
+		n, err := fmt.Sscanf(part+"\n", "%d-%d\n", &from, &to)
+		if n == 2 && err == nil && 0 <= from && from <= to {
+			continue
+		}
+		if n, err = fmt.Sscanf(part+"\n", "%d\n", &from); n != 1 || err != nil || from < 0 {
+			return false
+		}
+	}
+	return true
+}
