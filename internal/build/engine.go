@@ -38,6 +38,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
 
+	"muelle/internal/network"
 	"muelle/internal/store"
 )
 
@@ -72,7 +73,7 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	if e.sessions, err = session.NewManager(); err != nil {
 		return nil, err
 	}
-	opt, err := workerOptions(o)
+	opt, err := workerOptions(life, o)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ const (
 
 // workerOptions gives BuildKit the store's parts, each with the store's namespace
 // and, where layers are named, BuildKit's names for them.
-func workerOptions(o Options) (opt base.WorkerOpt, err error) {
+func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err error) {
 	db := o.Store.DB()
 	content := containerdsnapshot.NewContentStore(db.ContentStore(), store.Namespace)
 	snapshotter := namedSnapshots{db.Snapshotter(store.SnapshotterName)}
@@ -158,12 +159,9 @@ func workerOptions(o Options) (opt base.WorkerOpt, err error) {
 		return opt, err
 	}
 	return base.WorkerOpt{
-		ID:   id,
-		Root: o.Root,
-		Labels: map[string]string{
-			"org.mobyproject.buildkit.worker.executor":    "muelle",
-			"org.mobyproject.buildkit.worker.snapshotter": store.SnapshotterName,
-		},
+		ID:              id,
+		Root:            o.Root,
+		Labels:          labels(ctx, o),
 		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:        keepPolicy(o.Root),
 		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: "v0.33.1", Revision: version.Revision},
@@ -179,6 +177,36 @@ func workerOptions(o Options) (opt base.WorkerOpt, err error) {
 		MetadataStore:   md,
 		MountPoolRoot:   filepath.Join(o.Root, "cachemounts"),
 	}, nil
+}
+
+// labels describe the worker. The host's address is what clients put for
+// "host-gateway", as with Docker's builder.
+func labels(ctx context.Context, o Options) map[string]string {
+	l := map[string]string{
+		"org.mobyproject.buildkit.worker.executor":    "muelle",
+		"org.mobyproject.buildkit.worker.snapshotter": store.SnapshotterName,
+	}
+	if a := hostGateway(ctx, o.Networks); a != "" {
+		l["org.mobyproject.buildkit.worker.moby.host-gateway-ip"] = a
+	}
+	return l
+}
+
+// hostGateway is the host's address on the default bridge, or empty.
+func hostGateway(ctx context.Context, n *network.Service) string {
+	if n == nil {
+		return ""
+	}
+	bridge, err := n.Inspect(ctx, "bridge", false)
+	if err != nil {
+		return ""
+	}
+	for _, c := range bridge.IPAM.Config {
+		if c.Gateway.IsValid() {
+			return c.Gateway.String()
+		}
+	}
+	return ""
 }
 
 // serve starts the gRPC server on connections that are handed to e.conns.

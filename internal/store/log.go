@@ -28,6 +28,13 @@ func bridgeLogrus(log *slog.Logger) {
 	})
 }
 
+// chatter are warnings about what is meant to be so.
+var chatter = map[string]bool{
+	"failed check for fsverity support": true, // most filesystems lack it
+	"no trace recorder found, skipping": true, // BuildKit's, at each build
+	"healthcheck failed fatally":        true, // a build's client has gone
+}
+
 type discardFormatter struct{}
 
 func (discardFormatter) Format(*logrus.Entry) ([]byte, error) { return nil, nil }
@@ -40,7 +47,7 @@ func (slogHook) Levels() []logrus.Level { return logrus.AllLevels }
 // gets the error too, to judge.
 func (h slogHook) Fire(e *logrus.Entry) error {
 	level := slog.LevelDebug
-	if e.Level <= logrus.WarnLevel {
+	if e.Level <= logrus.WarnLevel && !chatter[e.Message] {
 		level = slog.LevelWarn
 	}
 	attrs := make([]slog.Attr, 0, len(e.Data))
