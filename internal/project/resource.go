@@ -165,8 +165,8 @@ func (u *up) ensureVolumes(ctx context.Context) error {
 	return eg.Wait()
 }
 
-func (u *up) ensureVolume(ctx context.Context, v api.ProjectVolume, all []*volume.Volume) error {
-	i := slices.IndexFunc(all, func(have *volume.Volume) bool { return have.Name == v.Name })
+func (u *up) ensureVolume(ctx context.Context, v api.ProjectVolume, all []volume.Volume) error {
+	i := slices.IndexFunc(all, func(have volume.Volume) bool { return have.Name == v.Name })
 	if i < 0 {
 		if v.External {
 			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("external volume %q not found", v.Name))

@@ -51,7 +51,7 @@ type networks interface {
 
 type volumes interface {
 	Create(ctx context.Context, r volume.CreateRequest) (*volume.Volume, error)
-	List(ctx context.Context, f filter.Args) ([]*volume.Volume, error)
+	List(ctx context.Context, f filter.Args) ([]volume.Volume, error)
 	Remove(ctx context.Context, name string, force bool) error
 }
 
