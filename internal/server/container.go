@@ -47,8 +47,8 @@ type containerLifecycle interface {
 type containerStreams interface {
 	Attach(ctx context.Context, ref string, o container.AttachOptions) error
 	Logs(ctx context.Context, ref string, o container.LogOptions) (entries iter.Seq2[logdriver.Entry, error], tty bool, err error)
-	Resize(ctx context.Context, ref string, width, height uint16) error
-	Top(ctx context.Context, ref, psArgs string) (*containertypes.TopResponse, error)
+	Resize(ctx context.Context, ref string, height, width uint) error
+	Top(ctx context.Context, ref, psArgs string) (containertypes.TopResponse, error)
 	Stats(ctx context.Context, ref string, o container.StatsOptions) (iter.Seq2[*containertypes.StatsResponse, error], error)
 }
 
@@ -56,7 +56,7 @@ type containerExecs interface {
 	ExecCreate(ctx context.Context, ref string, r containertypes.ExecCreateRequest) (id string, err error)
 	ExecStart(ctx context.Context, id string, o container.ExecStartOptions) error
 	ExecInspect(ctx context.Context, id string) (*containertypes.ExecInspectResponse, error)
-	ExecResize(ctx context.Context, id string, width, height uint16) error
+	ExecResize(ctx context.Context, id string, height, width uint) error
 }
 
 type containerNetworks interface {
@@ -298,9 +298,9 @@ func (s *Server) containerStats(w *reply, r *request) error {
 }
 
 // resizeOf reads height and width.
-func resizeOf(r *request) (width, height uint16, err error) {
-	var cells [2]uint16
-	for i, key := range []string{"w", "h"} {
+func resizeOf(r *request) (height, width uint, err error) {
+	var cells [2]uint
+	for i, key := range []string{"h", "w"} {
 		n, err := intOf(r.URL.Query(), key)
 		if err != nil {
 			return 0, 0, err
@@ -308,17 +308,17 @@ func resizeOf(r *request) (width, height uint16, err error) {
 		if n == nil || *n < 0 || *n > 65535 {
 			return 0, 0, badRequest("invalid resize: %s must be a number from 0 to 65535", key)
 		}
-		cells[i] = uint16(*n)
+		cells[i] = uint(*n)
 	}
 	return cells[0], cells[1], nil
 }
 
 func (s *Server) resizeContainer(w *reply, r *request) error {
-	width, height, err := resizeOf(r)
+	height, width, err := resizeOf(r)
 	if err != nil {
 		return err
 	}
-	if err := s.o.Containers.Resize(r.Context(), r.name, width, height); err != nil {
+	if err := s.o.Containers.Resize(r.Context(), r.name, height, width); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

@@ -86,11 +86,11 @@ func (s *Server) inspectExec(w *reply, r *request) error {
 }
 
 func (s *Server) resizeExec(w *reply, r *request) error {
-	width, height, err := resizeOf(r)
+	height, width, err := resizeOf(r)
 	if err != nil {
 		return err
 	}
-	if err := s.o.Containers.ExecResize(r.Context(), r.name, width, height); err != nil {
+	if err := s.o.Containers.ExecResize(r.Context(), r.name, height, width); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
