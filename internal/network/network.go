@@ -5,6 +5,7 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 
@@ -54,4 +55,16 @@ type Sandbox struct {
 	Endpoints map[string]*network.EndpointSettings
 	// Ports as inspect shows: every exposed port, with bindings where published.
 	Ports network.PortMap
+}
+
+// Close closes the files that the sandbox carries.
+func (s *Sandbox) Close() error {
+	var errs []error
+	if s.NetNS != nil {
+		errs = append(errs, s.NetNS.Close())
+	}
+	for _, h := range s.Held {
+		errs = append(errs, h.File.Close())
+	}
+	return errors.Join(errs...)
 }

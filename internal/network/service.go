@@ -2,14 +2,26 @@ package network
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"sync"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
-	"muelle/internal/filter"
+	"muelle/internal/meta"
+	"muelle/internal/netdriver"
+	"muelle/internal/netdriver/bridge"
+	"muelle/internal/netdriver/host"
+	"muelle/internal/netdriver/none"
+	"muelle/internal/network/address"
+	"muelle/internal/network/port"
+	"muelle/internal/network/resolver"
 )
 
 // publisher is where network events go: event.Bus.
@@ -19,10 +31,7 @@ type publisher interface {
 
 // AddressPool is a range that subnets of user-defined networks are cut from:
 // default-address-pools of daemon.json.
-type AddressPool struct {
-	Base netip.Prefix
-	Size int // prefix length of each subnet
-}
+type AddressPool = address.Pool
 
 // Options says where a Service works and what it is given.
 type Options struct {
@@ -43,81 +52,142 @@ type Options struct {
 }
 
 // Service keeps networks and sandboxes. Methods are safe for concurrent use.
-type Service struct{}
+type Service struct {
+	o        Options
+	log      *slog.Logger
+	records  *meta.Dir[record]
+	bridge   *bridge.Driver
+	drivers  map[string]netdriver.Driver
+	ports    *port.Book
+	resolver *resolver.Server
+	resolv   resolvConf
+
+	recovered struct {
+		sync.Mutex
+		done bool
+	}
+
+	// create makes networks one after the other, so that no two choose one subnet.
+	create sync.Mutex
+
+	mu        sync.RWMutex
+	networks  map[string]*net
+	sandboxes map[string]*sandbox
+	ended     map[endedPort]time.Time
+}
 
 // Open reads the records of networks. It changes nothing in the kernel: bridges
 // and rules come with the first container, or with Adopt.
-func Open(ctx context.Context, o Options) (*Service, error) { panic("being written") }
+func Open(_ context.Context, o Options) (*Service, error) {
+	if o.ResolvConf == "" {
+		o.ResolvConf = "/etc/resolv.conf"
+	}
+	if o.HostsFile == "" {
+		o.HostsFile = "/etc/hosts"
+	}
+	if len(o.AddressPools) == 0 {
+		o.AddressPools = address.DefaultPools()
+	}
+	records, err := meta.Open[record](o.Root, 1)
+	if err != nil {
+		return nil, fmt.Errorf("open networks: %w", err)
+	}
+	br := bridge.New(bridge.Options{Instance: o.Instance, Log: o.Log})
+	s := &Service{
+		o: o, log: o.Log, records: records, bridge: br,
+		drivers:   map[string]netdriver.Driver{"bridge": br, "host": host.Driver{}, "null": none.Driver{}},
+		ports:     port.NewBook(),
+		resolv:    resolvConf{path: o.ResolvConf},
+		networks:  map[string]*net{},
+		sandboxes: map[string]*sandbox{},
+		ended:     map[endedPort]time.Time{},
+	}
+	s.resolver = resolver.New(directory{s}, o.Log)
+	all, errs := records.All()
+	for _, err := range errs {
+		s.log.Error("network record is unreadable", "err", err)
+	}
+	for _, r := range all {
+		n, err := newNet(r)
+		if err != nil {
+			s.log.Error("network record is unusable", "network", r.Network.Name, "err", err)
+			continue
+		}
+		s.networks[r.Network.ID] = n
+	}
+	if err := s.predefine(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 // Close stops the resolver and all background work. Containers that run keep
 // their networks; when none runs, bridges, rules and sysctls of ours are removed.
-func (s *Service) Close(ctx context.Context) error { panic("being written") }
-
-// Create makes a user-defined network.
-func (s *Service) Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error) {
-	panic("being written")
-}
-
-// Get resolves a name, id or unique id prefix.
-func (s *Service) Get(ref string) (network.Summary, error) { panic("being written") }
-
-// List gives the networks that pass the filters.
-func (s *Service) List(ctx context.Context, f filter.Args) ([]network.Summary, error) {
-	panic("being written")
-}
-
-// Inspect gives one network with the containers on it; verbose adds the counts of addresses.
-func (s *Service) Inspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error) {
-	panic("being written")
-}
-
-// Remove removes a network without endpoints, and its bridge.
-func (s *Service) Remove(ctx context.Context, ref string) error { panic("being written") }
-
-// Prune removes user-defined networks without endpoints.
-func (s *Service) Prune(ctx context.Context, f filter.Args) (network.PruneReport, error) {
-	panic("being written")
-}
-
-// Prepare makes the network side of a container: namespace, endpoints, names,
-// ports. On error nothing is left.
-func (s *Service) Prepare(ctx context.Context, spec SandboxSpec) (*Sandbox, error) {
-	panic("being written")
-}
-
-// Release gives back name, addresses and host ports of a container before it
-// returns; interfaces and rules go after it. Unknown ids are no error.
-func (s *Service) Release(ctx context.Context, containerID string) error { panic("being written") }
-
-// Adopt takes over a running container after a restart of the daemon. In the
-// spec, Endpoints[].Settings are those that Prepare gave (addresses, endpoint id,
-// MAC); held are the descriptors of Sandbox.Held by name (runtime.Task.Held),
-// netns that of its namespace. Adopt owns the files from then on, also on error.
-func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*os.File, netns *os.File) error {
-	panic("being written")
+func (s *Service) Close(context.Context) error {
+	s.resolver.Close()
+	s.mu.RLock()
+	idle := len(s.sandboxes) == 0
+	for _, sb := range s.sandboxes {
+		sb.close()
+	}
+	s.mu.RUnlock()
+	return s.bridge.Close(idle)
 }
 
 // Adopted tells that every running container has been adopted: what the kernel
 // still has of this instance and nobody owns is removed, and the rules are
 // replaced in one transaction. Called once after Open, before the first Prepare.
-func (s *Service) Adopted(ctx context.Context) error { panic("being written") }
-
-// Renamed changes a running container's name for the resolver.
-func (s *Service) Renamed(containerID, name string) { panic("being written") }
-
-// Sandbox gives a running container's sandbox as inspect shows it, without files.
-func (s *Service) Sandbox(containerID string) (*Sandbox, bool) { panic("being written") }
-
-// Connect attaches a running container to a further network: not implemented yet.
-func (s *Service) Connect(ctx context.Context, ref, containerID string, settings *network.EndpointSettings) error {
-	panic("being written")
-}
-
-// Disconnect detaches a running container from a network: not implemented yet.
-func (s *Service) Disconnect(ctx context.Context, ref, containerID string, force bool) error {
-	panic("being written")
+func (s *Service) Adopted(ctx context.Context) error {
+	s.recovered.Lock()
+	defer s.recovered.Unlock()
+	if s.recovered.done {
+		return nil
+	}
+	if err := s.bridge.Recover(ctx); err != nil {
+		return fmt.Errorf("recover networks: %w", err)
+	}
+	s.recovered.done = true
+	return nil
 }
 
 // Warnings says what on this host would drop the containers' traffic, and the
 // command that mends it.
-func (s *Service) Warnings() []string { panic("being written") }
+func (s *Service) Warnings() []string { return s.bridge.Warnings() }
+
+// Connect attaches a running container to a further network: not implemented yet.
+func (s *Service) Connect(_ context.Context, ref, _ string, _ *network.EndpointSettings) error {
+	if _, err := s.find(ref); err != nil {
+		return err
+	}
+	return errdefs.ErrNotImplemented.WithMessage("connecting a running container to a network is not supported")
+}
+
+// Disconnect detaches a running container from a network: not implemented yet.
+func (s *Service) Disconnect(_ context.Context, ref, _ string, _ bool) error {
+	if _, err := s.find(ref); err != nil {
+		return err
+	}
+	return errdefs.ErrNotImplemented.WithMessage("disconnecting a running container from a network is not supported")
+}
+
+func (s *Service) publish(n *net, action events.Action, attrs map[string]string) {
+	if s.o.Bus == nil {
+		return
+	}
+	all := map[string]string{"name": n.Name, "type": n.Driver}
+	for k, v := range attrs {
+		all[k] = v
+	}
+	s.o.Bus.Publish(events.NetworkEventType, action, n.ID, all)
+}
+
+// hostsFile is the host's own, for containers that share its namespace.
+func (s *Service) hostsFile() ([]byte, error) {
+	data, err := os.ReadFile(s.o.HostsFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+func now() time.Time { return time.Now().UTC() }

@@ -4,6 +4,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -40,7 +41,13 @@ func New(setup func() error) (*os.File, error) {
 // Do runs f inside the namespace.
 func Do(ns *os.File, f func() error) error {
 	return visit(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		// Through Control: ns may be closed at the same time, and its number reused.
+		conn, err := ns.SyscallConn()
+		if err == nil {
+			controlled := conn.Control(func(fd uintptr) { err = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+			err = errors.Join(controlled, err)
+		}
+		if err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
 		}
 		return nil

@@ -34,8 +34,8 @@ func LoopbackUp() error {
 	return nil
 }
 
-// Configure gives an interface its addresses and, where gateways are given,
-// default routes through it.
+// Configure gives an interface its addresses, switches it on and, where gateways
+// are given, sets default routes through it.
 func Configure(name string, addrs []netip.Prefix, gateways ...netip.Addr) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -45,6 +45,9 @@ func Configure(name string, addrs []netip.Prefix, gateways ...netip.Addr) error 
 		if err := netlink.AddrAdd(link, address(a)); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", a, name, err)
 		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("switch on %s: %w", name, err)
 	}
 	for _, gw := range gateways {
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()}); err != nil {

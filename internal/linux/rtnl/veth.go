@@ -20,11 +20,13 @@ type Veth struct {
 }
 
 // AddVeth makes the pair in one message: the peer is created directly inside its
-// namespace, both ends are up, this end is a port of the bridge. Moving the peer
-// afterwards would wait for a grace period.
+// namespace, this end is up and a port of the bridge. Moving the peer afterwards
+// would wait for a grace period.
 func AddVeth(v Veth) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
-	req.AddData(up(unix.AF_UNSPEC))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.Master))))
 	if v.MTU > 0 {
@@ -34,7 +36,8 @@ func AddVeth(v Veth) error {
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
 	peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
-	peer.AddChild(up(unix.AF_UNSPEC))
+	// Not up yet: it may be only once it has its other end.
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Peer))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, v.MAC)
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(v.NetNS.Fd())))
@@ -44,10 +47,4 @@ func AddVeth(v Veth) error {
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
-}
-
-func up(family int) *nl.IfInfomsg {
-	msg := nl.NewIfInfomsg(family)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	return msg
 }

@@ -152,7 +152,7 @@ func (d *Driver) Ours(name string) bool {
 }
 
 func (d *Driver) ours(name string) bool {
-	if strings.HasPrefix(name, "mueb"+d.tag()) || strings.HasPrefix(name, d.vethPrefix()) {
+	if name == d.defaultName() || strings.HasPrefix(name, "mueb"+d.tag()) || strings.HasPrefix(name, d.vethPrefix()) {
 		return true
 	}
 	for _, st := range d.bridges {

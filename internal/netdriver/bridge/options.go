@@ -86,12 +86,17 @@ func (d *Driver) Check(n netdriver.Network) (string, error) {
 		return "", err
 	case o.name != "":
 		return o.name, nil
-	case n.Default && d.instance == "":
-		return "muelle0", nil
 	case n.Default:
-		return "muelle-" + d.instance, nil
+		return d.defaultName(), nil
 	}
 	return "mueb" + d.tag() + n.ID[:7], nil
+}
+
+func (d *Driver) defaultName() string {
+	if d.instance == "" {
+		return "muelle0"
+	}
+	return "muelle-" + d.instance
 }
 
 // tag tells instances apart in names of at most fifteen bytes; who owns a bridge

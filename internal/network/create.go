@@ -1,0 +1,220 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/id"
+	"muelle/internal/network/address"
+)
+
+// Create makes a user-defined network.
+func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	if err := supported(r); err != nil {
+		return network.CreateResponse{}, err
+	}
+	s.create.Lock()
+	defer s.create.Unlock()
+	if err := s.nameIsFree(r.Name); err != nil {
+		return network.CreateResponse{}, err
+	}
+	rec := &record{Network: network.Network{
+		Name: r.Name, ID: id.New(), Created: now(), Scope: "local", Driver: r.Driver,
+		EnableIPv4: true, EnableIPv6: r.EnableIPv6 != nil && *r.EnableIPv6,
+		Internal: r.Internal, Attachable: r.Attachable,
+		Options: copyOf(r.Options), Labels: copyOf(r.Labels),
+	}}
+	if rec.Network.Driver == "" || rec.Network.Driver == "default" {
+		rec.Network.Driver = "bridge"
+	}
+	driver := s.drivers[rec.Network.Driver]
+	if err := s.assignSubnets(rec, r.IPAM); err != nil {
+		return network.CreateResponse{}, err
+	}
+	n, err := newNet(rec)
+	if err != nil {
+		return network.CreateResponse{}, err
+	}
+	if n.Interface, err = driver.Check(n.driverView()); err != nil {
+		return network.CreateResponse{}, err
+	}
+	if err := s.interfaceIsFree(n.Interface); err != nil {
+		return network.CreateResponse{}, err
+	}
+	if err := s.save(n, true); err != nil {
+		return network.CreateResponse{}, err
+	}
+	s.mu.Lock()
+	s.networks[n.ID] = n
+	s.mu.Unlock()
+	s.publish(n, events.ActionCreate, nil)
+	return network.CreateResponse{ID: n.ID}, nil
+}
+
+// supported refuses what this engine does not have, and what Docker refuses.
+func supported(r network.CreateRequest) error {
+	notYet := func(what string) error {
+		return errdefs.ErrNotImplemented.WithMessage(what + " is not supported")
+	}
+	invalid := errdefs.ErrInvalidArgument
+	switch {
+	case r.Name == "":
+		return invalid.WithMessage("network name cannot be blank or contain leading or trailing whitespace")
+	case predefined(r.Name) || r.Name == network.NetworkDefault || r.Name == "container":
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("operation is not permitted on predefined %s network ", r.Name))
+	case !id.ValidName(r.Name):
+		return invalid.WithMessage(fmt.Sprintf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Name))
+	case r.Driver == "macvlan" || r.Driver == "ipvlan" || r.Driver == "overlay":
+		return notYet("the network driver " + r.Driver)
+	case r.Driver == "host" || r.Driver == "null":
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("only one instance of %q network is allowed", r.Driver))
+	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default":
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("could not find plugin %s in v1 plugin registry: plugin not found", r.Driver))
+	case r.Scope != "" && r.Scope != "local":
+		return notYet("the network scope " + r.Scope)
+	case r.Ingress:
+		return notYet("an ingress network")
+	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
+		return notYet("a config-only network")
+	case r.EnableIPv4 != nil && !*r.EnableIPv4:
+		return notYet("a network without IPv4")
+	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
+		return notYet("the address management driver " + r.IPAM.Driver)
+	}
+	return nil
+}
+
+func (s *Service) nameIsFree(name string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range s.networks {
+		if n.Name == name {
+			return errdefs.ErrAlreadyExists.WithMessage(fmt.Sprintf("network with name %s already exists", name))
+		}
+	}
+	return nil
+}
+
+// interfaceIsFree: two networks may have been told the same bridge name.
+func (s *Service) interfaceIsFree(name string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range s.networks {
+		if n.Interface == name {
+			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("conflicts with network %s (%s): networks have same bridge name", n.ID, n.Name))
+		}
+	}
+	return nil
+}
+
+// assignSubnets takes the subnets asked for and chooses those that are missing:
+// one of IPv4, and one of IPv6 where that is enabled.
+func (s *Service) assignSubnets(rec *record, asked *network.IPAM) error {
+	ipam := network.IPAM{Driver: "default", Options: map[string]string{}}
+	have4, have6 := false, false
+	if asked != nil {
+		ipam.Options = copyOf(asked.Options)
+		for _, c := range asked.Config {
+			if !c.Subnet.IsValid() {
+				if c.IPRange.IsValid() || c.Gateway.IsValid() || len(c.AuxAddress) > 0 {
+					return errdefs.ErrInvalidArgument.WithMessage("invalid network config:\na subnet is needed for an ip-range, gateway or auxiliary address")
+				}
+				continue
+			}
+			config, err := s.complete(c, ipam.Config)
+			if err != nil {
+				return err
+			}
+			have4, have6 = have4 || config.Subnet.Addr().Is4(), have6 || config.Subnet.Addr().Is6()
+			ipam.Config = append(ipam.Config, config)
+		}
+	}
+	if have6 && !rec.Network.EnableIPv6 {
+		return errdefs.ErrInvalidArgument.WithMessage("invalid network config:\nIPv6 subnet given, but IPv6 is not enabled for this network")
+	}
+	if !have4 {
+		config, err := s.chooseSubnet()
+		if err != nil {
+			return err
+		}
+		rec.Chosen = !have6
+		ipam.Config = append([]network.IPAMConfig{config}, ipam.Config...)
+	}
+	if rec.Network.EnableIPv6 && !have6 {
+		config, err := s.chooseIPv6()
+		if err != nil {
+			return err
+		}
+		rec.Chosen = false
+		ipam.Config = append(ipam.Config, config)
+	}
+	rec.Network.IPAM = ipam
+	return nil
+}
+
+// complete checks a subnet that was asked for.
+func (s *Service) complete(c network.IPAMConfig, others []network.IPAMConfig) (network.IPAMConfig, error) {
+	taken := s.takenByNetworks()
+	for _, o := range others {
+		taken = append(taken, o.Subnet)
+	}
+	if c.Subnet != c.Subnet.Masked() {
+		return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid subnet %s: it should be %s", c.Subnet, c.Subnet.Masked()))
+	}
+	if address.Overlaps(c.Subnet, taken) {
+		return c, errdefs.ErrPermissionDenied.WithMessage("invalid pool request: Pool overlaps with other one on this address space")
+	}
+	for name, a := range c.AuxAddress {
+		if !c.Subnet.Contains(a) {
+			return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid auxiliary address %s (%s): parent subnet is %s", a, name, c.Subnet))
+		}
+	}
+	if c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway) {
+		return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid gateway %s: parent subnet is %s", c.Gateway, c.Subnet))
+	}
+	if c.Gateway.IsValid() {
+		return c, nil
+	}
+	used := map[netip.Addr]bool{}
+	for _, a := range c.AuxAddress {
+		used[a] = true
+	}
+	from := c.Subnet
+	if c.IPRange.IsValid() {
+		from = c.IPRange
+	}
+	for a := from.Addr(); from.Contains(a); a = a.Next() {
+		if a != c.Subnet.Addr() && !used[a] {
+			c.Gateway = a
+			return c, nil
+		}
+	}
+	return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\nno address for a gateway in %s", from))
+}
+
+// chooseIPv6 takes a subnet of a unique local range.
+func (s *Service) chooseIPv6() (network.IPAMConfig, error) {
+	taken, err := s.takenByHost()
+	if err != nil {
+		return network.IPAMConfig{}, err
+	}
+	pool := address.Pool{Base: netip.MustParsePrefix("fd6d:7565:6c6c::/48"), Size: 64}
+	subnet, err := address.Choose([]address.Pool{pool}, append(taken, s.takenByNetworks()...))
+	if err != nil {
+		return network.IPAMConfig{}, err
+	}
+	return network.IPAMConfig{Subnet: subnet, Gateway: subnet.Addr().Next()}, nil
+}
+
+func copyOf(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return maps.Clone(m)
+}

@@ -1,0 +1,69 @@
+package network
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/internal/id"
+	"muelle/internal/network/hostfile"
+)
+
+// writeFiles makes the contents of /etc/hosts and /etc/resolv.conf.
+func (p *preparation) writeFiles(context.Context) error {
+	hosts, err := p.hosts()
+	if err != nil {
+		return err
+	}
+	p.out = &Sandbox{Hosts: hosts, ResolvConf: p.resolvConf()}
+	return nil
+}
+
+func (p *preparation) hosts() ([]byte, error) {
+	spec := p.sb.spec
+	var gateway netip.Addr
+	if way := p.sb.way(); way != nil {
+		gateway = way.settings.Gateway
+	} else if p.sb.ns == nil {
+		gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	var lines []hostfile.Host
+	for _, entry := range spec.ExtraHosts {
+		h, err := hostfile.Extra(entry, gateway)
+		if err != nil {
+			return nil, errdefs.ErrInvalidArgument.WithMessage(err.Error())
+		}
+		lines = append(lines, h)
+	}
+	if p.sb.ns == nil {
+		file, err := p.s.hostsFile()
+		return hostfile.Append(file, lines), err
+	}
+	names := []string{spec.Hostname}
+	if spec.Hostname == "" {
+		names[0] = id.Short(spec.ID)
+	}
+	if spec.Domain != "" {
+		names = []string{names[0] + "." + spec.Domain, names[0]}
+	}
+	for _, e := range p.sb.endpoints {
+		for _, a := range prefixes(e.settings) {
+			lines = append(lines, hostfile.Host{Addr: a.Addr(), Names: names})
+		}
+	}
+	return hostfile.Hosts(lines), nil
+}
+
+// resolvConf points to our resolver where names are resolved; else it is the
+// host's, without what the container cannot reach.
+func (p *preparation) resolvConf() []byte {
+	spec := p.sb.spec
+	switch {
+	case p.sb.resolves():
+		return p.s.resolv.read().Override(nil, spec.DNSSearch, spec.DNSOptions).ForResolver().Bytes()
+	case p.sb.ns == nil || len(spec.DNS) > 0:
+		return p.s.resolv.read().Override(spec.DNS, spec.DNSSearch, spec.DNSOptions).Bytes()
+	}
+	return p.s.resolv.forCopy().ForCopy().Override(nil, spec.DNSSearch, spec.DNSOptions).Bytes()
+}

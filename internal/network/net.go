@@ -1,0 +1,251 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/id"
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver"
+	"muelle/internal/network/address"
+)
+
+// record is what is kept of a network.
+type record struct {
+	network.Network
+	// Interface is the driver's name for it on the host.
+	Interface string
+	// Chosen: nobody asked for this subnet, so it may be replaced while unused.
+	Chosen bool
+}
+
+// net is a network. Its fields but the record are guarded by Service.mu.
+type net struct {
+	record
+	subnets   []*address.Subnet
+	endpoints map[string]*endpoint
+	names     map[string][]*endpoint
+	removed   bool
+	// pending counts endpoints on their way, which keep the network from being removed.
+	pending int
+	// leaving counts endpoints whose interfaces are going; cooling, not nil while there
+	// are any, is closed when the next one's addresses are free.
+	leaving int
+	cooling chan struct{}
+	// up makes the driver's Up happen once at a time.
+	up sync.Mutex
+}
+
+// endpoint is a container's attachment to a network.
+type endpoint struct {
+	id       string
+	net      *net
+	sandbox  *sandbox
+	names    []string
+	settings *network.EndpointSettings
+	iface    string
+	gateway  bool // the container's default route goes here
+}
+
+const (
+	predefinedBridge = "bridge"
+	predefinedHost   = "host"
+	predefinedNone   = "none"
+)
+
+// newNet makes the live form of a record.
+func newNet(r *record) (*net, error) {
+	n := &net{record: *r, endpoints: map[string]*endpoint{}, names: map[string][]*endpoint{}}
+	for _, c := range r.Network.IPAM.Config {
+		s, err := address.NewSubnet(c.Subnet, c.IPRange)
+		if err != nil {
+			return nil, err
+		}
+		reserved := []netip.Addr{c.Gateway}
+		for _, a := range c.AuxAddress {
+			reserved = append(reserved, a)
+		}
+		for _, a := range reserved {
+			if !a.IsValid() {
+				continue
+			}
+			if err := s.Take(a); err != nil {
+				return nil, err
+			}
+		}
+		n.subnets = append(n.subnets, s)
+	}
+	return n, nil
+}
+
+// predefined tells whether a network is one of the three that always exist.
+func predefined(name string) bool {
+	return name == predefinedBridge || name == predefinedHost || name == predefinedNone
+}
+
+// resolves tells whether the containers on a network find each other by name.
+func (n *net) resolves() bool { return n.Driver == "bridge" && n.Name != predefinedBridge }
+
+// driverView is what the driver is told.
+func (n *net) driverView() netdriver.Network {
+	d := netdriver.Network{
+		ID: n.ID, Name: n.Name, Interface: n.Interface, Internal: n.Internal, Options: n.Options, Default: predefined(n.Name),
+	}
+	for _, c := range n.IPAM.Config {
+		d.Subnets = append(d.Subnets, netdriver.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})
+	}
+	return d
+}
+
+func (s *Service) driverView(n *net) netdriver.Network {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return n.driverView()
+}
+
+// predefine makes the three networks that are missing.
+func (s *Service) predefine() error {
+	have := map[string]bool{}
+	for _, n := range s.networks {
+		have[n.Name] = true
+	}
+	for name, driver := range map[string]string{predefinedBridge: "bridge", predefinedHost: "host", predefinedNone: "null"} {
+		if have[name] {
+			continue
+		}
+		r := &record{Network: network.Network{
+			Name: name, ID: id.New(), Created: now(), Scope: "local", Driver: driver, EnableIPv4: true,
+			IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
+		}}
+		if name == predefinedBridge {
+			r.Network.Options = map[string]string{
+				"com.docker.network.bridge.default_bridge":       "true",
+				"com.docker.network.bridge.enable_icc":           "true",
+				"com.docker.network.bridge.enable_ip_masquerade": "true",
+				"com.docker.network.bridge.host_binding_ipv4":    "0.0.0.0",
+			}
+			config, err := s.bridgeSubnet()
+			if err != nil {
+				return fmt.Errorf("choose a subnet for network bridge: %w", err)
+			}
+			r.Chosen = !s.o.BridgeIP.IsValid()
+			r.Network.IPAM.Config = []network.IPAMConfig{config}
+		}
+		n, err := newNet(r)
+		if err != nil {
+			return err
+		}
+		if n.Interface, err = s.drivers[driver].Check(n.driverView()); err != nil {
+			return err
+		}
+		if n.Interface != "" {
+			n.Options["com.docker.network.bridge.name"] = n.Interface
+		}
+		if err := s.save(n, false); err != nil {
+			return err
+		}
+		s.networks[n.ID] = n
+	}
+	return nil
+}
+
+func (s *Service) bridgeSubnet() (network.IPAMConfig, error) {
+	if p := s.o.BridgeIP; p.IsValid() {
+		return network.IPAMConfig{Subnet: p.Masked(), Gateway: p.Addr()}, nil
+	}
+	return s.chooseSubnet()
+}
+
+// chooseSubnet takes the first subnet of the pools that clashes neither with
+// another network nor with a route or name server of the host.
+func (s *Service) chooseSubnet() (network.IPAMConfig, error) {
+	taken, err := s.takenByHost()
+	if err != nil {
+		return network.IPAMConfig{}, err
+	}
+	subnet, err := address.Choose(s.o.AddressPools, append(taken, s.takenByNetworks()...))
+	if err != nil {
+		return network.IPAMConfig{}, err
+	}
+	return network.IPAMConfig{Subnet: subnet, Gateway: subnet.Addr().Next()}, nil
+}
+
+func (s *Service) takenByNetworks() (taken []netip.Prefix) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range s.networks {
+		for _, c := range n.IPAM.Config {
+			taken = append(taken, c.Subnet)
+		}
+	}
+	return taken
+}
+
+func (s *Service) takenByHost() (taken []netip.Prefix, err error) {
+	routes, err := rtnl.Routes()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		if !s.bridge.Ours(r.Interface) {
+			taken = append(taken, r.Prefix)
+		}
+	}
+	for _, a := range s.resolv.read().Servers {
+		taken = append(taken, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return taken, nil
+}
+
+func (s *Service) save(n *net, durable bool) error {
+	if err := s.records.Save(n.ID, &n.record, durable); err != nil {
+		return fmt.Errorf("save network %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// bringUp makes the driver's side of a network. A subnet that we chose ourselves
+// and that a route of the host has taken since is replaced while nobody uses it.
+func (s *Service) bringUp(ctx context.Context, n *net) error {
+	n.up.Lock()
+	defer n.up.Unlock()
+	err := s.drivers[n.Driver].Up(ctx, s.driverView(n))
+	for range 3 {
+		if err == nil || !errdefs.IsConflict(err) || !n.Chosen {
+			return err
+		}
+		if rechosen := s.rechoose(n); rechosen != nil {
+			return fmt.Errorf("%w; %w", err, rechosen)
+		}
+		err = s.drivers[n.Driver].Up(ctx, s.driverView(n))
+	}
+	return err
+}
+
+func (s *Service) rechoose(n *net) error {
+	s.create.Lock()
+	defer s.create.Unlock()
+	config, err := s.chooseSubnet()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(n.endpoints) > 0 {
+		return fmt.Errorf("network %s is in use", n.Name)
+	}
+	old := n.IPAM.Config[0].Subnet
+	n.IPAM.Config = []network.IPAMConfig{config}
+	fresh, err := newNet(&n.record)
+	if err != nil {
+		return err
+	}
+	n.subnets = fresh.subnets
+	s.log.Info("network gets another subnet: a route of the host has taken the old one", "network", n.Name, "old", old, "new", config.Subnet)
+	return s.save(n, true)
+}

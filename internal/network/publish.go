@@ -1,0 +1,204 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/netdriver"
+	"muelle/internal/netdriver/bridge"
+	"muelle/internal/network/port"
+	"muelle/internal/runtime"
+)
+
+// lately is how long the shim of an ended container may still hold its ports.
+const lately = 3 * time.Second
+
+// way is the endpoint that published ports lead to.
+func (sb *sandbox) way() *endpoint {
+	for _, e := range sb.endpoints {
+		if e.gateway {
+			return e
+		}
+	}
+	return nil
+}
+
+// reservePorts binds what is to be published. A container without a way to the
+// world publishes nothing, as with Docker.
+func (p *preparation) reservePorts(ctx context.Context) error {
+	requests, err := requests(p.sb.spec)
+	if err != nil {
+		return err
+	}
+	way := p.sb.way()
+	if way == nil || !way.settings.IPAddress.IsValid() {
+		p.sb.ports = showPorts(p.sb.spec, nil)
+		return nil
+	}
+	dflt := bridge.HostBinding(way.net.Options)
+	for _, r := range requests {
+		bound, err := p.s.reserve(ctx, r, dflt)
+		if err != nil {
+			port.Close(p.bound)
+			p.bound = nil
+			return p.s.explainTaken(p.sb, way, r, err)
+		}
+		p.bound = append(p.bound, bound...)
+	}
+	p.sb.ports = showPorts(p.sb.spec, p.bound)
+	p.sb.mappings = mappings(p.bound, way.settings.IPAddress)
+	return nil
+}
+
+// requests lists what is to be published, in a stable order; ranges after fixed
+// ports, so that they do not take those.
+func requests(spec SandboxSpec) ([]port.Request, error) {
+	var list []port.Request
+	for container, bindings := range spec.Ports {
+		for _, b := range bindings {
+			r, err := port.Parse(container, b)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, r)
+		}
+	}
+	if spec.PublishAll {
+		for container := range spec.Exposed {
+			if len(spec.Ports[container]) == 0 {
+				list = append(list, port.Request{Container: container})
+			}
+		}
+	}
+	rank := func(r port.Request) int {
+		switch {
+		case r.Start == 0:
+			return 1 << 20
+		case r.Start != r.End:
+			return 1 << 19
+		}
+		return 0
+	}
+	slices.SortStableFunc(list, func(a, b port.Request) int {
+		if d := rank(a) + int(a.Container.Num()) - rank(b) - int(b.Container.Num()); d != 0 {
+			return d
+		}
+		return strings.Compare(string(a.Container.Proto()), string(b.Container.Proto()))
+	})
+	return list, nil
+}
+
+// reserve waits a moment for a port whose container has just ended: its shim may
+// be about to close it.
+func (s *Service) reserve(ctx context.Context, r port.Request, dflt netip.Addr) ([]port.Binding, error) {
+	for {
+		bound, err := s.ports.Reserve(r, dflt)
+		var taken *port.TakenError
+		if err == nil || !errors.As(err, &taken) || !s.endedLately(taken) {
+			return bound, err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Service) endedLately(e *port.TakenError) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.ended[endedPort{e.Proto, e.Host.Port()}]
+	return ok && time.Since(at) < lately
+}
+
+// endedPort is a port of a container that has ended.
+type endedPort struct {
+	proto network.IPProtocol
+	port  uint16
+}
+
+// noteEnded remembers ports, and forgets those of long ago.
+func (s *Service) noteEnded(ports []netdriver.Mapping) {
+	maps.DeleteFunc(s.ended, func(_ endedPort, at time.Time) bool { return time.Since(at) >= lately })
+	for _, m := range ports {
+		s.ended[endedPort{protoOf(m), m.Host.Port()}] = time.Now()
+	}
+}
+
+func protoOf(m netdriver.Mapping) network.IPProtocol {
+	if m.UDP {
+		return network.UDP
+	}
+	return network.TCP
+}
+
+// explainTaken words a failure as Docker does, and says who has the port.
+func (s *Service) explainTaken(sb *sandbox, way *endpoint, r port.Request, err error) error {
+	prefix := fmt.Sprintf("driver failed programming external connectivity on endpoint %s (%s): ", sb.name, way.id)
+	var taken *port.TakenError
+	if !errors.As(err, &taken) {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	if other := s.publisherOf(taken); other != "" {
+		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("%sBind for %s failed: port is already allocated (by container %s)", prefix, taken.Host, other))
+	}
+	text := fmt.Sprintf("%sfailed to bind host port for %s:%s:%d/%s: address already in use", prefix, taken.Host, way.settings.IPAddress, r.Container.Num(), taken.Proto)
+	if holder := port.Holder(taken); holder != "" {
+		text += " (by process " + holder + ")"
+	}
+	return errdefs.ErrConflict.WithMessage(text)
+}
+
+func (s *Service) publisherOf(e *port.TakenError) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, sb := range s.sandboxes {
+		for _, m := range sb.mappings {
+			overlap := m.Host.Addr() == e.Host.Addr() || m.Host.Addr().IsUnspecified() || e.Host.Addr().IsUnspecified()
+			if overlap && m.Host.Port() == e.Host.Port() && protoOf(m) == e.Proto {
+				return sb.name
+			}
+		}
+	}
+	return ""
+}
+
+// mappings are the translations for the bindings of IPv4.
+func mappings(bound []port.Binding, target netip.Addr) (list []netdriver.Mapping) {
+	for _, b := range bound {
+		if b.Host.Addr().Is4() {
+			list = append(list, netdriver.Mapping{
+				UDP: b.Container.Proto() == network.UDP, Host: b.Host, Target: netip.AddrPortFrom(target, b.Container.Num()),
+			})
+		}
+	}
+	return list
+}
+
+// heldPorts hands the sockets over, those of IPv6 with what to relay to.
+func (p *preparation) heldPorts() []runtime.Held {
+	held := make([]runtime.Held, 0, len(p.bound))
+	for _, b := range p.bound {
+		h := runtime.Held{Name: b.Name(), File: b.File}
+		if b.Host.Addr().Is6() {
+			h.RelayTo = netip.AddrPortFrom(p.sb.way().settings.IPAddress, b.Container.Num())
+		}
+		held = append(held, h)
+	}
+	return held
+}
+
+func (p *preparation) closePorts(context.Context) error {
+	port.Close(p.bound)
+	return nil
+}

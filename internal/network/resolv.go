@@ -1,0 +1,87 @@
+package network
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"muelle/internal/network/hostfile"
+	"muelle/internal/network/resolver"
+)
+
+// systemd-resolved keeps the servers that it asks itself here, beside its stub.
+const systemdResolv = "/run/systemd/resolve/resolv.conf"
+
+var systemdStub = netip.AddrFrom4([4]byte{127, 0, 0, 53})
+
+// resolvConf is the host's resolv.conf, read again when it changed.
+type resolvConf struct {
+	path string
+
+	mu      sync.Mutex
+	changed time.Time
+	content hostfile.Resolv
+	known   bool
+}
+
+func (c *resolvConf) read() hostfile.Resolv {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, err := os.Stat(c.path)
+	if err != nil {
+		return hostfile.Resolv{}
+	}
+	if c.known && info.ModTime().Equal(c.changed) {
+		return c.content
+	}
+	data, err := os.ReadFile(c.path)
+	if err != nil {
+		return hostfile.Resolv{}
+	}
+	c.content, c.changed, c.known = hostfile.ParseResolv(data), info.ModTime(), true
+	return c.content
+}
+
+// forCopy is for containers without our resolver: behind systemd-resolved's stub,
+// which they cannot reach, stand the servers that it asks.
+func (c *resolvConf) forCopy() hostfile.Resolv {
+	r := c.read()
+	if slices.Equal(r.Servers, []netip.Addr{systemdStub}) {
+		if data, err := os.ReadFile(systemdResolv); err == nil {
+			r = hostfile.ParseResolv(data)
+		}
+	}
+	return r
+}
+
+// upstream says whom the resolver asks for a sandbox: its own servers, or the
+// host's; those on the host's loopback from the host, all others from the sandbox.
+// A sandbox without a way out asks nobody through the host (CVE-2024-29018).
+func (s *Service) upstream(sb *sandbox) resolver.Upstream {
+	host := s.resolv.read().Override(nil, nil, sb.spec.DNSOptions)
+	up := resolver.Upstream{}
+	if n, set := host.NDots(); set && n > 0 {
+		up.Qualified = true
+	}
+	if len(sb.spec.DNS) > 0 {
+		for _, a := range sb.spec.DNS {
+			if a != hostfile.Embedded {
+				up.Servers = append(up.Servers, resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns})
+			}
+		}
+		return up
+	}
+	if !sb.outside() {
+		return up
+	}
+	for _, a := range host.Servers {
+		f := resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns}
+		if a.IsLoopback() || a.Is6() && !sb.hasIPv6() {
+			f.NetNS = nil
+		}
+		up.Servers = append(up.Servers, f)
+	}
+	return up
+}

@@ -1,0 +1,199 @@
+package resolver
+
+import (
+	"encoding/binary"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// largestQuery is what EDNS lets a client announce without asking for trouble.
+	largestQuery = 4096
+	// perAsker bounds the lookups of one container that wait for an upstream, and its
+	// TCP connections.
+	perAsker = 256
+	// idle is how long a TCP connection may say nothing.
+	idle = 10 * time.Second
+)
+
+// rawFile wraps a descriptor that Go's poller shall leave alone, though it does not block.
+func rawFile(fd int) *os.File {
+	// os.NewFile would poll a descriptor that it finds non-blocking.
+	_ = unix.SetNonblock(fd, false)
+	f := os.NewFile(uintptr(fd), "resolver")
+	_ = unix.SetNonblock(fd, true)
+	return f
+}
+
+// socket is one of an asker's two.
+type socket struct {
+	server *Server
+	asker  string
+	stream bool
+	fd     int32
+	slots  chan struct{}
+
+	mu     sync.Mutex
+	file   *os.File
+	closed bool
+}
+
+func newSocket(s *Server, asker string, f *os.File, stream bool) *socket {
+	fd := int32(f.Fd())
+	_ = unix.SetNonblock(int(fd), true) // shared with the shim, which may see it otherwise
+	return &socket{server: s, asker: asker, stream: stream, fd: fd, file: f, slots: make(chan struct{}, perAsker)}
+}
+
+func (k *socket) close(poll int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	// Others hold the same socket: closing alone would leave it in the poll set.
+	_ = unix.EpollCtl(poll, unix.EPOLL_CTL_DEL, int(k.fd), nil)
+	k.closed = true
+	k.file.Close()
+}
+
+// ready takes what has arrived.
+func (k *socket) ready() {
+	if k.stream {
+		k.accept()
+		return
+	}
+	var buf [largestQuery]byte
+	for range 64 { // then the others' turn
+		k.mu.Lock()
+		if k.closed {
+			k.mu.Unlock()
+			return
+		}
+		n, from, err := unix.Recvfrom(int(k.fd), buf[:], unix.MSG_DONTWAIT)
+		k.mu.Unlock()
+		if err != nil {
+			return
+		}
+		k.datagram(buf[:n], from)
+	}
+}
+
+func (k *socket) datagram(data []byte, from unix.Sockaddr) {
+	query := new(dns.Msg)
+	if query.Unpack(data) != nil {
+		return
+	}
+	reply := k.server.answer(k.asker, query)
+	if reply != nil {
+		size := uint16(dns.MinMsgSize)
+		if opt := query.IsEdns0(); opt != nil {
+			size = max(size, opt.UDPSize())
+		}
+		reply.Truncate(int(size))
+		if packed, err := reply.Pack(); err == nil {
+			k.send(packed, from)
+		}
+		return
+	}
+	raw := append([]byte(nil), data...)
+	k.spawn(func() {
+		if answer := k.server.forward(k.asker, "udp", raw, query); answer != nil {
+			k.send(answer, from)
+		}
+	})
+}
+
+func (k *socket) send(data []byte, to unix.Sockaddr) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		// The client asks again if its buffer was full.
+		_ = unix.Sendto(int(k.fd), data, unix.MSG_DONTWAIT, to)
+	}
+}
+
+// spawn runs f at the side, unless the asker has too much under way: then its
+// resolver asks again.
+func (k *socket) spawn(f func()) bool {
+	select {
+	case k.slots <- struct{}{}:
+	default:
+		return false
+	}
+	k.server.wg.Go(func() {
+		defer func() { <-k.slots }()
+		f()
+	})
+	return true
+}
+
+func (k *socket) accept() {
+	for {
+		k.mu.Lock()
+		if k.closed {
+			k.mu.Unlock()
+			return
+		}
+		fd, _, err := unix.Accept4(int(k.fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		k.mu.Unlock()
+		if err != nil {
+			return
+		}
+		conn := os.NewFile(uintptr(fd), "lookup")
+		if !k.spawn(func() { k.serve(conn) }) {
+			conn.Close()
+		}
+	}
+}
+
+// serve answers the queries of one TCP connection.
+func (k *socket) serve(conn *os.File) {
+	defer conn.Close()
+	stop := make(chan struct{})
+	defer close(stop)
+	k.server.wg.Go(func() {
+		select {
+		case <-k.server.ctx.Done():
+			conn.Close()
+		case <-stop:
+		}
+	})
+	for {
+		if conn.SetDeadline(time.Now().Add(idle)) != nil {
+			return
+		}
+		var length [2]byte
+		if _, err := io.ReadFull(conn, length[:]); err != nil {
+			return
+		}
+		data := make([]byte, binary.BigEndian.Uint16(length[:]))
+		if _, err := io.ReadFull(conn, data); err != nil {
+			return
+		}
+		answer := k.exchange(data)
+		if answer == nil {
+			return
+		}
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+			return
+		}
+	}
+}
+
+func (k *socket) exchange(data []byte) []byte {
+	query := new(dns.Msg)
+	if query.Unpack(data) != nil {
+		return nil
+	}
+	reply := k.server.answer(k.asker, query)
+	if reply == nil {
+		return k.server.forward(k.asker, "tcp", data, query)
+	}
+	packed, err := reply.Pack()
+	if err != nil {
+		return nil
+	}
+	return packed
+}

@@ -1,0 +1,128 @@
+package network
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/netdriver"
+	"muelle/internal/network/port"
+)
+
+// sandbox is the live form of a container's network side, guarded by Service.mu.
+type sandbox struct {
+	id, name  string
+	spec      SandboxSpec
+	endpoints []*endpoint // in the order of interfaces
+	// ns is our own descriptor of the namespace; nil for the host's.
+	ns       *os.File
+	mappings []netdriver.Mapping
+	ports    network.PortMap
+	// asked counts, at most once each, the names whose absence was explained.
+	asked sync.Map
+}
+
+func newSandbox(spec SandboxSpec) *sandbox {
+	return &sandbox{id: spec.ID, name: strings.TrimPrefix(spec.Name, "/"), spec: spec}
+}
+
+func (sb *sandbox) close() {
+	if sb.ns != nil {
+		sb.ns.Close()
+	}
+}
+
+// resolves tells whether the sandbox has our resolver.
+func (sb *sandbox) resolves() bool {
+	return slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return e.net.resolves() })
+}
+
+// outside tells whether there is a way to the world.
+func (sb *sandbox) outside() bool {
+	return slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return e.gateway })
+}
+
+func (sb *sandbox) hasIPv6() bool {
+	return slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return e.net.EnableIPv6 })
+}
+
+// called tells whether a name is one of the container's.
+func (sb *sandbox) called(name string) bool {
+	if strings.EqualFold(sb.name, name) || strings.EqualFold(sb.spec.Service, name) {
+		return true
+	}
+	return slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return slices.Contains(e.names, name) })
+}
+
+// explain tells whether the absence of a name is to be explained now; a container
+// that asks for ever new names does not fill the memory.
+func (sb *sandbox) explain(name string) bool {
+	_, known := sb.asked.LoadOrStore(name, true)
+	return !known
+}
+
+func (sb *sandbox) networkNames() (names []string) {
+	for _, e := range sb.endpoints {
+		names = append(names, e.net.Name)
+	}
+	return names
+}
+
+// view is what inspect shows, without files.
+func (sb *sandbox) view() *Sandbox {
+	v := &Sandbox{ID: sb.id, Endpoints: map[string]*network.EndpointSettings{}, Ports: maps.Clone(sb.ports)}
+	for _, e := range sb.endpoints {
+		v.Endpoints[e.net.Name] = e.settings.Copy()
+	}
+	return v
+}
+
+// Sandbox gives a running container's sandbox as inspect shows it, without files.
+func (s *Service) Sandbox(containerID string) (*Sandbox, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sb := s.sandboxes[containerID]
+	if sb == nil {
+		return nil, false
+	}
+	return sb.view(), true
+}
+
+// driverView is what the driver is told of an endpoint.
+func (e *endpoint) driverView() netdriver.Endpoint {
+	d := netdriver.Endpoint{
+		ID: e.id, Container: e.sandbox.id, NetNS: e.sandbox.ns, Interface: e.iface,
+		MAC: []byte(e.settings.MacAddress),
+	}
+	d.Addresses = prefixes(e.settings)
+	if e.gateway {
+		for _, c := range e.net.IPAM.Config {
+			if c.Gateway.IsValid() {
+				d.Gateways = append(d.Gateways, c.Gateway)
+			}
+		}
+	}
+	return d
+}
+
+// showPorts is what inspect shows of ports: every exposed one, with its bindings
+// where it is published: honestly [::1], where Docker shows [::].
+func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
+	m := network.PortMap{}
+	for p := range spec.Exposed {
+		m[p] = nil
+	}
+	for p := range spec.Ports {
+		m[p] = nil
+	}
+	for _, b := range bound {
+		shown := network.PortBinding{HostIP: b.Host.Addr(), HostPort: fmt.Sprint(b.Host.Port())}
+		m[b.Container] = append(m[b.Container], shown)
+	}
+	return m
+}
