@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"muelle/internal/container"
 	"muelle/internal/event"
 	"muelle/internal/image"
+	"muelle/internal/linux/memory"
 	"muelle/internal/network"
 	"muelle/internal/project"
 	"muelle/internal/remote"
@@ -198,9 +198,16 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 	e.server = server.New(server.Options{
 		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
 		System: sys, Bus: bus, Version: version, Debug: c.Debug, Shutdown: shutdown,
-		Idle: debug.FreeOSMemory, Log: log,
+		Idle: func() { release(log) }, Log: log,
 	})
 	return e, nil
+}
+
+// release gives memory back when nobody asks for anything.
+func release(log *slog.Logger) {
+	if err := memory.Release(); err != nil {
+		log.Warn("give memory back", "err", err)
+	}
 }
 
 func openNetworks(ctx context.Context, c *config, p *places, bus *event.Bus, log *slog.Logger) (*network.Service, error) {

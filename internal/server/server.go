@@ -122,7 +122,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.fail(reply, r, err)
 	}
-	s.log.Debug("request", "req", r.Method+" "+r.URL.Path, "took", time.Since(start), "err", err)
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.Debug("request", "req", r.Method+" "+r.URL.Path, "took", time.Since(start), "err", err)
+	}
 }
 
 func (s *Server) serve(w *reply, r *http.Request) error {
