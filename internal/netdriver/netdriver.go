@@ -40,6 +40,8 @@ type Endpoint struct {
 	Addresses []netip.Prefix
 	// Gateways are the default routes to be set; none but on one endpoint of a container.
 	Gateways []netip.Addr
+	// Publishes: ports of the host lead here, which the container itself may ask for.
+	Publishes bool
 }
 
 // Mapping is one published port: what arrives for Host goes to Target. An

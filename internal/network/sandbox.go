@@ -100,6 +100,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 		MAC: []byte(e.settings.MacAddress),
 	}
 	d.Addresses = prefixes(e.settings)
+	d.Publishes = e.gateway && len(e.sandbox.mappings) > 0
 	if e.gateway {
 		for _, c := range e.net.IPAM.Config {
 			if c.Gateway.IsValid() {

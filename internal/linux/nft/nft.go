@@ -112,6 +112,11 @@ func ToLoopback() Expr { return append(IPv4(), network(16, 1, reg1), equal(reg1,
 // To is ip daddr addr (four bytes).
 func To(addr []byte) Expr { return append(IPv4(), network(16, 4, reg1), equal(reg1, addr)) }
 
+// BetweenIn is ip saddr . ip daddr @set.
+func BetweenIn(set *nftables.Set) Expr {
+	return append(IPv4(), network(12, 4, reg1), network(16, 4, reg1Word+1), lookup(set, reg1, 0, false))
+}
+
 // ToPort is th dport port.
 func ToPort(port uint16) Expr {
 	return Expr{dport(reg1), equal(reg1, binaryutil.BigEndian.PutUint16(port))}

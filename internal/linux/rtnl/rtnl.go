@@ -214,6 +214,15 @@ func Isolate(name string) error {
 	return netlink.LinkSetIsolated(link, true)
 }
 
+// Hairpin lets a bridge's port send frames back where they came from.
+func Hairpin(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return netlink.LinkSetHairpin(link, true)
+}
+
 // IsNotFound tells whether an interface was missing.
 func IsNotFound(err error) bool {
 	var missing netlink.LinkNotFoundError

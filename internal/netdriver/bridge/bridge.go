@@ -196,6 +196,11 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	if !st.rules.icc {
 		err = rtnl.Isolate(name)
 	}
+	// With bridge-nf-call-iptables a frame is translated inside the bridge, and goes
+	// back through the port that it came from.
+	if err == nil && e.Publishes {
+		err = rtnl.Hairpin(name)
+	}
 	if err == nil {
 		err = netns.Do(e.NetNS, func() error { return rtnl.Configure(e.Interface, e.Addresses, e.Gateways...) })
 	}

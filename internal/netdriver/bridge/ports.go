@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -40,12 +41,28 @@ func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nfta
 		set      *nftables.Set
 		elements []nftables.SetElement
 	}{{t.ports, all}, {t.addressPorts, single}} {
-		for rest := m.elements; len(rest) > 0; {
-			n := min(len(rest), chunk)
-			if err := f(m.set, rest[:n]); err != nil {
+		for part := range slices.Chunk(m.elements, chunk) {
+			if err := f(m.set, part); err != nil {
 				return err
 			}
-			rest = rest[n:]
+		}
+	}
+	return nil
+}
+
+// eachTarget calls f with the containers that the mappings lead to.
+func (t *table) eachTarget(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
+	seen := map[netip.Addr]bool{}
+	var elements []nftables.SetElement
+	for _, p := range ports {
+		if a := p.Target.Addr(); !seen[a] {
+			seen[a] = true
+			elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
+		}
+	}
+	for part := range slices.Chunk(elements, chunk) {
+		if err := f(t.self, part); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -79,23 +96,23 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 		f.remember(ports)
 		return nil
 	}
-	err := f.transaction(func(c *nftables.Conn) error {
-		var replaced []netdriver.Mapping
-		for _, p := range ports {
-			if old, ok := f.doomed[keyOf(p)]; ok {
-				replaced = append(replaced, old)
-			}
+	var replaced []netdriver.Mapping
+	for _, p := range ports {
+		if old, ok := f.doomed[keyOf(p)]; ok {
+			replaced = append(replaced, old)
 		}
+	}
+	err := f.transaction(func(c *nftables.Conn) error {
 		if err := f.t.eachPort(replaced, c.SetDeleteElements); err != nil {
 			return err
 		}
-		return f.t.eachPort(ports, c.SetAddElements)
+		return errors.Join(f.t.eachPort(ports, c.SetAddElements), f.t.eachTarget(ports, c.SetAddElements))
 	})
 	if err != nil {
 		return err
 	}
 	f.remember(ports)
-	forgetFlows(ports)
+	forgetFlows(append(replaced, ports...))
 	return nil
 }
 
@@ -140,7 +157,14 @@ func (f *firewall) bury() {
 		ports = append(ports, p)
 	}
 	clear(f.doomed)
-	err := f.transaction(func(c *nftables.Conn) error { return f.t.eachPort(ports, c.SetDeleteElements) })
+	alive := map[netip.Addr]bool{}
+	for _, p := range f.ports {
+		alive[p.Target.Addr()] = true
+	}
+	ended := slices.DeleteFunc(slices.Clone(ports), func(p netdriver.Mapping) bool { return alive[p.Target.Addr()] })
+	err := f.transaction(func(c *nftables.Conn) error {
+		return errors.Join(f.t.eachPort(ports, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements))
+	})
 	if errors.Is(err, unix.ENOENT) {
 		// Somebody changed the maps: write what should be there.
 		err = f.replace()

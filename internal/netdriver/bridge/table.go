@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"errors"
+
 	"github.com/google/nftables"
 
 	"muelle/internal/linux/nft"
@@ -16,10 +18,11 @@ import (
 //	set masquerade  bridges whose containers reach the world with the host's address
 //	map ports           protocol . port → address . port, for every address of the host
 //	map address_ports   address . protocol . port → address . port
+//	set self            address . address: containers with published ports
 type table struct {
 	table                                           *nftables.Table
 	bridges, same, internal, separate, masquerading *nftables.Set
-	ports, addressPorts                             *nftables.Set
+	ports, addressPorts, self                       *nftables.Set
 }
 
 func newTable(name string) *table {
@@ -35,12 +38,14 @@ func newTable(name string) *table {
 		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)}
 	t.addressPorts = &nftables.Set{Table: t.table, Name: "address_ports", IsMap: true, Concatenation: true, DataType: target,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
+	t.self = &nftables.Set{Table: t.table, Name: "self", Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
 	return t
 }
 
 // write adds sets, chains, rules and elements to the transaction.
 func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
-	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts} {
+	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self} {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -54,7 +59,7 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 	for _, p := range ports {
 		list = append(list, p)
 	}
-	if err := t.eachPort(list, c.SetAddElements); err != nil {
+	if err := errors.Join(t.eachPort(list, c.SetAddElements), t.eachTarget(list, c.SetAddElements)); err != nil {
 		return err
 	}
 	t.raw(c)
@@ -128,6 +133,9 @@ func (t *table) translate(c *nftables.Conn) {
 	post(nft.OIFIn(t.bridges), nft.FromLoopback(), nft.Masquerade())
 	// A container that asks for a published port of its own network: the answer must come back this way.
 	post(nft.PairIn(t.same), nft.Translated(), nft.Masquerade())
+	// Frames translated inside a bridge (bridge-nf-call-iptables) come without iifname:
+	// there the answer finds its way, unless the container asked for itself.
+	post(nft.BetweenIn(t.self), nft.Translated(), nft.Masquerade())
 	post(nft.IIFIn(t.masquerading), nft.OIFNotIn(t.bridges), nft.Masquerade())
 }
 
