@@ -29,9 +29,9 @@ var fieldOrder = strings.Fields(`
 	tmpfs tty ulimits use_api_socket user userns_mode uts volume_driver volumes volumes_from working_dir
 	pre_start post_start pre_stop`)
 
-// ServiceHash is Docker Compose's configuration hash of a service, and, where that
-// covers the ids of other services' containers, the document to compute it from
-// instead (api.ProjectService.HashTemplate).
+// ServiceHash is Docker Compose's configuration hash of a service, and, where it
+// covers the ids of other services' containers once there are any, the document to
+// compute it from then (api.ProjectService.HashTemplate).
 func ServiceHash(s types.ServiceConfig) (hash, template string, err error) {
 	s.Build = nil
 	s.PullPolicy = ""
@@ -43,16 +43,19 @@ func ServiceHash(s types.ServiceConfig) (hash, template string, err error) {
 	}
 	s.DependsOn = nil
 	s.Profiles = nil
-	refs := withReferences(&s)
 	doc, err := marshal(s)
 	if err != nil {
 		return "", "", fmt.Errorf("hash service %s: %w", s.Name, err)
 	}
-	if !refs {
-		return sum(doc), "", nil
+	hash = sum(doc)
+	if !withReferences(&s) {
+		return hash, "", nil
+	}
+	if doc, err = marshal(s); err != nil {
+		return "", "", fmt.Errorf("hash service %s: %w", s.Name, err)
 	}
 	// In JSON the marks are written escaped; the ids that replace them need none.
-	return "", strings.ReplaceAll(string(doc), `\u0000`, "\x00"), nil
+	return hash, strings.ReplaceAll(string(doc), `\u0000`, "\x00"), nil
 }
 
 // withReferences replaces services that the configuration names by marks.

@@ -134,7 +134,7 @@ func hostConfig(p *types.Project, s types.ServiceConfig, warn func(string)) (*co
 	if err != nil {
 		return nil, err
 	}
-	ports, err := portBindings(s)
+	_, ports, err := Ports(s.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -242,13 +242,9 @@ func duration(d *types.Duration) time.Duration {
 }
 
 func exposedPorts(s types.ServiceConfig) (network.PortSet, error) {
-	out := network.PortSet{}
-	for _, p := range s.Ports {
-		port, err := network.ParsePort(fmt.Sprintf("%d/%s", p.Target, p.Protocol))
-		if err != nil {
-			return nil, err
-		}
-		out[port] = struct{}{}
+	out, _, err := Ports(s.Ports)
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range s.Expose {
 		ports, err := network.ParsePortRange(e)
@@ -262,22 +258,24 @@ func exposedPorts(s types.ServiceConfig) (network.PortSet, error) {
 	return out, nil
 }
 
-func portBindings(s types.ServiceConfig) (network.PortMap, error) {
-	out := network.PortMap{}
-	for _, p := range s.Ports {
+// Ports translates published ports.
+func Ports(ports []types.ServicePortConfig) (network.PortSet, network.PortMap, error) {
+	exposed, bindings := network.PortSet{}, network.PortMap{}
+	for _, p := range ports {
 		port, err := network.ParsePort(fmt.Sprintf("%d/%s", p.Target, p.Protocol))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		exposed[port] = struct{}{}
 		b := network.PortBinding{HostPort: p.Published}
 		if p.HostIP != "" {
 			if b.HostIP, err = netip.ParseAddr(p.HostIP); err != nil {
-				return nil, fmt.Errorf("port %d: %w", p.Target, err)
+				return nil, nil, fmt.Errorf("port %d: %w", p.Target, err)
 			}
 		}
-		out[port] = append(out[port], b)
+		bindings[port] = append(bindings[port], b)
 	}
-	return out, nil
+	return exposed, bindings, nil
 }
 
 func restartPolicy(s types.ServiceConfig) container.RestartPolicy {
