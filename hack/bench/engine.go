@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const image = "bench:1"
+
+// engine is one container engine with state of its own.
+type engine struct {
+	name, version string
+	dir           string
+	path          string   // of the command line
+	prefix        []string // arguments before every command
+	env           []string
+	compose       []string // command of Compose, or nil
+	daemon        func(e *engine) *exec.Cmd
+	socket        string
+	proc          *exec.Cmd
+	// helpers are the names of processes that belong to the engine or its containers.
+	helpers []string
+}
+
+// installed gives Muelle and those of its peers that are on the machine.
+func installed(bin, dir string) []*engine {
+	muelle := &engine{
+		name: "Muelle", dir: filepath.Join(dir, "muelle"), path: filepath.Join(bin, "muelle"),
+		compose: []string{filepath.Join(bin, "muelle"), "compose"},
+		helpers: []string{"muelled", "muelle-shim"},
+		daemon: func(e *engine) *exec.Cmd {
+			return exec.Command(filepath.Join(bin, "muelled"), "--data-root", e.dir+"/data", "--exec-root", e.dir+"/run",
+				"-H", "unix://"+e.socket, "--config-file", e.dir+"/daemon.json", "--pidfile", e.dir+"/pid")
+		},
+	}
+	muelle.socket = muelle.dir + "/m.sock"
+	muelle.env = []string{"MUELLE_HOST=unix://" + muelle.socket}
+	engines := []*engine{muelle}
+	if dockerd, err := exec.LookPath("dockerd"); err == nil {
+		docker := &engine{
+			name: "Docker", dir: filepath.Join(dir, "docker"),
+			helpers: []string{"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy"},
+			daemon: func(e *engine) *exec.Cmd {
+				return exec.Command(dockerd, "--data-root", e.dir+"/data", "--exec-root", e.dir+"/run", "-H", "unix://"+e.socket,
+					"--config-file", e.dir+"/daemon.json", "--pidfile", e.dir+"/pid")
+			},
+		}
+		docker.path, _ = exec.LookPath("docker")
+		docker.socket = docker.dir + "/d.sock"
+		docker.env = []string{"DOCKER_HOST=unix://" + docker.socket, "DOCKER_BUILDKIT=0"}
+		if compose, err := exec.LookPath("docker-compose"); err == nil {
+			docker.compose = []string{compose}
+		}
+		engines = append(engines, docker)
+	}
+	if podman, err := exec.LookPath("podman"); err == nil {
+		e := &engine{name: "Podman", dir: filepath.Join(dir, "podman"), path: podman, helpers: []string{"conmon"}}
+		e.prefix = []string{"--root", e.dir + "/data", "--runroot", e.dir + "/run", "--cgroup-manager", "cgroupfs", "--log-level", "error"}
+		engines = append(engines, e)
+	}
+	return engines
+}
+
+func (e *engine) cli(args ...string) *exec.Cmd {
+	cmd := exec.Command(e.path, append(append([]string{}, e.prefix...), args...)...)
+	cmd.Env = append(os.Environ(), e.env...)
+	return cmd
+}
+
+func (e *engine) composeCLI(file string, args ...string) *exec.Cmd {
+	cmd := exec.Command(e.compose[0], append(append(append([]string{}, e.compose[1:]...), "-p", "bench", "-f", file), args...)...)
+	cmd.Env = append(os.Environ(), e.env...)
+	return cmd
+}
+
+func (e *engine) start() error {
+	if err := os.MkdirAll(e.dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(e.dir+"/daemon.json", []byte("{}"), 0o644); err != nil {
+		return err
+	}
+	if e.daemon != nil {
+		if _, err := e.launch(); err != nil {
+			return err
+		}
+	}
+	format := []string{"version", "--format", "{{.Server.Version}}"}
+	if e.daemon == nil {
+		format[2] = "{{.Client.Version}}"
+	}
+	out, err := e.cli(format...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("version: %w: %s", err, out)
+	}
+	e.version = strings.TrimSpace(string(out))
+	return nil
+}
+
+// launch starts the daemon and returns how long it took to its first answer.
+func (e *engine) launch() (time.Duration, error) {
+	logFile, err := os.OpenFile(e.dir+"/log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer logFile.Close()
+	e.proc = e.daemon(e)
+	e.proc.Stdout, e.proc.Stderr = logFile, logFile
+	e.proc.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", e.socket)
+	}}}
+	begin := time.Now()
+	if err := e.proc.Start(); err != nil {
+		return 0, err
+	}
+	for time.Since(begin) < 60*time.Second {
+		resp, err := client.Get("http://engine/_ping")
+		if err == nil {
+			resp.Body.Close()
+			return time.Since(begin), nil
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	text, _ := os.ReadFile(e.dir + "/log")
+	return 0, fmt.Errorf("no answer within a minute: %s", text)
+}
+
+// end stops the daemon and keeps its state.
+func (e *engine) end() error {
+	if e.proc == nil {
+		return nil
+	}
+	e.proc.Process.Signal(syscall.SIGTERM)
+	err := e.proc.Wait()
+	e.proc = nil
+	if _, ok := err.(*exec.ExitError); ok {
+		return nil
+	}
+	return err
+}
+
+func (e *engine) stop() {
+	if out, err := e.cli("ps", "-aq").Output(); err == nil {
+		if ids := strings.Fields(string(out)); len(ids) > 0 {
+			e.cli(append([]string{"rm", "-f"}, ids...)...).Run()
+		}
+	}
+	e.end()
+}
