@@ -68,13 +68,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.fallBack || !t.allowPlain(req.URL.Host) {
 		return t.send(req)
 	}
-	if _, known := t.plain.Load(req.URL.Host); !known {
+	_, known := t.plain.Load(req.URL.Host)
+	if !known {
 		resp, err := t.send(req)
 		if err == nil || !speaksNoTLS(err, req.URL.Port()) {
 			return resp, err
 		}
 	}
-	resp, err := t.sendPlain(req)
+	resp, err := t.sendPlain(req, !known)
 	if err != nil {
 		t.plain.Delete(req.URL.Host)
 		return nil, err
@@ -83,10 +84,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func (t *transport) sendPlain(req *http.Request) (*http.Response, error) {
+// sendPlain sends req by plain HTTP, with a new body where the first one was spent.
+// A body that is a pipe is only asked for when it is needed: each asking makes a new
+// pipe that the pusher then writes to.
+func (t *transport) sendPlain(req *http.Request, spent bool) (*http.Response, error) {
 	plain := req.Clone(req.Context())
 	plain.URL.Scheme = "http"
-	if req.GetBody != nil {
+	if spent && req.GetBody != nil {
 		body, err := req.GetBody()
 		if err != nil {
 			return nil, err
