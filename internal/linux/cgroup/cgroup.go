@@ -63,7 +63,7 @@ func Hierarchies() ([]Hierarchy, error) { return hierarchies() }
 
 func findHierarchies() ([]Hierarchy, error) {
 	if Version() == 2 {
-		return []Hierarchy{{Name: "", Mountpoint: unifiedRoot}}, nil
+		return []Hierarchy{{Name: "", Mountpoint: Root}}, nil
 	}
 	mounts, err := cgroups.GetCgroupMounts(true)
 	if err != nil {
@@ -76,7 +76,7 @@ func findHierarchies() ([]Hierarchy, error) {
 		}
 	}
 	if HostMode() == Hybrid {
-		all = append(all, Hierarchy{Name: "", Mountpoint: filepath.Join(unifiedRoot, "unified")})
+		all = append(all, Hierarchy{Name: "", Mountpoint: filepath.Join(Root, "unified")})
 	}
 	if len(all) == 0 {
 		return nil, errors.New("no cgroup hierarchy is mounted on /sys/fs/cgroup")
@@ -84,7 +84,8 @@ func findHierarchies() ([]Hierarchy, error) {
 	return all, nil
 }
 
-const unifiedRoot = "/sys/fs/cgroup"
+// Root is where hierarchies are mounted.
+const Root = "/sys/fs/cgroup"
 
 // Group is one control group in every hierarchy of the host.
 type Group struct {

@@ -213,5 +213,29 @@ func (g *Group) OOMKills() (uint64, error) { return g.manager.OOMKillCount() }
 
 // isUnified tells whether a directory lies in a hybrid host's unified hierarchy.
 func isUnified(dir string) bool {
-	return strings.HasPrefix(dir, filepath.Join(unifiedRoot, "unified")+"/")
+	return strings.HasPrefix(dir, filepath.Join(Root, "unified")+"/")
+}
+
+// RemoveEmpty removes the group where no process and no group is in it, and leaves
+// it otherwise.
+func (g *Group) RemoveEmpty() {
+	for _, d := range g.dirs {
+		unix.Rmdir(d)
+	}
+}
+
+// ProcsFile lists the processes of the group, one a line.
+func (g *Group) ProcsFile() string { return filepath.Join(g.pidDir(), "cgroup.procs") }
+
+// RemoveQuick removes the group if no process and no group is in it, which is how
+// it is after a container's end; otherwise something of it may be left, and the
+// error says so.
+func (g *Group) RemoveQuick() error {
+	var first error
+	for _, d := range g.dirs {
+		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && first == nil {
+			first = fmt.Errorf("remove cgroup %s: %w", d, err)
+		}
+	}
+	return first
 }

@@ -81,7 +81,7 @@ func swapAccounting() bool {
 		// The root group has no such file; fs2 tolerates its absence by itself.
 		return true
 	}
-	_, err := os.Stat(filepath.Join(unifiedRoot, "memory", "memory.memsw.limit_in_bytes"))
+	_, err := os.Stat(filepath.Join(Root, "memory", "memory.memsw.limit_in_bytes"))
 	return err == nil
 }
 

@@ -130,7 +130,7 @@ func (c Call) Then(skip int) Call {
 // Move puts descriptors at the numbers 0, 1, 2 … in the child, without
 // close-on-exec. Sources are first copied out of the way, so any order is right.
 func (p *Program) Move(fds ...int) {
-	const high = 1000 // beyond whatever is a target
+	const high = 16 // beyond whatever is a target
 	for i, fd := range fds {
 		p.Do("duplicate descriptor", unix.SYS_FCNTL, Int(fd), Int(unix.F_DUPFD_CLOEXEC), Int(high)).Out(Slot(maxSlots - 1 - i))
 	}

@@ -5,18 +5,28 @@
 package native
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/cgroup"
 	"muelle/internal/runtime"
+	"muelle/internal/shimapi"
 )
 
 // Options say where a Runtime finds and keeps things.
 type Options struct {
 	// ShimPath is the muelle-shim binary. It is read once, by New: containers run
-	// a sealed copy in memory, which no container can overwrite (CVE-2019-5736).
+	// beside a sealed copy in memory, which no container can overwrite (CVE-2019-5736).
 	ShimPath string
 	// ExecRoot is the folder below which every Container.Dir lies.
 	ExecRoot string
@@ -27,30 +37,182 @@ type Options struct {
 
 // Runtime implements runtime.Runtime.
 type Runtime struct {
-	log *slog.Logger
+	log    *slog.Logger
+	bootID string
+	binary *os.File
+	null   *os.File
+	stderr *os.File
+	shims  *shimsGroup
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
 
 // New prepares the runtime: it seals the shim's binary and learns the host's cgroups.
 func New(o Options) (*Runtime, error) {
-	return &Runtime{log: o.Log}, nil
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.CgroupParent == "" {
+		return nil, errors.New("runtime needs a cgroup parent")
+	}
+	if _, err := cgroup.Hierarchies(); err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)),
+		shims: &shimsGroup{path: filepath.Join("/", o.CgroupParent, "shims")}}
+	if r.binary, err = seal(o.ShimPath); err != nil {
+		return nil, err
+	}
+	if r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		r.binary.Close()
+		return nil, err
+	}
+	// A shim speaks only when it cannot begin at all.
+	if err = os.MkdirAll(o.ExecRoot, 0o711); err == nil {
+		r.stderr, err = os.OpenFile(filepath.Join(o.ExecRoot, "shim.err"), os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	}
+	if err != nil {
+		r.binary.Close()
+		r.null.Close()
+		return nil, fmt.Errorf("prepare exec-root: %w", err)
+	}
+	return r, nil
 }
 
-// Close releases what New made. Containers keep running.
-func (r *Runtime) Close() error { return nil }
+// Close releases what New made, the shims' cgroup too if it is empty. Containers
+// keep running.
+func (r *Runtime) Close() error {
+	r.shims.close()
+	return errors.Join(r.binary.Close(), r.null.Close(), r.stderr.Close())
+}
 
 // Start implements runtime.Runtime.
-func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task, error) {
-	return nil, errdefs.ErrNotImplemented
+func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (_ runtime.Task, err error) {
+	if c.ID == "" || c.Spec == nil || c.Spec.Linux == nil || c.Spec.Linux.CgroupsPath == "" {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("container without id, document or cgroup path")
+	}
+	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(c.Dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make mount point: %w", err)
+	}
+	// The shim's own start takes longer than the cgroup's making: both at once.
+	l, err := r.launch(c.ID, c.Dir)
+	if err != nil {
+		r.clearDir(c.Dir)
+		return nil, err
+	}
+	t := r.newTask(c.ID, c.Dir, g, l)
+	if err := r.begin(ctx, t, c); err != nil {
+		t.abandon()
+		return nil, errors.Join(err, t.remove())
+	}
+	return t, nil
 }
 
-// Load implements runtime.Runtime.
-func (r *Runtime) Load(ctx context.Context, id, dir string) (runtime.Task, error) {
-	return nil, errdefs.ErrNotImplemented
+// begin makes the cgroup and lets the shim make the container.
+func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) error {
+	if err := t.group.Create(c.Spec.Linux.Resources); err != nil {
+		return err
+	}
+	p, err := r.compile(c, t.group)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	var attached []*attachment
+	for _, s := range c.Attach {
+		a, err := newAttachment(s)
+		if err != nil {
+			cancelAll(attached)
+			return err
+		}
+		attached = append(attached, a)
+		p.start.Attach = append(p.start.Attach, a.message(""))
+		p.fds = append(p.fds, a.remote()...)
+	}
+	for _, h := range c.Held {
+		fd, err := rawFD(h.File)
+		if err != nil {
+			cancelAll(attached)
+			return fmt.Errorf("hold %s: %w", h.Name, err)
+		}
+		p.start.Held = append(p.start.Held, heldMessage(h, fd))
+		p.fds = append(p.fds, fd)
+	}
+	a, err := t.client.call(ctx, shimapi.TypeStart, &p.start, p.fds)
+	if err != nil {
+		cancelAll(attached)
+		return err
+	}
+	t.setState(&a.reply.State)
+	for _, one := range attached {
+		one.run(context.WithoutCancel(ctx), t.ended)
+	}
+	return nil
+}
+
+func heldMessage(h runtime.Held, fd int) shimapi.Held {
+	m := shimapi.Held{Name: h.Name}
+	if h.RelayTo.IsValid() {
+		m.Relay, m.RelayPort = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port()
+	}
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil {
+		m.Datagram = kind == unix.SOCK_DGRAM
+	}
+	return m
+}
+
+// rawFD gives a file's descriptor without making it blocking, as File.Fd does.
+func rawFD(f *os.File) (fd int, err error) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = rc.Control(func(p uintptr) { fd = int(p) })
+	return fd, err
+}
+
+// clearDir removes the runtime's files from a container's folder.
+func (r *Runtime) clearDir(dir string) error {
+	var errs []error
+	for _, name := range []string{shimapi.SocketFile, shimapi.StateFile, shimapi.ExitFile, "shim.log", shimapi.StateFile + ".tmp", shimapi.ExitFile + ".tmp"} {
+		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && err != unix.ENOENT {
+			errs = append(errs, fmt.Errorf("remove %s: %w", name, err))
+		}
+	}
+	if err := unix.Rmdir(filepath.Join(dir, shimapi.RootDir)); err != nil && err != unix.ENOENT {
+		errs = append(errs, fmt.Errorf("remove mount point: %w", err))
+	}
+	return errors.Join(errs...)
 }
 
 // Clean implements runtime.Runtime.
 func (r *Runtime) Clean(ctx context.Context, id, dir, cgroupsPath string) error {
-	return errdefs.ErrNotImplemented
+	r.killShim(dir)
+	g, err := cgroup.Open(cgroupsPath)
+	if err != nil {
+		return err
+	}
+	if g.Exists() {
+		if err := g.Kill(10 * time.Second); err != nil {
+			return err
+		}
+	}
+	return errors.Join(g.Remove(), r.clearDir(dir))
+}
+
+// killShim ends the shim of a folder whose record is of this boot.
+func (r *Runtime) killShim(dir string) {
+	st, err := readState(dir)
+	if err != nil || st.BootID != r.bootID || st.ShimPid <= 1 || startTime(st.ShimPid) != st.ShimStart {
+		return
+	}
+	unix.Kill(st.ShimPid, unix.SIGKILL)
 }

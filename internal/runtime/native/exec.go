@@ -1,0 +1,130 @@
+package native
+
+import (
+	"context"
+	"sync"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/internal/runtime"
+	"muelle/internal/shimapi"
+)
+
+// process is one exec.
+type process struct {
+	t     *task
+	id    string
+	pid   int
+	ended chan struct{}
+	once  sync.Once
+	exit  runtime.Exit
+}
+
+// Exec implements runtime.Task.
+func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOptions) (runtime.Process, error) {
+	if spec == nil || o.ID == "" {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without process or id")
+	}
+	c, err := t.running()
+	if err != nil {
+		return nil, err
+	}
+	m := &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Unconfined: o.Privileged, Width: o.Width, Height: o.Height}
+	if m.Process, err = runtimeProcess(spec, o.Privileged); err != nil {
+		return nil, err
+	}
+	p := &process{t: t, id: o.ID, ended: make(chan struct{})}
+	t.mu.Lock()
+	if _, ok := t.execs[o.ID]; ok {
+		t.mu.Unlock()
+		return nil, errdefs.ErrAlreadyExists.WithMessage("exec " + o.ID + " runs already")
+	}
+	t.execs[o.ID] = p
+	t.mu.Unlock()
+
+	var a *attachment
+	var fds []int
+	if o.Streams != nil {
+		if a, err = newAttachment(o.Streams); err != nil {
+			t.forget(o.ID)
+			return nil, err
+		}
+		m.Attach = []shimapi.Attach{a.message(o.ID)}
+		fds = a.remote()
+	}
+	reply, err := c.call(ctx, shimapi.TypeExec, m, fds)
+	if err != nil {
+		t.forget(o.ID)
+		if a != nil {
+			a.cancel()
+		}
+		return nil, err
+	}
+	p.pid = reply.reply.Pid
+	if a != nil {
+		a.run(context.WithoutCancel(ctx), p.ended)
+	}
+	return p, nil
+}
+
+func (t *task) forget(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.execs, id)
+}
+
+// runtimeProcess translates an exec's process; a privileged one has every
+// capability that this machine's root may give.
+func runtimeProcess(spec *specs.Process, privileged bool) (shimapi.Process, error) {
+	out, err := translate(spec)
+	if err != nil || !privileged {
+		return out, err
+	}
+	all := ownBounding()
+	out.Bounding = all
+	if out.UID == 0 {
+		out.Effective, out.Permitted = all, all
+	}
+	return out, nil
+}
+
+func (p *process) end(e runtime.Exit) {
+	p.once.Do(func() {
+		p.exit = e
+		close(p.ended)
+	})
+}
+
+// Pid implements runtime.Process.
+func (p *process) Pid() int {
+	select {
+	case <-p.ended:
+		return 0
+	default:
+		return p.pid
+	}
+}
+
+// Wait implements runtime.Process.
+func (p *process) Wait(ctx context.Context) (runtime.Exit, error) {
+	select {
+	case <-p.ended:
+		return p.exit, nil
+	case <-ctx.Done():
+		return runtime.Exit{}, ctx.Err()
+	}
+}
+
+// Signal implements runtime.Process.
+func (p *process) Signal(ctx context.Context, sig syscall.Signal) error {
+	_, err := p.t.do(ctx, shimapi.TypeSignal, &shimapi.Signal{Process: p.id, Signal: int(sig)}, nil)
+	return err
+}
+
+// Resize implements runtime.Process.
+func (p *process) Resize(ctx context.Context, width, height uint16) error {
+	_, err := p.t.do(ctx, shimapi.TypeResize, &shimapi.Resize{Process: p.id, Width: width, Height: height}, nil)
+	return err
+}

@@ -1,0 +1,133 @@
+package native
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/capability"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/seccomp"
+	"muelle/internal/runtime"
+	"muelle/internal/shimapi"
+)
+
+func (p *plan) process(c *runtime.Container, _ *cgroup.Group) error {
+	one, err := translate(c.Spec.Process)
+	if err != nil {
+		return err
+	}
+	if c.Spec.Linux.Seccomp != nil {
+		f, err := seccomp.Assemble(c.Spec.Linux.Seccomp)
+		if err != nil {
+			return fmt.Errorf("assemble seccomp profile: %w", err)
+		}
+		one.Filter, one.FilterFlags = f.Program, f.Flags
+	}
+	p.start.Process = one
+	return nil
+}
+
+// translate gives what is the same for the container's process and an exec.
+func translate(in *specs.Process) (shimapi.Process, error) {
+	out := shimapi.Process{
+		Args: in.Args, Env: in.Env, Cwd: in.Cwd, UID: in.User.UID, GID: in.User.GID,
+		Groups: in.User.AdditionalGids, Umask: -1, NoNewPrivs: in.NoNewPrivileges, Terminal: in.Terminal,
+	}
+	if len(in.Args) == 0 {
+		return out, &runtime.StartError{Code: 125, Err: errdefs.ErrInvalidArgument.WithMessage("no command specified")}
+	}
+	if in.Cwd != "" && !strings.HasPrefix(in.Cwd, "/") {
+		return out, errdefs.ErrInvalidArgument.WithMessage("the working directory '" + in.Cwd + "' is invalid, it needs to be an absolute path")
+	}
+	switch {
+	case in.ApparmorProfile != "" && in.ApparmorProfile != "unconfined" && appArmor():
+		return out, unsupported("AppArmor profile")
+	case in.Scheduler != nil:
+		return out, unsupported("scheduler setting")
+	case in.IOPriority != nil:
+		return out, unsupported("I/O priority")
+	case in.ExecCPUAffinity != nil:
+		return out, unsupported("CPU affinity of exec")
+	}
+	if in.User.Umask != nil {
+		out.Umask = int(*in.User.Umask)
+	}
+	if in.OOMScoreAdj != nil {
+		out.OOMScoreAdj, out.SetOOM = *in.OOMScoreAdj, true
+	}
+	for _, l := range in.Rlimits {
+		n, ok := rlimits[l.Type]
+		if !ok {
+			return out, errdefs.ErrInvalidArgument.WithMessage("unknown resource limit " + l.Type)
+		}
+		out.Rlimits = append(out.Rlimits, shimapi.Rlimit{Resource: n, Soft: l.Soft, Hard: l.Hard})
+	}
+	if in.Capabilities == nil {
+		return out, nil
+	}
+	for _, set := range []struct {
+		names []string
+		to    *uint64
+	}{
+		{in.Capabilities.Bounding, &out.Bounding}, {in.Capabilities.Effective, &out.Effective},
+		{in.Capabilities.Permitted, &out.Permitted}, {in.Capabilities.Inheritable, &out.Inheritable},
+		{in.Capabilities.Ambient, &out.Ambient},
+	} {
+		for _, name := range set.names {
+			bit, ok := capabilities()[name]
+			if !ok {
+				return out, errdefs.ErrInvalidArgument.WithMessage("unknown capability " + name)
+			}
+			*set.to |= bit
+		}
+	}
+	// What the kernel does not know, or this machine's root does not have, cannot be
+	// given; Docker leaves it out too.
+	have := ownBounding()
+	out.Bounding &= have
+	out.Permitted &= have
+	out.Effective &= have
+	// Ambient needs the inheritable set; nothing else does (CVE-2022-29162).
+	out.Inheritable &= have & out.Ambient
+	out.Ambient &= out.Inheritable & out.Permitted
+	return out, nil
+}
+
+// appArmor tells whether the kernel enforces profiles.
+func appArmor() bool {
+	b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && len(b) > 0 && b[0] == 'Y'
+}
+
+var capabilities = sync.OnceValue(func() map[string]uint64 {
+	m := map[string]uint64{}
+	for _, c := range capability.ListKnown() {
+		m["CAP_"+strings.ToUpper(c.String())] = 1 << uint(c)
+	}
+	return m
+})
+
+// ownBounding is what this process may give.
+var ownBounding = sync.OnceValue(func() (set uint64) {
+	for c := 0; c < 64; c++ {
+		v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if err != nil {
+			break
+		}
+		set |= uint64(v) << c
+	}
+	return set
+})
+
+var rlimits = map[string]uint32{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4,
+	"RLIMIT_RSS": 5, "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9,
+	"RLIMIT_LOCKS": 10, "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13,
+	"RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}

@@ -1,0 +1,36 @@
+package native
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/shimapi"
+)
+
+// seal copies the shim's binary into memory that nobody can change. All shims of
+// this daemon share its pages.
+func seal(path string) (*os.File, error) {
+	src, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the shim: %w", err)
+	}
+	defer src.Close()
+	fd, err := unix.MemfdCreate(shimapi.BinaryName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make memory for the shim: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), shimapi.BinaryName)
+	if _, err := io.Copy(f, src); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("copy the shim: %w", err)
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("seal the shim: %w", err)
+	}
+	return f, nil
+}

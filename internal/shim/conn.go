@@ -1,0 +1,127 @@
+package shim
+
+import (
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/shimapi"
+)
+
+// conn is one daemon's connection.
+type conn struct {
+	s   *shim
+	fd  int
+	in  []byte
+	fds []int // received, not yet taken by a frame
+}
+
+func (s *shim) accept(fd int) {
+	c := &conn{s: s, fd: fd}
+	if err := s.loop.watch(fd, unix.EPOLLIN, c); err != nil {
+		unix.Close(fd)
+		return
+	}
+	s.conns = append(s.conns, c)
+	c.send(shimapi.TypeHello, 0, s.hello(), nil)
+}
+
+// listener takes connections of daemons that come back.
+type listener struct {
+	s  *shim
+	fd int
+}
+
+func (l *listener) ready(uint32) {
+	fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err == nil {
+		l.s.accept(fd)
+	}
+}
+
+func (c *conn) ready(uint32) {
+	oob := make([]byte, unix.CmsgSpace(shimapi.MaxFDs*4))
+	n, oobn, _, _, err := unix.Recvmsg(c.fd, c.s.loop.scratch, oob, unix.MSG_CMSG_CLOEXEC)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return
+	}
+	if err != nil || n == 0 {
+		c.close()
+		return
+	}
+	c.takeFDs(oob[:oobn])
+	c.in = append(c.in, c.s.loop.scratch[:n]...)
+	for len(c.in) >= shimapi.HeaderSize {
+		h, ok := shimapi.ParseHeader(c.in)
+		if !ok {
+			c.close()
+			return
+		}
+		end := shimapi.HeaderSize + int(h.Length)
+		if len(c.in) < end || len(c.fds) < int(h.FDs) {
+			return
+		}
+		fds := c.fds[:h.FDs:h.FDs]
+		c.fds = c.fds[h.FDs:]
+		payload := c.in[shimapi.HeaderSize:end:end]
+		c.in = c.in[end:]
+		if len(c.in) == 0 {
+			c.in = nil
+		}
+		c.s.serve(c, h, payload, fds)
+	}
+}
+
+func (c *conn) takeFDs(oob []byte) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	for i := range messages {
+		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			c.fds = append(c.fds, fds...)
+		}
+	}
+}
+
+// send writes one frame. A peer that leaves so much unread that the socket is full
+// is not a daemon that works: it is cut off.
+func (c *conn) send(t shimapi.Type, seq uint32, m shimapi.Message, fds []int) {
+	b := shimapi.AppendFrame(nil, t, seq, len(fds), m)
+	for len(fds) > shimapi.MaxFDs {
+		if err := unix.Sendmsg(c.fd, b[:1], unix.UnixRights(fds[:shimapi.MaxFDs]...), nil, unix.MSG_NOSIGNAL); err != nil {
+			c.close()
+			return
+		}
+		b, fds = b[1:], fds[shimapi.MaxFDs:]
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	n, err := unix.SendmsgN(c.fd, b, oob, nil, unix.MSG_NOSIGNAL)
+	if err != nil || n < len(b) {
+		c.close()
+	}
+}
+
+func (c *conn) close() {
+	if c.fd < 0 {
+		return
+	}
+	c.s.loop.close(c.fd)
+	c.fd = -1
+	closeAll(c.fds)
+	c.fds = nil
+	for i, o := range c.s.conns {
+		if o == c {
+			c.s.conns = append(c.s.conns[:i], c.s.conns[i+1:]...)
+			break
+		}
+	}
+	c.s.maybeQuit()
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}

@@ -1,0 +1,274 @@
+package shim
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+	"muelle/internal/shimapi"
+)
+
+// isolation makes one container's namespaces and file system on the thread that
+// runs it, and then starts the process from there.
+//
+// The thread enters every namespace that a thread can enter and mounts everything
+// that does not depend on the pid namespace; the child, born into that, does the
+// rest: proc and what lies below it, masked paths, pivot_root. A user namespace
+// cannot be entered by a thread of many: for it the thread's part has to move into
+// a single-threaded child (setns to the user namespace first, then clone with
+// CLONE_PARENT), while mounts go on being made as detached trees that are attached
+// to descriptors, which may be idmapped on the way.
+type isolation struct {
+	s      *shim
+	m      *shimapi.Start
+	joined []int
+	tasks  []int
+	into   int
+	stdio  *stdio
+
+	root     int // O_PATH descriptor of the new root, or -1
+	null     int // the host's null device, or -1
+	late     []late
+	terminal *terminal
+	child    *spawn.Child
+}
+
+// late is a mount that only the child can make or attach: proc, and what lies
+// below it.
+type late struct {
+	shimapi.Mount
+	tree int // a bind's detached tree, or -1
+}
+
+func (i *isolation) run() error {
+	defer i.release()
+	if err := i.enter(); err != nil {
+		return err
+	}
+	unix.Umask(0) // of this thread alone, since unshare
+	if err := i.mountRoot(); err != nil {
+		return err
+	}
+	for n := range i.m.Mounts {
+		if err := i.mountOne(&i.m.Mounts[n]); err != nil {
+			return err
+		}
+	}
+	if err := i.populateDev(); err != nil {
+		return err
+	}
+	if err := i.makeCwd(); err != nil {
+		return err
+	}
+	if err := i.setKernel(); err != nil {
+		return err
+	}
+	if i.m.ReadonlyRoot {
+		if err := setAttributes(i.root, false, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return wrap("make root read-only", err)
+		}
+	}
+	return i.startProcess()
+}
+
+// release closes what would keep the container's file systems busy.
+func (i *isolation) release() {
+	closeOpen(i.root, i.null)
+	for n := range i.late {
+		closeOpen(i.late[n].tree)
+	}
+}
+
+// enter joins and makes namespaces. The mount namespace comes first among the new
+// ones, because nothing that follows may be seen by the host.
+func (i *isolation) enter() error {
+	var flags int
+	for _, ns := range i.m.Namespaces {
+		if !ns.Joined && ns.Flag != unix.CLONE_NEWPID && ns.Flag != unix.CLONE_NEWCGROUP {
+			flags |= int(ns.Flag)
+		}
+	}
+	if flags&unix.CLONE_NEWNS == 0 {
+		return &failure{code: 128, text: "a container needs a mount namespace of its own"}
+	}
+	if err := unix.Unshare(flags); err != nil {
+		return wrap("make namespaces", err)
+	}
+	for n, ns := range i.m.Namespaces {
+		if !ns.Joined {
+			continue
+		}
+		if err := unix.Setns(i.joined[n], int(ns.Flag)); err != nil {
+			return wrap("join namespace", err)
+		}
+	}
+	return nil
+}
+
+// makes tells whether a namespace of the kind is to be made.
+func (i *isolation) makes(flag uint64) bool {
+	for _, ns := range i.m.Namespaces {
+		if ns.Flag == flag {
+			return !ns.Joined
+		}
+	}
+	return false
+}
+
+// mountRoot mounts the root file system, seen by nobody else.
+func (i *isolation) mountRoot() error {
+	propagation := uintptr(i.m.RootPropagation)
+	if propagation == 0 {
+		propagation = unix.MS_SLAVE | unix.MS_REC
+	}
+	if err := unix.Mount("", "/", "", propagation, ""); err != nil {
+		return wrap("set propagation of /", err)
+	}
+	dir := i.m.Root
+	for n := range i.m.Rootfs {
+		if err := mountAt(&i.m.Rootfs[n], dir); err != nil {
+			return wrap("mount root file system", err)
+		}
+	}
+	// pivot_root refuses where the new root or its parent is shared.
+	if propagation&unix.MS_SHARED != 0 {
+		if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil {
+			return wrap("make root file system private", err)
+		}
+		if err := makeParentPrivate(dir); err != nil {
+			return err
+		}
+	}
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wrap("open root file system", err)
+	}
+	i.root = fd
+	return nil
+}
+
+// makeParentPrivate finds the mount point that dir lies on: the longest directory
+// above it that can be changed.
+func makeParentPrivate(dir string) error {
+	for {
+		n := strings.LastIndexByte(dir, '/')
+		if n < 0 {
+			return &failure{code: 128, text: "no mount above the root file system"}
+		}
+		dir = dir[:n]
+		at := dir
+		if at == "" {
+			at = "/"
+		}
+		err := unix.Mount("", at, "", unix.MS_PRIVATE, "")
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINVAL || at == "/" {
+			return wrap("make parent mount private", err)
+		}
+	}
+}
+
+// setKernel sets names and kernel parameters of the new namespaces. The host's
+// /proc is used, which the image cannot have prepared (CVE-2025-52881).
+func (i *isolation) setKernel() error {
+	if i.m.Hostname != "" {
+		if err := unix.Sethostname([]byte(i.m.Hostname)); err != nil {
+			return wrap("set hostname", err)
+		}
+	}
+	if i.m.Domainname != "" {
+		if err := unix.Setdomainname([]byte(i.m.Domainname)); err != nil {
+			return wrap("set domain name", err)
+		}
+	}
+	for _, c := range i.m.Sysctls {
+		fd, err := unix.Openat(i.s.proc, "sys/"+c.Path, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return wrap("open sysctl "+c.Path, err)
+		}
+		_, err = unix.Write(fd, []byte(c.Value))
+		unix.Close(fd)
+		if err != nil {
+			return wrap("write sysctl "+c.Path, err)
+		}
+	}
+	return nil
+}
+
+// makeCwd makes the working directory where the image has none, as Docker does.
+func (i *isolation) makeCwd() error {
+	cwd := i.m.Process.Cwd
+	if cwd == "" || cwd == "/" || i.isLate(cwd) {
+		return nil
+	}
+	fd, err := i.create(cwd, true)
+	if err != nil {
+		// A file in the way is told by the child, in the words of exec.
+		return nil
+	}
+	return unix.Close(fd)
+}
+
+// startProcess builds the child's list and runs it.
+func (i *isolation) startProcess() error {
+	m := i.m
+	p := &spawn.Program{}
+	enterCgroup(p, i.tasks)
+	flags := uint64(unix.CLONE_NEWPID)
+	if !i.makes(unix.CLONE_NEWPID) {
+		flags = 0
+	}
+	if i.makes(unix.CLONE_NEWCGROUP) {
+		p.Do("make cgroup namespace", unix.SYS_UNSHARE, spawn.Int(unix.CLONE_NEWCGROUP))
+	}
+	p.Do("become session leader", unix.SYS_SETSID)
+	setOOMScore(p, i.s.proc, &m.Process)
+	for n := range i.late {
+		if err := i.mountLate(p, &i.late[n]); err != nil {
+			return err
+		}
+	}
+	if err := i.hide(p); err != nil {
+		return err
+	}
+	here := p.String(".")
+	p.Do("change to root file system", unix.SYS_FCHDIR, spawn.Int(i.root))
+	p.Do("pivot root", unix.SYS_PIVOT_ROOT, here, here)
+	p.Do("leave old root", unix.SYS_UMOUNT2, here, spawn.Int(unix.MNT_DETACH))
+	if m.RootPropagation != 0 {
+		p.Do("set propagation of root", unix.SYS_MOUNT, p.String(""), p.String("/"), p.String(""), spawn.Int(m.RootPropagation), spawn.Int(0))
+	}
+	if i.terminal != nil {
+		i.stdio.child = [3]int{i.terminal.slave, i.terminal.slave, i.terminal.slave}
+		defer func() { i.stdio.child = [3]int{-1, -1, -1} }()
+	}
+	if err := ownStreams(i.stdio.child, m.OpenStdin || m.Process.Terminal, m.Process.UID); err != nil {
+		return err
+	}
+	path, err := findProgram(i.root, &m.Process)
+	if err != nil {
+		return err
+	}
+	finishProgram(p, i.root, &m.Process, i.stdio.child, execTarget{path: path, fd: -1})
+	i.child, err = start(p, spawn.Options{Flags: flags, Cgroup: i.into}, i.root, &m.Process)
+	return err
+}
+
+// ownStreams lets the process's user open /dev/stdout and the terminal again.
+func ownStreams(fds [3]int, stdin bool, uid uint32) error {
+	if uid == 0 {
+		return nil
+	}
+	for n, fd := range fds {
+		if n == 0 && !stdin {
+			continue // the host's /dev/null
+		}
+		if err := unix.Fchown(fd, int(uid), -1); err != nil {
+			return wrap("give streams to user", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package shim
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handler is told what epoll says about its descriptor.
+type handler interface {
+	ready(events uint32)
+}
+
+// loop is the shim's one goroutine: everything but the making of a container
+// happens in it, so nothing needs a lock.
+type loop struct {
+	epfd     int
+	handlers map[int]handler
+	timers   []timer
+	done     bool
+	scratch  []byte // for one read, shared by all
+}
+
+type timer struct {
+	at time.Time
+	do func()
+}
+
+func newLoop() (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	return &loop{epfd: fd, handlers: map[int]handler{}, scratch: make([]byte, 32<<10)}, nil
+}
+
+// watch begins to report events; with no events only errors and hang-ups.
+func (l *loop) watch(fd int, events uint32, h handler) error {
+	op := unix.EPOLL_CTL_ADD
+	if _, ok := l.handlers[fd]; ok {
+		op = unix.EPOLL_CTL_MOD
+	}
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	if err := unix.EpollCtl(l.epfd, op, fd, &ev); err != nil {
+		return err
+	}
+	l.handlers[fd] = h
+	return nil
+}
+
+// ignore stops the reports, hang-ups included.
+func (l *loop) ignore(fd int) {
+	if _, ok := l.handlers[fd]; ok {
+		delete(l.handlers, fd)
+		unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+}
+
+// close ignores and closes a descriptor.
+func (l *loop) close(fd int) {
+	l.ignore(fd)
+	unix.Close(fd)
+}
+
+func (l *loop) after(d time.Duration, do func()) {
+	l.timers = append(l.timers, timer{time.Now().Add(d), do})
+}
+
+func (l *loop) timeout() int {
+	if len(l.timers) == 0 {
+		return -1
+	}
+	next := l.timers[0].at
+	for _, t := range l.timers[1:] {
+		if t.at.Before(next) {
+			next = t.at
+		}
+	}
+	return int(max(0, time.Until(next).Milliseconds()+1))
+}
+
+func (l *loop) expire() {
+	now := time.Now()
+	for i := 0; i < len(l.timers); {
+		t := l.timers[i]
+		if now.Before(t.at) {
+			i++
+			continue
+		}
+		l.timers = append(l.timers[:i], l.timers[i+1:]...)
+		t.do()
+	}
+}
+
+// run serves until done.
+func (l *loop) run() error {
+	var events [32]unix.EpollEvent
+	for !l.done {
+		n, err := unix.EpollWait(l.epfd, events[:], l.timeout())
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range events[:n] {
+			// An earlier handler of this round may have closed it.
+			if h, ok := l.handlers[int(e.Fd)]; ok {
+				h.ready(e.Events)
+			}
+		}
+		l.expire()
+	}
+	return nil
+}

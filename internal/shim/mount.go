@@ -1,0 +1,388 @@
+package shim
+
+import (
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+	"muelle/internal/shimapi"
+)
+
+// Every mount below the container's root goes one way: a detached tree is made,
+// given its attributes, and attached to a descriptor of its mount point, which was
+// opened inside the root. No path is resolved twice, so there is nothing to race
+// with (CVE-2021-30465), and a tree may be idmapped on the way.
+
+// mountOne makes one mount of the document, or puts it off for the child.
+func (i *isolation) mountOne(m *shimapi.Mount) error {
+	dest := path.Clean("/" + m.Destination)
+	m.Destination = dest
+	what := "mount " + quote(m.Source) + " to " + quote(dest)
+	if dest == "/" {
+		return &failure{code: 128, text: what + ": the root cannot be a mount point"}
+	}
+	putOff := m.Type == "proc" || i.isLate(dest)
+	tree, isDir := -1, true
+	var err error
+	if m.Bind {
+		if tree, isDir, err = openTree(m); err != nil {
+			return wrap(what, err)
+		}
+	} else if !putOff {
+		if tree, err = newTree(m); err != nil {
+			return wrap(what, err)
+		}
+	}
+	if putOff {
+		// Below proc there is nothing to create.
+		if !i.isLate(dest) {
+			if err := i.makeKernelPoint(dest); err != nil {
+				return wrap(what, err)
+			}
+		}
+		i.late = append(i.late, late{Mount: *m, tree: tree})
+		return nil
+	}
+	defer unix.Close(tree)
+	if m.Type == "sysfs" {
+		err = i.makeKernelPoint(dest)
+		if err != nil {
+			return wrap(what, err)
+		}
+	}
+	target, err := i.create(dest, isDir)
+	if err != nil {
+		return wrap(what+": create mount point", err)
+	}
+	defer unix.Close(target)
+	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return wrap(what, err)
+	}
+	return nil
+}
+
+// isLate tells whether a path lies on or below a mount that the child makes.
+func (i *isolation) isLate(dest string) bool {
+	dest = path.Clean("/" + dest)
+	for n := range i.late {
+		d := i.late[n].Destination
+		if dest == d || strings.HasPrefix(dest, d+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// makeKernelPoint makes the mount point of proc or sysfs. It must be a directory
+// of the image itself: a symbolic link would put the file system somewhere else
+// than where the masks go (CVE-2019-19921, CVE-2023-27561).
+func (i *isolation) makeKernelPoint(dest string) error {
+	fd, err := openIn(i.root, dest, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	if err == unix.ENOENT {
+		fd, err = i.create(dest, true)
+	}
+	if err == unix.ELOOP || err == unix.ENOTDIR {
+		return &failure{code: 128, text: dest + " of the image is not a directory"}
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// openTree copies the tree of a bind's source.
+func openTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if m.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	if err != nil {
+		return -1, false, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(tree, &st); err == nil {
+		err = setTree(tree, m)
+	}
+	if err != nil {
+		unix.Close(tree)
+		return -1, false, err
+	}
+	return tree, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// setTree gives a tree its flags and propagation.
+func setTree(tree int, m *shimapi.Mount) error {
+	set, clear := attributes(m.Flags), attributes(m.Cleared)
+	if set&unix.MOUNT_ATTR__ATIME != 0 || m.Flags&unix.MS_RELATIME != 0 || clear&unix.MOUNT_ATTR__ATIME != 0 {
+		clear |= unix.MOUNT_ATTR__ATIME
+	}
+	if set != 0 || clear != 0 {
+		if err := setAttributes(tree, false, set, clear, 0); err != nil {
+			return err
+		}
+	}
+	if m.ROnly {
+		if err := setAttributes(tree, true, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return err
+		}
+	}
+	if m.Propagation != 0 {
+		return setAttributes(tree, m.Propagation&unix.MS_REC != 0, 0, 0, m.Propagation&^unix.MS_REC)
+	}
+	return nil
+}
+
+func setAttributes(fd int, recursive bool, set, clear, propagation uint64) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: propagation})
+}
+
+// attributes translates flags of mount(2) to those of mount_setattr(2).
+func attributes(flags uint64) (attr uint64) {
+	for _, f := range [][2]uint64{
+		{unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY}, {unix.MS_NOSUID, unix.MOUNT_ATTR_NOSUID},
+		{unix.MS_NODEV, unix.MOUNT_ATTR_NODEV}, {unix.MS_NOEXEC, unix.MOUNT_ATTR_NOEXEC},
+		{unix.MS_NOATIME, unix.MOUNT_ATTR_NOATIME}, {unix.MS_STRICTATIME, unix.MOUNT_ATTR_STRICTATIME},
+		{unix.MS_NODIRATIME, unix.MOUNT_ATTR_NODIRATIME}, {unix.MS_NOSYMFOLLOW, unix.MOUNT_ATTR_NOSYMFOLLOW},
+	} {
+		if flags&f[0] != 0 {
+			attr |= f[1]
+		}
+	}
+	return attr
+}
+
+// newTree makes a new file system and gives it detached.
+func newTree(m *shimapi.Mount) (int, error) {
+	fs, err := unix.Fsopen(m.Type, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		if err == unix.ENODEV {
+			return -1, &failure{code: 128, text: "file system " + m.Type + " is unknown to the kernel"}
+		}
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if m.Source != "" {
+		if err := unix.FsconfigSetString(fs, "source", m.Source); err != nil {
+			return -1, explain(fs, err)
+		}
+	}
+	for _, o := range m.Options {
+		if k, v, ok := strings.Cut(o, "="); ok {
+			err = unix.FsconfigSetString(fs, k, v)
+		} else {
+			err = unix.FsconfigSetFlag(fs, k)
+		}
+		if err != nil {
+			return -1, wrap("option "+quote(o), explain(fs, err))
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, explain(fs, err)
+	}
+	tree, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(attributes(m.Flags)))
+	if err != nil {
+		return -1, explain(fs, err)
+	}
+	if m.Propagation != 0 {
+		if err := setAttributes(tree, m.Propagation&unix.MS_REC != 0, 0, 0, m.Propagation&^unix.MS_REC); err != nil {
+			unix.Close(tree)
+			return -1, err
+		}
+	}
+	return tree, nil
+}
+
+// explain adds what the file system itself says about an error.
+func explain(fs int, err error) error {
+	b := make([]byte, 512)
+	n, e := unix.Read(fs, b)
+	if e != nil || n <= 2 {
+		return err
+	}
+	return &failure{code: 128, text: err.Error() + " (" + strings.TrimSpace(string(b[2:n])) + ")"}
+}
+
+// mountAt mounts on a path of the host's tree: the parts of the root file system.
+func mountAt(m *shimapi.Mount, dir string) error {
+	if m.Bind || m.Type != "overlay" {
+		var tree int
+		var err error
+		if m.Bind {
+			tree, _, err = openTree(m)
+		} else {
+			tree, err = newTree(m)
+		}
+		if err != nil {
+			return wrap(m.Source, err)
+		}
+		defer unix.Close(tree)
+		if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return wrap(m.Source, err)
+		}
+		return nil
+	}
+	return mountOverlay(m, dir)
+}
+
+// mountOverlay takes mount(2), because fsconfig(2) cuts values at 256 bytes. What
+// does not fit a page is shortened by naming the lower directories relative to the
+// directory that they share.
+func mountOverlay(m *shimapi.Mount, dir string) error {
+	data := strings.Join(m.Options, ",")
+	const page = 4096
+	if len(data) < page {
+		return unix.Mount(m.Source, dir, m.Type, uintptr(m.Flags), data)
+	}
+	var lower []string
+	var others []string
+	for _, o := range m.Options {
+		if v, ok := strings.CutPrefix(o, "lowerdir="); ok {
+			lower = strings.Split(v, ":")
+		} else {
+			others = append(others, o)
+		}
+	}
+	common := commonDir(lower)
+	for n := range lower {
+		lower[n] = strings.TrimPrefix(lower[n], common+"/")
+	}
+	data = strings.Join(append(others, "lowerdir="+strings.Join(lower, ":")), ",")
+	if len(data) >= page {
+		return manyLayers(m, dir, common, lower, others)
+	}
+	// The thread's own working directory: it shares no CLONE_FS with others.
+	if err := unix.Chdir(common + "/"); err != nil {
+		return err
+	}
+	defer unix.Chdir("/")
+	return unix.Mount(m.Source, dir, m.Type, uintptr(m.Flags), data)
+}
+
+// manyLayers adds lower directories one by one, which Linux 6.5 and later can.
+func manyLayers(m *shimapi.Mount, dir, common string, lower, others []string) error {
+	options := append([]string(nil), others...)
+	for _, l := range lower {
+		if !strings.HasPrefix(l, "/") {
+			l = common + "/" + l
+		}
+		options = append(options, "lowerdir+="+l)
+	}
+	tree, err := newTree(&shimapi.Mount{Type: m.Type, Source: m.Source, Flags: m.Flags, Options: options})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	return unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// commonDir is the longest directory above all paths.
+func commonDir(paths []string) string {
+	if len(paths) == 0 {
+		return ""
+	}
+	common := path.Dir(paths[0])
+	for _, p := range paths[1:] {
+		for common != "/" && !strings.HasPrefix(p, common+"/") {
+			common = path.Dir(common)
+		}
+	}
+	return strings.TrimSuffix(common, "/")
+}
+
+// mountLate lets the child make or attach a mount.
+func (i *isolation) mountLate(p *spawn.Program, m *late) error {
+	what := "mount " + quote(m.Source) + " to " + quote(m.Destination)
+	empty := p.String("")
+	tree := spawn.Int(m.tree)
+	if m.tree < 0 {
+		p.Do(what, unix.SYS_FSOPEN, p.String(m.Type), spawn.Int(unix.FSOPEN_CLOEXEC)).Out(slotFile)
+		for _, o := range m.Options {
+			if k, v, ok := strings.Cut(o, "="); ok {
+				p.Do(what+": option "+quote(o), unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_SET_STRING), p.String(k), p.String(v), spawn.Int(0))
+			} else {
+				p.Do(what+": option "+quote(o), unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_SET_FLAG), p.String(k), spawn.Int(0), spawn.Int(0))
+			}
+		}
+		p.Do(what, unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_CMD_CREATE), spawn.Int(0), spawn.Int(0), spawn.Int(0))
+		p.Do(what, unix.SYS_FSMOUNT, spawn.In(slotFile), spawn.Int(unix.FSMOUNT_CLOEXEC), spawn.Int(attributes(m.Flags))).Out(slotTree)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotFile))
+		tree = spawn.In(slotTree)
+	}
+	resolve := uint64(unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS)
+	if m.Type == "proc" {
+		resolve |= unix.RESOLVE_NO_SYMLINKS
+	}
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve}
+	p.Do(what, unix.SYS_OPENAT2, spawn.Int(i.root), p.String(m.Destination), spawn.Pointer(p, how), spawn.Int(unix.SizeofOpenHow)).Out(slotTarget)
+	p.Do(what, unix.SYS_MOVE_MOUNT, tree, empty, spawn.In(slotTarget), empty, spawn.Int(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
+	if m.tree < 0 {
+		p.Do(what, unix.SYS_CLOSE, tree)
+	}
+	return nil
+}
+
+// hide masks paths and makes others read-only. It is the child's part, because
+// most of them lie below proc. What covers a file is the host's own null device,
+// held by descriptor: the container's /dev/null cannot be put in its place
+// (CVE-2025-31133).
+func (i *isolation) hide(p *spawn.Program) error {
+	empty := p.String("")
+	how := spawn.Pointer(p, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	size := spawn.Int(unix.SizeofOpenHow)
+	if len(i.m.Masked) > 0 {
+		var err error
+		if i.null, err = hostNull(); err != nil {
+			return err
+		}
+	}
+	attach := spawn.Int(unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH)
+	clone := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
+	for _, path := range i.m.Masked {
+		what := "mask " + path
+		p.Do(what, unix.SYS_OPENAT2, spawn.Int(i.root), p.String(path), how, size).Out(slotTarget).Tolerate(10, unix.ENOENT, unix.ENOTDIR)
+		p.Do(what, unix.SYS_OPEN_TREE, spawn.Int(i.null), empty, spawn.Int(clone)).Out(slotTree)
+		// A file cannot cover a directory: then an empty file system does.
+		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, attach).Tolerate(0, unix.ENOTDIR).Then(6)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
+		p.Do(what, unix.SYS_FSOPEN, p.String("tmpfs"), spawn.Int(unix.FSOPEN_CLOEXEC)).Out(slotFile)
+		p.Do(what, unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_CMD_CREATE), spawn.Int(0), spawn.Int(0), spawn.Int(0))
+		p.Do(what, unix.SYS_FSMOUNT, spawn.In(slotFile), spawn.Int(unix.FSMOUNT_CLOEXEC), spawn.Int(unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)).Out(slotTree)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotFile))
+		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, attach)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	for _, path := range i.m.Readonly {
+		what := "make " + path + " read-only"
+		p.Do(what, unix.SYS_OPENAT2, spawn.Int(i.root), p.String(path), how, size).Out(slotTarget).Tolerate(5, unix.ENOENT, unix.ENOTDIR)
+		p.Do(what, unix.SYS_OPEN_TREE, spawn.In(slotTarget), empty, spawn.Int(clone|unix.AT_RECURSIVE)).Out(slotTree)
+		p.Do(what, unix.SYS_MOUNT_SETATTR, spawn.In(slotTree), empty, spawn.Int(unix.AT_EMPTY_PATH|unix.AT_RECURSIVE), spawn.Pointer(p, attr), spawn.Int(unix.MOUNT_ATTR_SIZE_VER0))
+		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, attach)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
+	}
+	return nil
+}
+
+// hostNull opens the host's null device and makes sure that it is one.
+func hostNull() (int, error) {
+	fd, err := unix.Open("/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, wrap("open /dev/null", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+		unix.Close(fd)
+		return -1, &failure{code: 128, text: "/dev/null of the host is not the null device"}
+	}
+	return fd, nil
+}

@@ -1,0 +1,355 @@
+package shim
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/shimapi"
+)
+
+// process is the container's first process, or an exec.
+type process struct {
+	s       *shim
+	id      string
+	pid     int
+	pidfd   int
+	in      *stdin // nil: /dev/null
+	outputs []*source
+	master  int // the terminal's master side, or -1
+	slave   int // kept open, so that the master does not see hang-ups of others
+	ended   bool
+	exit    shimapi.Exited
+	settled bool
+}
+
+// stdio is what a process gets as descriptors 0, 1 and 2, and our sides of it.
+type stdio struct {
+	child  [3]int
+	stdin  int // ours, or -1
+	stdout int
+	stderr int
+}
+
+// newStdio makes the pipes of a process without a terminal.
+func newStdio(openStdin bool) (*stdio, error) {
+	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
+	var err error
+	if openStdin {
+		st.child[0], st.stdin, err = pipe()
+	} else {
+		st.child[0], err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	if err == nil {
+		st.stdout, st.child[1], err = pipe()
+	}
+	if err == nil {
+		st.stderr, st.child[2], err = pipe()
+	}
+	if err == nil && st.stdin >= 0 {
+		err = unix.SetNonblock(st.stdin, true)
+	}
+	if err == nil {
+		err = unix.SetNonblock(st.stdout, true)
+	}
+	if err == nil {
+		err = unix.SetNonblock(st.stderr, true)
+	}
+	if err != nil {
+		st.closeChild()
+		st.closeOurs()
+		return nil, err
+	}
+	return st, nil
+}
+
+func pipe() (r, w int, err error) {
+	var p [2]int
+	err = unix.Pipe2(p[:], unix.O_CLOEXEC)
+	if err != nil {
+		return -1, -1, err
+	}
+	return p[0], p[1], nil
+}
+
+func (st *stdio) closeChild() { closeOpen(st.child[:]...) }
+func (st *stdio) closeOurs()  { closeOpen(st.stdin, st.stdout, st.stderr) }
+
+func closeOpen(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// adopt begins to serve a process that runs: its end and its streams.
+func (p *process) adopt(st *stdio, t *terminal, openStdin, once bool) error {
+	s := p.s
+	p.master, p.slave = -1, -1
+	if t != nil {
+		p.master, p.slave = t.master, t.slave
+		if err := unix.SetNonblock(t.master, true); err != nil {
+			return err
+		}
+		p.outputs = []*source{{s: s, fd: t.master, stream: 1, log: s.logOf(p), ended: p.settle}}
+		if openStdin {
+			fd, err := unix.FcntlInt(uintptr(t.master), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			if p.in, err = newStdin(s, fd, once, true); err != nil {
+				return err
+			}
+		}
+	} else {
+		p.outputs = []*source{
+			{s: s, fd: st.stdout, stream: 1, log: s.logOf(p), ended: p.settle},
+			{s: s, fd: st.stderr, stream: 2, log: s.logOf(p), ended: p.settle},
+		}
+		if st.stdin >= 0 {
+			var err error
+			if p.in, err = newStdin(s, st.stdin, once, false); err != nil {
+				return err
+			}
+		}
+	}
+	for _, src := range p.outputs {
+		if err := src.begin(); err != nil {
+			return err
+		}
+	}
+	return s.loop.watch(p.pidfd, unix.EPOLLIN, p)
+}
+
+// attach connects pipes; what is not there is closed, which tells the reader so.
+func (p *process) attach(m *shimapi.Attach, fds []int) {
+	if m.Stdin {
+		if p.in != nil {
+			p.in.attach(fds[0])
+		} else {
+			unix.Close(fds[0])
+		}
+		fds = fds[1:]
+	}
+	for i, want := range []bool{m.Stdout, m.Stderr} {
+		if !want {
+			continue
+		}
+		if i < len(p.outputs) {
+			p.outputs[i].attach(fds[0])
+		} else {
+			unix.Close(fds[0])
+		}
+		fds = fds[1:]
+	}
+}
+
+// ready: the process has ended.
+func (p *process) ready(uint32) {
+	var status unix.WaitStatus
+	for {
+		pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && pid == 0 {
+			return
+		}
+		break
+	}
+	p.ended = true
+	p.exit = shimapi.Exited{Process: p.id, Ended: true, At: time.Now().UnixNano(), Code: status.ExitStatus()}
+	if status.Signaled() {
+		p.exit.Signal = int(status.Signal())
+		p.exit.Code = 128 + p.exit.Signal
+	}
+	p.s.loop.close(p.pidfd)
+	if p.in != nil {
+		p.in.close()
+	}
+	if p.id == "" && p.s.start.SharedPID {
+		p.s.killAll()
+	}
+	if p.slave >= 0 {
+		unix.Close(p.slave)
+		p.slave = -1
+	}
+	for _, src := range p.outputs {
+		src.drain()
+	}
+	p.settle()
+	if !p.settled {
+		p.s.loop.after(grace, func() {
+			for _, src := range p.outputs {
+				src.drain()
+				src.end()
+			}
+		})
+	}
+}
+
+// settle tells the end once the process has ended and its output is complete.
+func (p *process) settle() {
+	if !p.ended || p.settled {
+		return
+	}
+	for _, src := range p.outputs {
+		if !src.eof {
+			return
+		}
+	}
+	p.settled = true
+	p.master = -1
+	if p.id == "" {
+		p.s.finish()
+		return
+	}
+	p.s.broadcast(&p.exit)
+	for i, o := range p.s.execs {
+		if o == p {
+			p.s.execs = append(p.s.execs[:i], p.s.execs[i+1:]...)
+			break
+		}
+	}
+}
+
+// finish is the container's end.
+func (s *shim) finish() {
+	if s.log != nil {
+		if err := s.log.Close(); err != nil {
+			s.complain("close log", err)
+		}
+		s.log = nil
+	}
+	s.exit = s.main.exit
+	s.exit.OOMKilled = oomKilled(s.start.OOMFile)
+	if err := s.writeFile(shimapi.ExitFile, shimapi.Encode(&s.exit)); err != nil {
+		s.complain("write exit status", err)
+	}
+	for _, h := range s.held {
+		if h.r != nil {
+			h.r.stop()
+		}
+		s.loop.close(h.fd)
+	}
+	s.held = nil
+	closeAll(s.tasks)
+	s.tasks = nil
+	s.broadcast(&s.exit)
+	if len(s.waiting) > 0 {
+		s.quit()
+		return
+	}
+	s.maybeQuit()
+}
+
+// writeFile replaces a file of the container's folder. Exec-root lives in memory,
+// so there is nothing to sync.
+func (s *shim) writeFile(name string, data []byte) error {
+	tmp := name + ".tmp"
+	fd, err := unix.Openat(s.dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Write(fd, data)
+	unix.Close(fd)
+	if err != nil {
+		return err
+	}
+	if n < len(data) {
+		return unix.ENOSPC
+	}
+	return unix.Renameat(s.dir, tmp, s.dir, name)
+}
+
+// oomKilled reads the line "oom_kill N" of a memory cgroup's counters.
+func oomKilled(path string) bool {
+	data, err := readFile(path)
+	if err != nil {
+		return false
+	}
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		if v, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
+			n, err := strconv.Atoi(string(bytes.TrimSpace(v)))
+			return err == nil && n > 0
+		}
+	}
+	return false
+}
+
+// killAll ends every process of the container's cgroup, for containers whose
+// processes do not end with the first one.
+func (s *shim) killAll() {
+	if s.start.KillFile != "" {
+		fd, err := unix.Open(s.start.KillFile, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			_, err = unix.Write(fd, []byte("1"))
+			unix.Close(fd)
+		}
+		if err == nil {
+			return
+		}
+	}
+	data, err := readFile(s.start.ProcsFile)
+	if err != nil {
+		return
+	}
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		if pid, err := strconv.Atoi(string(line)); err == nil && pid > 1 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+func readFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readAll(fd)
+}
+
+func readAll(fd int) ([]byte, error) {
+	data := make([]byte, 0, 1024)
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return data, err
+		}
+		data = data[:len(data)+n]
+	}
+}
+
+// startTime is field 22 of /proc/PID/stat, which with the pid names a process for
+// as long as the machine runs.
+func (s *shim) startTime(pid string) uint64 {
+	fd, err := unix.Openat(s.proc, pid+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	data, err := readAll(fd)
+	if err != nil {
+		return 0
+	}
+	// The command may contain anything: fields count from its closing bracket.
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	if len(fields) < 20 {
+		return 0
+	}
+	v, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}

@@ -1,0 +1,276 @@
+package shim
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+	"muelle/internal/logdriver"
+	"muelle/internal/logdriver/jsonfile"
+	"muelle/internal/shimapi"
+)
+
+// taken are the descriptors of a Start, told apart.
+type taken struct {
+	joined []int // one per namespace, -1 where it is new
+	tasks  []int
+	into   int
+	attach [][]int
+	held   []int
+}
+
+func take(m *shimapi.Start, fds []int) (*taken, error) {
+	t := &taken{into: -1}
+	ok := true
+	next := func() int {
+		if len(fds) == 0 {
+			ok = false
+			return -1
+		}
+		fd := fds[0]
+		fds = fds[1:]
+		return fd
+	}
+	for _, n := range m.Namespaces {
+		fd := -1
+		if n.Joined {
+			fd = next()
+		}
+		t.joined = append(t.joined, fd)
+	}
+	for range m.Tasks {
+		t.tasks = append(t.tasks, next())
+	}
+	if m.Into {
+		t.into = next()
+	}
+	for i := range m.Attach {
+		var a []int
+		for range m.Attach[i].Count() {
+			a = append(a, next())
+		}
+		t.attach = append(t.attach, a)
+	}
+	for range m.Held {
+		t.held = append(t.held, next())
+	}
+	if !ok || len(fds) > 0 {
+		return nil, shimapi.ErrMalformed
+	}
+	return t, nil
+}
+
+// startContainer makes the container and runs its process. After an error the shim
+// ends, which frees everything that was made.
+func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) error {
+	if s.main != nil {
+		closeAll(fds)
+		return &failure{code: shimapi.CodeFailed, text: "the shim has a container already"}
+	}
+	m := &shimapi.Start{}
+	if err := decode(payload, m); err != nil {
+		closeAll(fds)
+		return err
+	}
+	t, err := take(m, fds)
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
+	setName("shim:" + m.ID)
+	s.start, s.tasks, s.into = m, t.tasks, t.into
+	if s.log, err = openLog(m.Log); err != nil {
+		return wrap("open log", err)
+	}
+	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
+	if !m.Process.Terminal {
+		if st, err = newStdio(m.OpenStdin); err != nil {
+			return wrap("make streams", err)
+		}
+	}
+	iso := &isolation{s: s, m: m, root: -1, null: -1, joined: t.joined, tasks: t.tasks, into: t.into, stdio: st}
+	if err := onThread(iso.run); err != nil {
+		return err
+	}
+	st.closeChild()
+	for _, fd := range t.joined {
+		closeOpen(fd)
+	}
+	s.main = &process{s: s, pid: iso.child.Pid, pidfd: iso.child.PidFD}
+	if err := s.settleStart(t, st, iso.terminal); err != nil {
+		unix.PidfdSendSignal(s.main.pidfd, unix.SIGKILL, nil, 0)
+		return err
+	}
+	reply.State = s.state
+	return nil
+}
+
+// settleStart takes over a container whose process runs.
+func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
+	m := s.start
+	if term != nil && m.Width > 0 {
+		if err := setSize(term.master, m.Width, m.Height); err != nil {
+			return wrap("set terminal size", err)
+		}
+	}
+	if err := s.main.adopt(st, term, m.OpenStdin, m.StdinOnce); err != nil {
+		return wrap("watch process", err)
+	}
+	for i := range m.Attach {
+		s.main.attach(&m.Attach[i], t.attach[i])
+	}
+	for i, h := range m.Held {
+		held := held{Held: h, fd: t.held[i]}
+		if addr, ok := netip.AddrFromSlice(h.Relay); ok {
+			r, err := s.relay(held.fd, netip.AddrPortFrom(addr, h.RelayPort), h.Datagram)
+			if err != nil {
+				return wrap("relay "+h.Name, err)
+			}
+			held.r = r
+		}
+		s.held = append(s.held, held)
+	}
+	self := unix.Getpid()
+	s.state = shimapi.State{
+		Version: shimapi.Version, BootID: m.BootID, ID: m.ID, CgroupsPath: m.CgroupsPath,
+		ShimPid: self, ShimStart: s.startTime("self"),
+		Pid: s.main.pid, PidStart: s.startTime(strconv.Itoa(s.main.pid)),
+		StartedAt: time.Now().UnixNano(), Terminal: m.Process.Terminal,
+	}
+	if err := s.writeFile(shimapi.StateFile, shimapi.Encode(&s.state)); err != nil {
+		return wrap("write state", err)
+	}
+	// Of the document only what exec needs is kept: the rest is memory that each
+	// running container would pay for.
+	s.start = &shimapi.Start{
+		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID,
+		Process: shimapi.Process{Filter: append([]byte(nil), m.Process.Filter...), FilterFlags: m.Process.FilterFlags},
+	}
+	return nil
+}
+
+func openLog(cfg logdriver.Config) (logdriver.Writer, error) {
+	if cfg.Type == "" || cfg.Type == "none" || cfg.Path == "" {
+		return nil, nil
+	}
+	w, err := jsonfile.NewWriter(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s *shim) logOf(p *process) logdriver.Writer {
+	if p.id != "" {
+		return nil
+	}
+	return s.log
+}
+
+// exec starts a further process in the running container.
+func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
+	m := &shimapi.Exec{}
+	if err := decode(payload, m); err != nil {
+		closeAll(fds)
+		return err
+	}
+	if s.main == nil || s.main.ended || len(m.Attach) > 1 || (len(m.Attach) == 1 && len(fds) != m.Attach[0].Count()) {
+		closeAll(fds)
+		return errGone
+	}
+	if s.process(m.ID) != nil {
+		closeAll(fds)
+		return &failure{code: shimapi.CodeFailed, text: "exec " + m.ID + " runs already"}
+	}
+	if !m.Unconfined {
+		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
+	}
+	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
+	var err error
+	if !m.Process.Terminal {
+		if st, err = newStdio(m.OpenStdin); err != nil {
+			closeAll(fds)
+			return wrap("make streams", err)
+		}
+	}
+	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height}
+	err = onThread(j.run)
+	st.closeChild()
+	if err != nil {
+		st.closeOurs()
+		closeAll(fds)
+		return err
+	}
+	p := &process{s: s, id: m.ID, pid: j.child.Pid, pidfd: j.child.PidFD}
+	s.execs = append(s.execs, p)
+	if err := p.adopt(st, j.terminal, m.OpenStdin, true); err != nil {
+		closeAll(fds)
+		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+		return wrap("watch process", err)
+	}
+	if len(m.Attach) == 1 {
+		p.attach(&m.Attach[0], fds)
+	}
+	reply.Pid = p.pid
+	return nil
+}
+
+// joining is an exec's way into the container.
+type joining struct {
+	s             *shim
+	p             *shimapi.Process
+	stdio         *stdio
+	width, height uint16
+	terminal      *terminal
+	child         *spawn.Child
+}
+
+func (j *joining) run() error {
+	s := j.s
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return wrap("leave the shim's file system", err)
+	}
+	// Namespaces that are the host's are joined without effect.
+	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	if err := unix.Setns(s.main.pidfd, all); err != nil {
+		if err == unix.ESRCH {
+			return errGone
+		}
+		return wrap("join namespaces", err)
+	}
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wrap("open root", err)
+	}
+	defer unix.Close(root)
+	if j.p.Terminal {
+		if j.terminal, err = openTerminal(root); err != nil {
+			return err
+		}
+		if j.width > 0 {
+			if err := setSize(j.terminal.master, j.width, j.height); err != nil {
+				j.terminal.close()
+				return wrap("set terminal size", err)
+			}
+		}
+		j.stdio.child = [3]int{j.terminal.slave, j.terminal.slave, j.terminal.slave}
+		defer func() { j.stdio.child = [3]int{-1, -1, -1} }()
+	}
+	path, err := findProgram(root, j.p)
+	if err == nil {
+		p := &spawn.Program{}
+		enterCgroup(p, s.tasks)
+		p.Do("become session leader", unix.SYS_SETSID)
+		setOOMScore(p, s.proc, j.p)
+		// The descriptor of the root is the container's own: it leads nowhere else.
+		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, fd: -1})
+		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)
+	}
+	if err != nil && j.terminal != nil {
+		j.terminal.close()
+	}
+	return err
+}
