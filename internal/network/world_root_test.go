@@ -314,3 +314,30 @@ func (w *world) eventually(f func() error) {
 	}
 	w.Fatal(err)
 }
+
+// kill leaves everything as a daemon that was killed does: the descriptors of the
+// old Service close, the shims' stay.
+func (w *world) kill() {
+	w.Helper()
+	must(w.T, w.Service.Close(context.Background()))
+}
+
+// adopt hands a running container to the new Service, as the container service does.
+func (w *world) adopt(s network.SandboxSpec, sb *network.Sandbox) {
+	w.Helper()
+	for i, e := range s.Endpoints {
+		s.Endpoints[i].Settings = sb.Endpoints[e.Network]
+	}
+	held := map[string]*os.File{}
+	for _, h := range sb.Held {
+		held[h.Name] = w.dup(h.File)
+	}
+	must(w.T, w.Adopt(context.Background(), s, held, w.dup(sb.NetNS)))
+}
+
+func (w *world) dup(f *os.File) *os.File {
+	w.Helper()
+	fd, err := syscall.Dup(int(f.Fd()))
+	must(w.T, err)
+	return os.NewFile(uintptr(fd), f.Name())
+}

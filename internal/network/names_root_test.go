@@ -1,0 +1,299 @@
+//go:build root
+
+package network_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+	mobynet "github.com/moby/moby/api/types/network"
+
+	"muelle/internal/linux/netns"
+	"muelle/internal/network"
+)
+
+// lookup asks 127.0.0.11 in a container.
+func lookup(t *testing.T, ns *os.File, proto, name string, kind uint16) (*dns.Msg, error) {
+	t.Helper()
+	var reply *dns.Msg
+	err := netns.Do(ns, func() error {
+		q := new(dns.Msg)
+		q.SetQuestion(dns.Fqdn(name), kind)
+		conn, err := net.DialTimeout(proto, "127.0.0.11:53", slow)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		c := dns.Client{Net: proto, Timeout: 20 * time.Second}
+		reply, _, err = c.ExchangeWithConn(q, &dns.Conn{Conn: conn})
+		return err
+	})
+	return reply, err
+}
+
+// resolve gives the sorted data of the answer, or the name of the failure.
+func resolve(t *testing.T, ns *os.File, proto, name string, kind uint16) string {
+	t.Helper()
+	reply, err := lookup(t, ns, proto, name, kind)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return ""
+	}
+	if reply.Rcode != dns.RcodeSuccess {
+		return dns.RcodeToString[reply.Rcode]
+	}
+	var list []string
+	for _, rr := range reply.Answer {
+		list = append(list, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// upstream is a name server that knows example.org and a long text, in ns.
+func (w *world) upstream(ns *os.File, addr string) {
+	w.Helper()
+	handler := dns.HandlerFunc(func(rw dns.ResponseWriter, q *dns.Msg) {
+		r := new(dns.Msg)
+		r.SetReply(q)
+		header := dns.RR_Header{Name: q.Question[0].Name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET}
+		switch name := q.Question[0].Name; {
+		case name == "example.org." && q.Question[0].Qtype == dns.TypeA:
+			r.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(198, 51, 100, 1)}}
+		case name == "long.example.org.":
+			for range 40 {
+				r.Answer = append(r.Answer, &dns.TXT{Hdr: header, Txt: []string{strings.Repeat("x", 100)}})
+			}
+		default:
+			r.Rcode = dns.RcodeNameError
+		}
+		if _, udp := rw.RemoteAddr().(*net.UDPAddr); udp {
+			r.Truncate(dns.MinMsgSize)
+		}
+		_ = rw.WriteMsg(r)
+	})
+	must(w.T, in(ns, func() error {
+		pc, err := net.ListenPacket("udp4", addr)
+		must(w.T, err)
+		l, err := net.Listen("tcp4", addr)
+		must(w.T, err)
+		for _, s := range []*dns.Server{{PacketConn: pc, Handler: handler}, {Listener: l, Handler: handler}} {
+			started := make(chan struct{})
+			s.NotifyStartedFunc = func() { close(started) }
+			go func() { _ = s.ActivateAndServe() }()
+			<-started
+			w.Cleanup(func() { _ = s.Shutdown() })
+		}
+		return nil
+	}))
+}
+
+func service(s network.SandboxSpec, project, service string, aliases ...string) network.SandboxSpec {
+	s.Project, s.Service = project, service
+	for i := range s.Endpoints {
+		s.Endpoints[i].Settings = &mobynet.EndpointSettings{Aliases: append([]string{service}, aliases...)}
+	}
+	return s
+}
+
+func TestNames(t *testing.T) {
+	w := newWorld(t)
+	w.upstream(nil, "127.0.0.1:53")
+	w.network("front")
+	w.network("back", internal)
+	client := w.start(service(spec("zones-client-1", "front"), "zones", "client"))
+	app := w.start(service(spec("zones-app-1", "front", "back"), "zones", "app", "API"))
+	app2 := w.start(service(spec("zones-app-2", "front"), "zones", "app"))
+	mongo := w.start(service(spec("zones-mongo-1", "back"), "zones", "mongo"))
+	other := w.start(service(spec("other-app-1", "front"), "other", "app"))
+	both := strings.Join(sorted(w.address(app, "front"), w.address(app2, "front")), " ")
+	for _, tc := range []struct {
+		name  string
+		from  *network.Sandbox
+		query string
+		kind  uint16
+		want  string
+	}{
+		{"container", client, "zones-app-1", dns.TypeA, w.address(app, "front")},
+		{"in capitals", client, "ZONES-app-1", dns.TypeA, w.address(app, "front")},
+		{"short id", client, app.ID[:12], dns.TypeA, w.address(app, "front")},
+		{"alias", client, "api", dns.TypeA, w.address(app, "front")},
+		{"with the network", client, "zones-app-1.front", dns.TypeA, w.address(app, "front")},
+		{"service of the own project", client, "app", dns.TypeA, both},
+		{"service of the other project", other, "app", dns.TypeA, w.address(other, "front")},
+		{"itself", client, "client", dns.TypeA, w.address(client, "front")},
+		{"no IPv6 address", client, "app", dns.TypeAAAA, ""},
+		{"no network in common", client, "mongo", dns.TypeA, "NXDOMAIN"},
+		{"no network in common, again", client, "mongo", dns.TypeAAAA, "NXDOMAIN"},
+		{"internal network", app, "mongo", dns.TypeA, w.address(mongo, "back")},
+		{"from the internal network", mongo, "app", dns.TypeA, w.address(app, "back")},
+		{"address", client, reverse(t, w.address(app, "front")), dns.TypePTR, "zones-app-1.front."},
+		{"address that is not shared", client, reverse(t, w.address(mongo, "back")), dns.TypePTR, "NXDOMAIN"},
+		{"upstream", client, "example.org", dns.TypeA, "198.51.100.1"},
+		{"unknown upstream", client, "nobody.example.org", dns.TypeA, "NXDOMAIN"},
+		{"unknown single label", client, "nobody", dns.TypeA, "NXDOMAIN"},
+		{"no way out", mongo, "example.org", dns.TypeA, "SERVFAIL"},
+	} {
+		for _, proto := range []string{"udp", "tcp"} {
+			t.Run(tc.name+" "+proto, func(t *testing.T) {
+				if diff := cmp.Diff(tc.want, resolve(t, tc.from.NetNS, proto, tc.query, tc.kind)); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+	if n := strings.Count(w.log.String(), "no network in common"); n != 1 {
+		t.Errorf("the reason is logged %d times:\n%s", n, w.log)
+	}
+	w.Renamed(app.ID, "/renamed")
+	if got := resolve(t, client.NetNS, "udp", "renamed", dns.TypeA); got != w.address(app, "front") {
+		t.Errorf("got %q for the new name", got)
+	}
+	if got := resolve(t, client.NetNS, "udp", "zones-app-1", dns.TypeA); got != "NXDOMAIN" {
+		t.Errorf("got %q for the old name", got)
+	}
+	w.stop(app2.ID)
+	if got := resolve(t, client.NetNS, "udp", "app", dns.TypeA); got != w.address(app, "front") {
+		t.Errorf("got %q after one of two has ended", got)
+	}
+}
+
+func TestLongAnswers(t *testing.T) {
+	w := newWorld(t)
+	w.upstream(nil, "127.0.0.1:53")
+	w.network("front")
+	c := w.start(spec("c", "front"))
+	if reply, err := lookup(t, c.NetNS, "udp", "long.example.org", dns.TypeTXT); err != nil || !reply.Truncated {
+		t.Errorf("got %v, %v; want a truncated answer", reply, err)
+	}
+	if reply, err := lookup(t, c.NetNS, "tcp", "long.example.org", dns.TypeTXT); err != nil || len(reply.Answer) != 40 {
+		t.Errorf("got %v, %v; want everything", reply, err)
+	}
+}
+
+func TestResolversOfAContainer(t *testing.T) {
+	w := newWorld(t)
+	w.upstream(w.lan, neighbourOnLAN+":53")
+	w.network("front")
+	s := spec("c", "front")
+	s.DNS, s.DNSSearch, s.DNSOptions = []netip.Addr{netip.MustParseAddr(neighbourOnLAN)}, []string{"a.example"}, []string{"ndots:2"}
+	c := w.start(s)
+	if got := resolve(t, c.NetNS, "udp", "example.org", dns.TypeA); got != "198.51.100.1" {
+		t.Errorf("got %q from the container's own name server", got)
+	}
+	if got := resolve(t, c.NetNS, "udp", "single", dns.TypeA); got != "NXDOMAIN" {
+		t.Errorf("got %q", got)
+	}
+	if diff := cmp.Diff("nameserver 127.0.0.11\nsearch a.example\noptions ndots:2\n", string(c.ResolvConf)); diff != "" {
+		t.Error(diff)
+	}
+	s = spec("d", "bridge")
+	s.Hostname, s.Domain, s.ExtraHosts = "web", "example.net", []string{"up:host-gateway"}
+	d := w.start(s)
+	if diff := cmp.Diff("nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch example.org\n", string(d.ResolvConf)); diff != "" {
+		t.Error(diff)
+	}
+	if want := "ff02::2\tip6-allrouters\n172.17.0.1\tup\n172.17.0.2\tweb.example.net web\n"; !strings.HasSuffix(string(d.Hosts), want) {
+		t.Errorf("got %q", d.Hosts)
+	}
+}
+
+// A container may bind port 53 on all addresses, and be asked there by others.
+func TestContainerBindsPort53(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	server, client := w.start(spec("server", "front")), w.start(spec("client", "front"))
+	w.upstream(server.NetNS, "0.0.0.0:53")
+	var reply *dns.Msg
+	must(t, netns.Do(client.NetNS, func() (err error) {
+		q := new(dns.Msg)
+		q.SetQuestion("example.org.", dns.TypeA)
+		reply, err = dns.Exchange(q, w.address(server, "front")+":53")
+		return err
+	}))
+	if len(reply.Answer) != 1 {
+		t.Errorf("got %v from the container's server", reply)
+	}
+	if got := resolve(t, server.NetNS, "udp", "client", dns.TypeA); got != w.address(client, "front") {
+		t.Errorf("got %q beside the container's server", got)
+	}
+}
+
+func sorted(list ...string) []string { slices.Sort(list); return list }
+
+func reverse(t *testing.T, addr string) string {
+	t.Helper()
+	name, err := dns.ReverseAddr(addr)
+	must(t, err)
+	return name
+}
+
+// The daemon is killed and comes back: addresses, ports and names stay, and what was
+// asked meanwhile is answered.
+func TestAdopt(t *testing.T) {
+	w := newWorld(t)
+	w.upstream(nil, "127.0.0.1:53")
+	w.network("front")
+	fixed := w.network("fixed", func(r *mobynet.CreateRequest) {
+		r.IPAM = &mobynet.IPAM{Config: []mobynet.IPAMConfig{{Subnet: netip.MustParsePrefix("10.9.0.0/24")}}}
+	})
+	spec1 := published(spec("web", "front", "fixed"), "8080->80/tcp", "127.0.0.1:8081->80/tcp", "5353->53/udp")
+	spec2 := spec("client", "front")
+	web, client := w.start(spec1), w.start(spec2)
+	w.serve(web.NetNS, "tcp", ":80", "web")
+	w.serve(web.NetNS, "udp", ":53", "udp")
+	w.serve(nil, "tcp", ":90", "host")
+	before, _ := w.Sandbox(web.ID)
+
+	w.kill()
+	w.reaches(w.lan, "tcp4", hostOnLAN+":8080", "web")
+	type answer struct {
+		text string
+	}
+	answers := make(chan answer, 2)
+	for _, proto := range []string{"udp", "tcp"} {
+		go func() { answers <- answer{resolve(t, client.NetNS, proto, "web", dns.TypeA)} }()
+	}
+	w.open()
+	w.adopt(spec1, web)
+	w.adopt(spec2, client)
+	must(t, w.Adopted(context.Background()))
+	for range 2 {
+		if got := <-answers; got.text != w.address(web, "front") {
+			t.Errorf("got %q for what was asked while the daemon was away", got.text)
+		}
+	}
+	after, _ := w.Sandbox(web.ID)
+	equal := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := cmp.Diff(before.Endpoints, after.Endpoints, equal); diff != "" {
+		t.Error(diff)
+	}
+	for _, p := range []string{"80/tcp", "53/udp"} {
+		if got := after.Ports[mobynet.MustParsePort(p)]; len(got) != len(before.Ports[mobynet.MustParsePort(p)]) {
+			t.Errorf("got %v of port %s", got, p)
+		}
+	}
+	w.reaches(w.lan, "tcp4", hostOnLAN+":8080", "web")
+	w.reaches(nil, "tcp4", "127.0.0.1:8081", "web")
+	w.reaches(w.lan, "udp4", hostOnLAN+":5353", "udp")
+	w.reaches(client.NetNS, "tcp4", w.address(web, "front")+":80", "web")
+	third := w.start(spec("third", "front"))
+	if a := w.address(third, "front"); a == w.address(web, "front") || a == w.address(client, "front") {
+		t.Errorf("the address %s was given twice", a)
+	}
+	w.reaches(third.NetNS, "tcp4", w.address(web, "front")+":80", "web")
+	if err := w.Remove(context.Background(), fixed); err == nil {
+		t.Error("a network in use was removed")
+	}
+	if _, err := w.Prepare(context.Background(), published(spec("second", "front"), "8080->80/tcp")); err == nil || !strings.Contains(err.Error(), "by container web") {
+		t.Errorf("got %v for a port of an adopted container", err)
+	}
+}
