@@ -14,6 +14,8 @@ import (
 type Error struct {
 	Status  int
 	Message string
+	// Header of the answer.
+	Header http.Header
 }
 
 // Error words it as Docker's clients do.
@@ -21,9 +23,6 @@ func (e *Error) Error() string { return "Error response from daemon: " + e.Messa
 
 // Unwrap gives the class.
 func (e *Error) Unwrap() error {
-	if e.Status == http.StatusNotImplemented {
-		return errhttp.ToNative(http.StatusNotImplemented)
-	}
 	return errhttp.ToNative(e.Status)
 }
 
@@ -45,7 +44,7 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 func responseError(res *http.Response) *Error {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	e := &Error{Status: res.StatusCode}
+	e := &Error{Status: res.StatusCode, Header: res.Header}
 	if err != nil {
 		e.Message = "read the answer of status " + res.Status + ": " + err.Error()
 		return e

@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"muelle/client"
+)
+
+var (
+	errCopyDir = errors.New("cannot copy directory")
+	errNoDir   = errors.New("no such directory")
+)
+
+// destination decides where a copy lands: the folder to unpack in, and the name
+// that the archive's first entry gets there; empty keeps its own. It is the same on
+// both sides: a folder takes the source in, what does not exist becomes the copy.
+func destination(dst string, exists, isDir, srcIsDir bool) (dir, name string, err error) {
+	switch {
+	case exists && isDir:
+		return dst, "", nil
+	case exists && srcIsDir:
+		return "", "", errCopyDir
+	case !exists && !srcIsDir && strings.HasSuffix(dst, "/"):
+		return "", "", errNoDir
+	}
+	clean := path.Clean(dst)
+	return path.Dir(clean), path.Base(clean), nil
+}
+
+// contentOnly says that a source names a folder's content ("dir/.").
+func contentOnly(src string) bool { return src == "." || strings.HasSuffix(src, "/.") }
+
+func (a *app) copyFrom(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {
+	if o.follow {
+		if st, err := c.Containers.StatPath(ctx, ref, src); err == nil && st.Mode&os.ModeSymlink != 0 {
+			src = linkTarget(src, st)
+		}
+	}
+	body, st, err := c.Containers.CopyFrom(ctx, ref, src)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if dst == "-" {
+		_, err := io.Copy(a.Out, body)
+		return err
+	}
+	fi, serr := os.Stat(dst)
+	dir, name, err := destination(dst, serr == nil, serr == nil && fi.IsDir(), st.Mode.IsDir())
+	if err != nil {
+		return err
+	}
+	counted := &counter{r: body}
+	if err := unpack(counted, dir, name); err != nil {
+		return err
+	}
+	a.sayCopied(o, counted.n, dst)
+	return nil
+}
+
+func (a *app) sayCopied(o copyFlags, n int64, dst string) {
+	if !o.quiet {
+		_, _ = fmt.Fprintln(a.Err, "Successfully copied", size3(n), "to", dst)
+	}
+}
+
+func linkTarget(src string, st container.PathStat) string {
+	if path.IsAbs(st.LinkTarget) {
+		return st.LinkTarget
+	}
+	return path.Join(path.Dir(path.Clean(src)), st.LinkTarget)
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+// Read counts what it reads.
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// unpack extracts an archive in dir, its first name replaced by name. Links in it
+// cannot lead out of dir: it comes from a container.
+func unpack(r io.Reader, dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	for t := tar.NewReader(r); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read archive: %w", err)
+		}
+		target := rebase(h.Name, name)
+		if target == "." {
+			continue
+		}
+		if err := unpackEntry(root, t, h, target); err != nil {
+			return fmt.Errorf("extract %s: %w", h.Name, err)
+		}
+	}
+}
+
+// rebase replaces a path's first part.
+func rebase(entry, name string) string {
+	entry = path.Clean(strings.TrimPrefix(entry, "/"))
+	if name == "" {
+		return entry
+	}
+	_, rest, _ := strings.Cut(entry, "/")
+	return path.Join(name, rest)
+}
+
+func unpackEntry(root *os.Root, t *tar.Reader, h *tar.Header, target string) error {
+	mode := h.FileInfo().Mode()
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := root.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		return root.Chmod(target, mode.Perm())
+	case tar.TypeSymlink:
+		_ = root.Remove(target)
+		return root.Symlink(h.Linkname, target)
+	case tar.TypeReg:
+		if err := root.MkdirAll(path.Dir(target), 0o755); err != nil {
+			return err
+		}
+		f, err := root.OpenFile(target, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, t)
+		if err = errors.Join(err, f.Chmod(mode.Perm()), f.Close()); err != nil {
+			return err
+		}
+		return root.Chtimes(target, h.ModTime, h.ModTime)
+	case tar.TypeLink:
+		return errors.New("hard links in a copied tree are not supported: use export, or - as the destination")
+	}
+	return fmt.Errorf("files of type %q are not supported", h.Typeflag)
+}
+
+func (a *app) copyTo(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {
+	st, err := c.Containers.StatPath(ctx, ref, dst)
+	if err == nil && st.Mode&os.ModeSymlink != 0 {
+		dst = linkTarget(dst, st)
+		st, err = c.Containers.StatPath(ctx, ref, dst)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	exists := err == nil
+	if src == "-" {
+		if !exists || !st.Mode.IsDir() {
+			return fmt.Errorf("destination \"%s:%s\" must be a directory", ref, dst)
+		}
+		return c.Containers.CopyTo(ctx, ref, dst, false, o.archive, a.In)
+	}
+	if o.follow && !contentOnly(src) {
+		if real, err := filepath.EvalSymlinks(src); err == nil {
+			src = real
+		}
+	}
+	fi, err := os.Lstat(src)
+	if err != nil {
+		return err
+	}
+	dir, name, err := destination(dst, exists, exists && st.Mode.IsDir(), fi.IsDir())
+	if err != nil {
+		return err
+	}
+	if name == "" && !contentOnly(src) {
+		abs, err := filepath.Abs(src)
+		if err != nil {
+			return err
+		}
+		name = filepath.Base(abs)
+	}
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(pack(pw, src, name)) }()
+	counted := &counter{r: pr}
+	err = c.Containers.CopyTo(ctx, ref, dir, false, o.archive, counted)
+	_ = pr.Close()
+	if err != nil {
+		return err
+	}
+	a.sayCopied(o, counted.n, ref+":"+dst)
+	return nil
+}
+
+// pack writes a file or folder as an archive whose first name is name; empty for a
+// folder's content.
+func pack(w io.Writer, src, name string) error {
+	t := tar.NewWriter(w)
+	src = filepath.Clean(src)
+	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, p)
+		if err != nil {
+			return err
+		}
+		return packEntry(t, p, d, path.Join(name, filepath.ToSlash(rel)))
+	})
+	if err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+func packEntry(t *tar.Writer, p string, d fs.DirEntry, as string) error {
+	fi, err := d.Info()
+	if err != nil || fi.Mode()&os.ModeSocket != 0 {
+		return err
+	}
+	link := ""
+	if fi.Mode()&os.ModeSymlink != 0 {
+		if link, err = os.Readlink(p); err != nil {
+			return err
+		}
+	}
+	h, err := tar.FileInfoHeader(fi, link)
+	if err != nil {
+		return err
+	}
+	h.Name = as
+	if fi.IsDir() {
+		h.Name += "/"
+	}
+	if err := t.WriteHeader(h); err != nil || !fi.Mode().IsRegular() {
+		return err
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(t, io.LimitReader(f, h.Size))
+	return errors.Join(err, f.Close())
+}

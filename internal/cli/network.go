@@ -1,0 +1,322 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
+	"github.com/spf13/cobra"
+
+	"muelle/internal/cli/runflags"
+)
+
+func (a *app) network() *cobra.Command {
+	inspect := a.inspectCommand("inspect [OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks", func(c *cobra.Command) func() inspector {
+		verbose := c.Flags().BoolP("verbose", "v", false, "Verbose output for diagnostics")
+		return func() inspector { return networkInspector(*verbose) }
+	})
+	return a.group("network", "Manage networks", a.networkCreate(), a.networkLs(), inspect, a.networkRm(),
+		a.prune(networkPruner(), "Remove all unused networks"), a.networkConnect(), a.networkDisconnect())
+}
+
+// ipamFlags are the address management's.
+type ipamFlags struct {
+	driver                     string
+	subnets, ranges, gateways  []string
+	auxAddresses, ipamOptsFlag runflags.Map
+}
+
+func (a *app) networkCreate() *cobra.Command {
+	var r network.CreateRequest
+	var ipam ipamFlags
+	var driverOpts runflags.Map
+	labels := runflags.List{Check: runflags.CheckLabel}
+	var ipv4, ipv6 bool
+	var configFrom string
+	var c *cobra.Command
+	c = a.command("create [OPTIONS] NETWORK", "Create a network", exactArgs(1), func(ctx context.Context, args []string) error {
+		var err error
+		if r.IPAM, err = ipam.config(); err != nil {
+			return err
+		}
+		r.Name, r.Labels, r.Options = args[0], runflags.Pairs(labels.Values), driverOpts.Values
+		if c.Flags().Changed("ipv4") {
+			r.EnableIPv4 = &ipv4
+		}
+		if c.Flags().Changed("ipv6") {
+			r.EnableIPv6 = &ipv6
+		}
+		if configFrom != "" {
+			r.ConfigFrom = &network.ConfigReference{Network: configFrom}
+		}
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		out, err := api.Networks.Create(ctx, r)
+		if err != nil {
+			return err
+		}
+		if out.Warning != "" {
+			a.warn([]string{out.Warning})
+		}
+		_, _ = fmt.Fprintln(a.Out, out.ID)
+		return nil
+	})
+	f := c.Flags()
+	f.StringVarP(&r.Driver, "driver", "d", "bridge", "Driver to manage the Network")
+	f.VarP(&driverOpts, "opt", "o", "Set driver specific options")
+	f.Var(&labels, "label", "Set metadata on a network")
+	f.BoolVar(&r.Internal, "internal", false, "Restrict external access to the network")
+	f.BoolVar(&ipv4, "ipv4", true, "Enable or disable IPv4 address assignment")
+	f.BoolVar(&ipv6, "ipv6", false, "Enable or disable IPv6 address assignment")
+	f.BoolVar(&r.Attachable, "attachable", false, "Enable manual container attachment")
+	f.BoolVar(&r.Ingress, "ingress", false, "Create swarm routing-mesh network")
+	f.StringVar(&r.Scope, "scope", "", "Control the network's scope")
+	f.BoolVar(&r.ConfigOnly, "config-only", false, "Create a configuration only network")
+	f.StringVar(&configFrom, "config-from", "", "The network from which to copy the configuration")
+	f.StringVar(&ipam.driver, "ipam-driver", "default", "IP Address Management Driver")
+	f.StringSliceVar(&ipam.subnets, "subnet", nil, "Subnet in CIDR format that represents a network segment")
+	f.StringSliceVar(&ipam.ranges, "ip-range", nil, "Allocate container ip from a sub-range")
+	f.StringSliceVar(&ipam.gateways, "gateway", nil, "IPv4 or IPv6 Gateway for the master subnet")
+	f.Var(&ipam.auxAddresses, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
+	f.Var(&ipam.ipamOptsFlag, "ipam-opt", "Set IPAM driver specific options")
+	return c
+}
+
+// config gives each range, gateway and auxiliary address to the subnet that it lies
+// in.
+func (i *ipamFlags) config() (*network.IPAM, error) {
+	if len(i.subnets) < len(i.ranges) || len(i.subnets) < len(i.gateways) {
+		return nil, errors.New("every ip-range or gateway must have a corresponding subnet")
+	}
+	out := &network.IPAM{Driver: i.driver, Options: i.ipamOptsFlag.Values, Config: []network.IPAMConfig{}}
+	for _, s := range i.subnets {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("invalid subnet: invalid CIDR address: %s", s)
+		}
+		for _, c := range out.Config {
+			if c.Subnet.Overlaps(p) {
+				return nil, errors.New("multiple overlapping subnet configuration is not supported")
+			}
+		}
+		out.Config = append(out.Config, network.IPAMConfig{Subnet: p})
+	}
+	of := func(a netip.Addr) *network.IPAMConfig {
+		n := slices.IndexFunc(out.Config, func(c network.IPAMConfig) bool { return c.Subnet.Contains(a) })
+		if n < 0 {
+			return nil
+		}
+		return &out.Config[n]
+	}
+	for _, r := range i.ranges {
+		p, err := netip.ParsePrefix(r)
+		if err != nil {
+			return nil, fmt.Errorf("invalid CIDR address: %s", r)
+		}
+		c := of(p.Addr())
+		if c == nil {
+			return nil, fmt.Errorf("no matching subnet for range %s", r)
+		}
+		if c.IPRange.IsValid() {
+			return nil, fmt.Errorf("cannot configure multiple ranges (%s, %s) on the same subnet (%s)", r, c.IPRange, c.Subnet)
+		}
+		c.IPRange = p
+	}
+	for _, g := range i.gateways {
+		addr, err := netip.ParseAddr(g)
+		if err != nil {
+			return nil, fmt.Errorf("no matching subnet for gateway %s", g)
+		}
+		c := of(addr)
+		if c == nil {
+			return nil, fmt.Errorf("no matching subnet for gateway %s", g)
+		}
+		if c.Gateway.IsValid() {
+			return nil, fmt.Errorf("cannot configure multiple gateways (%s, %s) for the same subnet (%s)", g, c.Gateway, c.Subnet)
+		}
+		c.Gateway = addr
+	}
+	for k, v := range i.auxAddresses.Values {
+		addr, err := netip.ParseAddr(v)
+		if err != nil || of(addr) == nil {
+			return nil, fmt.Errorf("no matching subnet for aux-address %s", v)
+		}
+		c := of(addr)
+		if c.AuxAddress == nil {
+			c.AuxAddress = map[string]netip.Addr{}
+		}
+		c.AuxAddress[k] = addr
+	}
+	return out, nil
+}
+
+func (a *app) networkRm() *cobra.Command {
+	var force bool
+	c := a.command("rm NETWORK [NETWORK...]", "Remove one or more networks", minArgs(1), func(ctx context.Context, args []string) error {
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		failed := false
+		for _, ref := range args {
+			switch err := api.Networks.Remove(ctx, ref); {
+			case err == nil:
+				_, _ = fmt.Fprintln(a.Out, ref)
+			case force && errdefs.IsNotFound(err):
+			default:
+				_, _ = fmt.Fprintln(a.Err, err)
+				failed = true
+			}
+		}
+		if failed {
+			return statusError{1, "exit status 1"}
+		}
+		return nil
+	})
+	c.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
+	c.Aliases = []string{"remove"}
+	return a.also(c, "network rm", "network remove")
+}
+
+func (a *app) networkConnect() *cobra.Command {
+	var ip, ip6 string
+	links := runflags.List{}
+	var aliases, linkLocal, driverOpts []string
+	var priority int
+	c := a.command("connect [OPTIONS] NETWORK CONTAINER", "Connect a container to a network", exactArgs(2), func(ctx context.Context, args []string) error {
+		e := &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{}, Links: links.Values, Aliases: aliases, GwPriority: priority, DriverOpts: map[string]string{}}
+		for _, o := range driverOpts {
+			k, v, ok := strings.Cut(o, "=")
+			if k = strings.TrimSpace(k); !ok || k == "" {
+				return errors.New("invalid key/value pair format in driver options")
+			}
+			e.DriverOpts[k] = strings.TrimSpace(v)
+		}
+		for flag, at := range map[string]*netip.Addr{ip: &e.IPAMConfig.IPv4Address, ip6: &e.IPAMConfig.IPv6Address} {
+			if flag == "" {
+				continue
+			}
+			addr, err := netip.ParseAddr(flag)
+			if err != nil {
+				return fmt.Errorf("invalid IP address: %s", flag)
+			}
+			*at = addr
+		}
+		for _, l := range linkLocal {
+			addr, err := netip.ParseAddr(l)
+			if err != nil {
+				return fmt.Errorf("invalid IP address: %s", l)
+			}
+			e.IPAMConfig.LinkLocalIPs = append(e.IPAMConfig.LinkLocalIPs, addr)
+		}
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		return api.Networks.Connect(ctx, args[0], args[1], e)
+	})
+	f := c.Flags()
+	f.StringVar(&ip, "ip", "", `IPv4 address (e.g., "172.30.100.104")`)
+	f.StringVar(&ip6, "ip6", "", `IPv6 address (e.g., "2001:db8::33")`)
+	f.Var(&links, "link", "Add link to another container")
+	f.StringSliceVar(&aliases, "alias", nil, "Add network-scoped alias for the container")
+	f.StringSliceVar(&linkLocal, "link-local-ip", nil, "Add a link-local address for the container")
+	f.StringSliceVar(&driverOpts, "driver-opt", nil, "driver options for the network")
+	f.IntVar(&priority, "gw-priority", 0, "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
+	return c
+}
+
+func (a *app) networkDisconnect() *cobra.Command {
+	var force bool
+	c := a.command("disconnect [OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network", exactArgs(2), func(ctx context.Context, args []string) error {
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		return api.Networks.Disconnect(ctx, args[0], args[1], force)
+	})
+	c.Flags().BoolVarP(&force, "force", "f", false, "Force the container to disconnect from a network")
+	return c
+}
+
+func (a *app) volume() *cobra.Command {
+	inspect := a.inspectCommand("inspect [OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", func(*cobra.Command) func() inspector { return volumeInspector })
+	update := a.command("update [OPTIONS] VOLUME", "Update a volume (cluster volumes only)", maxArgs(1), func(context.Context, []string) error {
+		return swarmError("volume update")
+	})
+	update.Flags().String("availability", "active", `Cluster Volume availability ("active", "pause", "drain")`)
+	return a.group("volume", "Manage volumes", a.volumeCreate(), inspect, a.volumeLs(), a.volumeRm(),
+		a.prune(volumePruner(), "Remove unused local volumes"), update)
+}
+
+func (a *app) volumeCreate() *cobra.Command {
+	var name, driver string
+	var opts runflags.Map
+	labels := runflags.List{Check: runflags.CheckLabel}
+	var c *cobra.Command
+	cluster := []string{"availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing", "topology-preferred", "topology-required", "type"}
+	c = a.command("create [OPTIONS] [VOLUME]", "Create a volume", maxArgs(1), func(ctx context.Context, args []string) error {
+		for _, f := range cluster {
+			if c.Flags().Changed(f) {
+				return swarmError("--" + f)
+			}
+		}
+		if len(args) == 1 {
+			if name != "" {
+				return errors.New("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
+			}
+			name = args[0]
+		}
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		v, err := api.Volumes.Create(ctx, volume.CreateRequest{Name: name, Driver: driver, DriverOpts: opts.Values, Labels: runflags.Pairs(labels.Values)})
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintln(a.Out, v.Name)
+		return nil
+	})
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "Specify volume name")
+	f.Lookup("name").Hidden = true
+	f.StringVarP(&driver, "driver", "d", "local", "Specify volume driver name")
+	f.VarP(&opts, "opt", "o", "Set driver specific options")
+	f.Var(&labels, "label", "Set metadata for a volume")
+	for _, n := range cluster {
+		f.String(n, "", "Of cluster volumes only")
+	}
+	return c
+}
+
+func (a *app) volumeRm() *cobra.Command {
+	var force bool
+	c := a.command("rm [OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", minArgs(1), func(ctx context.Context, args []string) error {
+		api, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, ref := range args {
+			if err := api.Volumes.Remove(ctx, ref, force); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			_, _ = fmt.Fprintln(a.Out, ref)
+		}
+		return errors.Join(errs...)
+	})
+	c.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of one or more volumes")
+	c.Aliases = []string{"remove"}
+	c.Long = "Remove one or more volumes. You cannot remove a volume that is in use by a container."
+	return a.also(c, "volume rm", "volume remove")
+}
