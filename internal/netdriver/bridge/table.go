@@ -109,7 +109,6 @@ func (t *table) forward(c *nftables.Conn) {
 	rule := t.chain(c, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
-	rule(nft.PairIn(t.same), nft.Translated(), nft.Accept())
 	rule(nft.PairIn(t.same), nft.IIFIn(t.separate), nft.Drop())
 	rule(nft.PairIn(t.same), nft.Accept())
 	rule(nft.IIFIn(t.internal), nft.Drop())
