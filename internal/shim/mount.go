@@ -57,6 +57,13 @@ func (i *isolation) mountOne(m *shimapi.Mount) error {
 		return wrap(what+": create mount point", err)
 	}
 	defer unix.Close(target)
+	var st unix.Stat_t
+	if err := unix.Fstat(target, &st); err != nil {
+		return wrap(what, err)
+	}
+	if (st.Mode&unix.S_IFMT == unix.S_IFDIR) != isDir {
+		return &failure{code: codeOther, text: what + ": not a directory: are you trying to mount a directory onto a file (or vice-versa)?"}
+	}
 	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return wrap(what, err)
 	}
@@ -350,7 +357,7 @@ func (i *isolation) hide(p *spawn.Program) error {
 		p.Do(what, unix.SYS_OPENAT2, spawn.Int(i.root), p.String(path), how, size).Out(slotTarget).Tolerate(10, unix.ENOENT, unix.ENOTDIR)
 		p.Do(what, unix.SYS_OPEN_TREE, spawn.Int(i.null), empty, spawn.Int(clone)).Out(slotTree)
 		// A file cannot cover a directory: then an empty file system does.
-		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, attach).Tolerate(0, unix.ENOTDIR).Then(6)
+		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, attach).Tolerate(0, unix.EINVAL, unix.ENOTDIR).Then(6)
 		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
 		p.Do(what, unix.SYS_FSOPEN, p.String("tmpfs"), spawn.Int(unix.FSOPEN_CLOEXEC)).Out(slotFile)
 		p.Do(what, unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_CMD_CREATE), spawn.Int(0), spawn.Int(0), spawn.Int(0))

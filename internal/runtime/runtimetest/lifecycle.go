@@ -1,0 +1,107 @@
+package runtimetest
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/internal/runtime"
+)
+
+func testLifecycle(t *testing.T, s *suite) {
+	h := s.host(t)
+	t.Run("output and status", func(t *testing.T) {
+		c := h.container("sh", "-c", "echo out; echo err >&2; exit 7")
+		o := h.run(t, c)
+		if o.exit.Code != 7 || o.stdout != "out\n" || o.stderr != "err\n" || o.exit.Signal != 0 {
+			t.Errorf("got %+v", o)
+		}
+		log, err := os.ReadFile(c.Log.Path)
+		must(t, err)
+		for _, want := range []string{`"log":"out\n"`, `"log":"err\n"`} {
+			if !strings.Contains(string(log), want) {
+				t.Errorf("log %q lacks %s", log, want)
+			}
+		}
+		h.gone(t, c)
+	})
+	t.Run("signal", func(t *testing.T) {
+		c := h.container("sleep", "1000")
+		task := h.start(t, c)
+		if task.Pid() <= 1 || task.StartedAt().IsZero() || task.ID() != c.ID {
+			t.Errorf("pid %d, started %v, id %s", task.Pid(), task.StartedAt(), task.ID())
+		}
+		must(t, task.Signal(ctxOf(t), syscall.SIGKILL))
+		e, err := task.Wait(ctxOf(t))
+		must(t, err)
+		if e.Code != 137 || e.Signal != syscall.SIGKILL || e.OOMKilled {
+			t.Errorf("got %+v", e)
+		}
+		if err := task.Signal(ctxOf(t), syscall.SIGTERM); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("signal after the end: %v", err)
+		}
+		if task.Pid() != 0 {
+			t.Errorf("pid %d after the end", task.Pid())
+		}
+		must(t, task.Delete(ctxOf(t)))
+		must(t, task.Delete(ctxOf(t)))
+		h.gone(t, c)
+	})
+	t.Run("delete kills", func(t *testing.T) {
+		c := h.container("sh", "-c", "trap '' TERM INT; while true; do sleep 1; done")
+		task := h.start(t, c)
+		must(t, task.Delete(ctxOf(t)))
+		h.gone(t, c)
+		if e, err := task.Wait(ctxOf(t)); err != nil || e.Code != 137 {
+			t.Errorf("got %+v, %v", e, err)
+		}
+	})
+	t.Run("wait is cancelled", func(t *testing.T) {
+		task := h.start(t, h.container("sleep", "1000"))
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := task.Wait(ctx); err != context.Canceled {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("many at once", func(t *testing.T) {
+		var wg sync.WaitGroup
+		for range 30 {
+			c := h.container("sh", "-c", "echo $$")
+			wg.Go(func() {
+				if o := h.run(t, c); o.stdout != "1\n" || o.exit.Code != 0 {
+					t.Errorf("got %+v", o)
+				}
+				h.gone(t, c)
+			})
+		}
+		wg.Wait()
+	})
+	t.Run("pause", func(t *testing.T) {
+		task := h.start(t, h.container("sleep", "1000"))
+		must(t, task.Pause(ctxOf(t)))
+		must(t, task.Resume(ctxOf(t)))
+		must(t, task.Pause(ctxOf(t)))
+		must(t, task.Delete(ctxOf(t)))
+	})
+	t.Run("init reaps and forwards", func(t *testing.T) {
+		o := h.sh(t, "(sleep 0.1 &) ; sleep 0.3; ps -o pid,stat,args; kill -USR1 $$; exit 9", func(c *runtime.Container) { c.Init = true })
+		if o.exit.Code != 128+int(syscall.SIGUSR1) || strings.Contains(o.stdout, " Z ") {
+			t.Errorf("got %+v", o)
+		}
+		task := h.start(t, func() *runtime.Container {
+			c := h.container("sh", "-c", "trap 'exit 3' TERM; while true; do sleep 0.05; done")
+			c.Init = true
+			return c
+		}())
+		must(t, task.Signal(ctxOf(t), syscall.SIGTERM))
+		if e, err := task.Wait(ctxOf(t)); err != nil || (e.Code != 3 && e.Code != 143) {
+			t.Errorf("got %+v, %v", e, err)
+		}
+	})
+}
