@@ -173,7 +173,7 @@ func (a *app) tag() *cobra.Command {
 	c := a.command("tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", exactArgs(2), func(ctx context.Context, args []string) error {
 		ref, err := console.ParseRef(args[1])
 		if err != nil {
-			return fmt.Errorf("error parsing reference: %q is not a valid repository/tag: %w", args[1], err)
+			return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", args[1], err) //nolint:staticcheck // Docker's own text
 		}
 		if ref.Digest != "" {
 			return errors.New("refusing to create a tag with a digest reference")

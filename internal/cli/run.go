@@ -42,9 +42,16 @@ func (c *createFlags) register(f *pflag.FlagSet) {
 	c.options = runflags.Register(f)
 }
 
+// refused words an error of the command line as Docker does.
+func (a *app) refused(verb string, err error) error { return a.withHelp(125, verb, err) }
+
+func (a *app) withHelp(code int, verb string, err error) error {
+	return statusError{code, fmt.Sprintf("%s: %s\n\nRun '%[1]s %[3]s --help' for more information", a.name(), err, verb)}
+}
+
 // failed words an error before the start as Docker does, with the code that it
-// stands for.
-func (a *app) failed(verb string, err error) error {
+// stands for: 127 for a missing program, 126 for one that cannot be executed.
+func (a *app) failed(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -52,13 +59,12 @@ func (a *app) failed(verb string, err error) error {
 	switch text := err.Error(); {
 	case errors.As(err, new(*client.UnreachableError)):
 		err = console.Explain(a.where, err)
-	case verb != "run":
 	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
 		code = 127
 	case strings.Contains(text, syscall.EACCES.Error()), strings.Contains(text, syscall.EISDIR.Error()):
 		code = 126
 	}
-	return statusError{code, fmt.Sprintf("%s: %s\n\nRun '%[1]s %s --help' for more information", a.name(), err, verb)}
+	return a.withHelp(code, "run", err)
 }
 
 // parse checks and translates the flags.
@@ -251,7 +257,7 @@ func (a *app) create() *cobra.Command {
 	c := a.command("create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", minArgs(1), func(ctx context.Context, args []string) error {
 		spec, err := a.parse(f, args)
 		if err != nil {
-			return a.failed("create", err)
+			return a.refused("create", err)
 		}
 		id, err := a.createContainer(ctx, f, spec)
 		if err != nil {
@@ -277,7 +283,7 @@ func (a *app) run() *cobra.Command {
 	c := a.command("run [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", minArgs(1), func(ctx context.Context, args []string) error {
 		spec, err := a.parse(&f.createFlags, args)
 		if err != nil {
-			return a.failed("run", err)
+			return a.refused("run", err)
 		}
 		return a.runContainer(ctx, f, spec)
 	})
@@ -305,7 +311,7 @@ func (a *app) runContainer(ctx context.Context, f *runFlags, spec *runflags.Spec
 	f.detachKeys = keys
 	api, err := a.api(ctx)
 	if err != nil {
-		return a.failed("run", err)
+		return a.failed(err)
 	}
 	err = a.runAtOnce(ctx, api, f, spec)
 	if errors.Is(err, errNoRun) {
@@ -325,13 +331,13 @@ func (a *app) detachKeys(given string) (string, error) {
 func (a *app) runInSteps(ctx context.Context, api *client.Client, f *runFlags, spec *runflags.Spec) error {
 	id, err := a.createContainer(ctx, &f.createFlags, spec)
 	if err != nil {
-		return a.failed("run", err)
+		return a.failed(err)
 	}
 	cfg := spec.Config
 	attached := cfg.AttachStdin || cfg.AttachStdout || cfg.AttachStderr
 	if !attached {
 		_, _ = fmt.Fprintln(a.Out, id)
-		return a.failed("run", api.Containers.Start(ctx, id))
+		return a.failed(api.Containers.Start(ctx, id))
 	}
 	if f.sigProxy {
 		defer a.forwardSignals(api, id)()

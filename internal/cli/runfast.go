@@ -27,7 +27,7 @@ func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec
 	cfg := spec.Config
 	cid, err := openCIDFile(f.options.CIDFile)
 	if err != nil {
-		return a.failed("run", err)
+		return a.failed(err)
 	}
 	defer cid.close()
 	w, h := console.Size(a.Out)
@@ -49,7 +49,7 @@ func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec
 		return err
 	}
 	if err != nil {
-		return a.failed("run", err)
+		return a.failed(err)
 	}
 	defer func() { _ = conn.Close() }()
 	id := conn.Header.Get(api.HeaderContainerID)
@@ -95,7 +95,7 @@ func (a *app) runDetached(ctx context.Context, c *client.Client, f *runFlags, sp
 				return werr
 			}
 		}
-		return a.failed("run", err)
+		return a.failed(err)
 	}
 	a.warn(append(out.Warnings, dnsWarnings(spec)...))
 	_, _ = fmt.Fprintln(a.Out, out.ID)

@@ -182,7 +182,7 @@ func (a *app) startAttached(ctx context.Context, api *client.Client, id string, 
 			_, _ = end()
 		}
 		if verb == "run" {
-			return a.failed(verb, err)
+			return a.failed(err)
 		}
 		return err
 	}
