@@ -19,6 +19,7 @@ const (
 // deletion; containerd's own scheduler is reachable only by its plugin registry.
 type collector struct {
 	db     *metadata.DB
+	first  chan func(context.Context) error // done once, before the next collection
 	log    *slog.Logger
 	dirty  chan struct{}
 	now    chan chan error
@@ -30,6 +31,7 @@ func startCollector(db *metadata.DB, log *slog.Logger) *collector {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &collector{
 		db: db, log: log, cancel: cancel,
+		first: make(chan func(context.Context) error, 1),
 		dirty: make(chan struct{}, 1),
 		now:   make(chan chan error),
 		done:  make(chan struct{}),
@@ -71,8 +73,18 @@ func (c *collector) loop(ctx context.Context) {
 	}
 }
 
+// before has fn called once, before the next collection.
+func (c *collector) before(fn func(context.Context) error) { c.first <- fn }
+
 func (c *collector) collect(ctx context.Context) error {
 	started := time.Now()
+	select {
+	case fn := <-c.first:
+		if err := fn(ctx); err != nil {
+			return err
+		}
+	default:
+	}
 	_, err := c.db.GarbageCollect(ctx)
 	if err == nil {
 		c.log.Debug("garbage collected", "took", time.Since(started))

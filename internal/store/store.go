@@ -85,7 +85,14 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 	s.differ = namespacedDiffer{walking.NewWalkingDiff(s.content)}
 	s.chains = newChains(s.snapshotter)
 	db.RegisterCollectibleResource(resourceChain, s.chains)
+	crashed, err := s.markOpen()
+	if err != nil {
+		return nil, errors.Join(err, s.db.Close(), layers.Close())
+	}
 	s.collector = startCollector(db, log)
+	if crashed {
+		s.collector.before(s.dirtyAll)
+	}
 	return s, nil
 }
 
@@ -109,7 +116,11 @@ func openBolt(path string) (*bolt.DB, error) {
 // Close waits for a running collection and closes the files.
 func (s *Store) Close() error {
 	s.collector.stop()
-	return errors.Join(s.db.Close(), s.overlay.Close())
+	err := errors.Join(s.db.Close(), s.overlay.Close())
+	if err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return s.markClosed()
 }
 
 // Root is the store's directory.
