@@ -195,7 +195,7 @@ func (d *diskUsage) verbose(trunc bool) verboseUsage {
 	}
 	for _, c := range d.Containers {
 		c.SizeRootFs = 0
-		v.Containers = append(v.Containers, &containerRow{trunc, c})
+		v.Containers = append(v.Containers, &containerRow{trunc: trunc, c: c})
 	}
 	for _, x := range d.Volumes {
 		v.Volumes = append(v.Volumes, &volumeRow{x})

@@ -17,6 +17,9 @@ import (
 
 const parallel = 50
 
+// errSaid is a failure that was told already and is none of the command's.
+var errSaid = errors.New("already printed")
+
 // forEach does something to several objects at the same time and prints the name
 // of each that succeeded, in order.
 func (a *app) forEach(ctx context.Context, refs []string, do func(ctx context.Context, c *client.Client, ref string) error) error {
@@ -42,11 +45,12 @@ func (a *app) forEach(ctx context.Context, refs []string, do func(ctx context.Co
 	})
 	var errs []error
 	for i, ref := range refs {
-		if err := <-results[i]; err != nil {
+		switch err := <-results[i]; {
+		case err == nil:
+			_, _ = fmt.Fprintln(a.Out, ref)
+		case !errors.Is(err, errSaid):
 			errs = append(errs, err)
-			continue
 		}
-		_, _ = fmt.Fprintln(a.Out, ref)
 	}
 	return errors.Join(errs...)
 }
@@ -126,7 +130,7 @@ func (a *app) unpause() *cobra.Command {
 func (a *app) rm() *cobra.Command {
 	var o client.RemoveOptions
 	c := a.command("rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", minArgs(1), func(ctx context.Context, args []string) error {
-		err := a.forEach(ctx, args, func(ctx context.Context, c *client.Client, ref string) error {
+		return a.forEach(ctx, args, func(ctx context.Context, c *client.Client, ref string) error {
 			ref = strings.Trim(ref, "/")
 			if ref == "" {
 				return errors.New("container name cannot be empty")
@@ -135,11 +139,10 @@ func (a *app) rm() *cobra.Command {
 			// By force, what does not exist is as good as removed.
 			if o.Force && errdefs.IsNotFound(err) {
 				_, _ = fmt.Fprintln(a.Err, err)
-				return nil
+				return errSaid
 			}
 			return err
 		})
-		return err
 	})
 	f := c.Flags()
 	f.BoolVarP(&o.Volumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
@@ -159,7 +162,11 @@ func (a *app) rename() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.Containers.Rename(ctx, from, to)
+		if err := c.Containers.Rename(ctx, from, to); err != nil {
+			_, _ = fmt.Fprintln(a.Err, err)
+			return fmt.Errorf("Error: failed to rename container named %s", from) //nolint:staticcheck // Docker's own text
+		}
+		return nil
 	})
 	return a.also(c, "container rename", "rename")
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -32,9 +34,10 @@ func (a *app) ps(use string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		// A template that shows the size needs it computed.
-		if !size && l.format != "" && !strings.HasPrefix(l.format, "json") {
-			size = strings.Contains(l.format, ".Size")
+		if !size {
+			if size, err = showsSize(l.format); err != nil {
+				return err
+			}
 		}
 		o := client.ListOptions{All: all, Size: size, Filters: l.filter.Filters, Limit: max(last, 0)}
 		if latest && last == -1 {
@@ -52,7 +55,7 @@ func (a *app) ps(use string) *cobra.Command {
 			conf = ""
 		}
 		t := console.Table{Out: a.Out, Format: containerFormat(pick(l.format, conf), l.quiet, size), Headers: containerHeaders()}
-		return t.Write(rowsOf(found, func(s container.Summary) any { return &containerRow{!l.noTrunc, s} })...)
+		return t.Write(rowsOf(found, func(s container.Summary) any { return &containerRow{trunc: !l.noTrunc, c: s} })...)
 	})
 	f := c.Flags()
 	l.register(f, "Filter output based on conditions provided", "Only display container IDs", "Don't truncate output")
@@ -61,6 +64,24 @@ func (a *app) ps(use string) *cobra.Command {
 	f.BoolVarP(&latest, "latest", "l", false, "Show the latest created container (includes all states)")
 	f.IntVarP(&last, "last", "n", -1, "Show n last created containers (includes all states)")
 	return a.also(c, "container ls", "container list", "container ps", "ps")
+}
+
+// showsSize says whether a template shows the size, which the daemon must be asked
+// for.
+func showsSize(format string) (bool, error) {
+	switch format {
+	case "", "json", "{{json .}}", "{{ json . }}", "raw", "table":
+		return false, nil
+	}
+	t, err := console.ParseTemplate(strings.TrimPrefix(format, "table"))
+	if err != nil {
+		return false, fmt.Errorf("failed to parse template: %w", err)
+	}
+	probe := &containerRow{}
+	if err := t.Execute(io.Discard, probe); err != nil {
+		return false, fmt.Errorf("failed to execute template: %w", err)
+	}
+	return probe.sizeShown, nil
 }
 
 func (a *app) images(use string) *cobra.Command {

@@ -144,15 +144,10 @@ func (a *app) logout() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		had, err := cfg.Erase(server)
-		if err != nil {
+		_, _ = fmt.Fprintln(a.Out, "Removing login credentials for", server)
+		if err := cfg.Erase(server); err != nil {
 			return fmt.Errorf("could not erase credentials: %w", err)
 		}
-		if !had {
-			_, _ = fmt.Fprintln(a.Out, "Not logged in to", server)
-			return nil
-		}
-		_, _ = fmt.Fprintln(a.Out, "Removing login credentials for", server)
 		return nil
 	})
 	c.Long = "Log out from a registry.\nIf no server is specified, the default is defined by the daemon."

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -143,9 +142,13 @@ func (a *app) port() *cobra.Command {
 func portLines(ports network.PortMap, args []string) ([]string, error) {
 	var out []string
 	if len(args) > 1 {
+		number, _, _ := strings.Cut(args[1], "/")
+		if _, err := strconv.ParseUint(number, 10, 16); err != nil {
+			return nil, fmt.Errorf("Error: invalid port (%s): %w", number, err) //nolint:staticcheck // Docker's own text
+		}
 		p, err := network.ParsePort(args[1])
 		if err != nil {
-			return nil, fmt.Errorf("Error: invalid port (%s): %w", args[1], errors.Unwrap(err)) //nolint:staticcheck // Docker's own text
+			return nil, err
 		}
 		if len(ports[p]) == 0 {
 			return nil, fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0]) //nolint:staticcheck // Docker's own text

@@ -142,7 +142,7 @@ func (a *app) prune(p pruner, short string) *cobra.Command {
 				return err
 			}
 			if !ok {
-				return fmt.Errorf("%s prune has been cancelled", p.what)
+				return nil
 			}
 		}
 		c, err := a.api(ctx)
@@ -183,7 +183,7 @@ func (a *app) systemPrune() *cobra.Command {
 				return err
 			}
 			if !ok {
-				return errors.New("system prune has been cancelled")
+				return nil
 			}
 		}
 		return a.pruneSystem(ctx, all, volumes, filter.Filters)

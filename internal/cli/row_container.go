@@ -59,6 +59,8 @@ func containerHeaders() map[string]string {
 type containerRow struct {
 	trunc bool
 	c     container.Summary
+	// sizeShown notes that a template asked for the size.
+	sizeShown bool
 }
 
 func (r *containerRow) MarshalJSON() ([]byte, error) { return console.MarshalRow(r) }
@@ -150,6 +152,7 @@ func (r *containerRow) Status() string { return r.c.Status }
 
 // Size is the writable layer's.
 func (r *containerRow) Size() string {
+	r.sizeShown = true
 	s := size3(r.c.SizeRw)
 	if r.c.SizeRootFs > 0 {
 		s += " (virtual " + size3(r.c.SizeRootFs) + ")"

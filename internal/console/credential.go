@@ -179,16 +179,16 @@ func (c *DockerConfig) Store(a registry.AuthConfig) error {
 	return c.edit(a.ServerAddress, &e)
 }
 
-// Erase forgets credentials and says whether there were any.
-func (c *DockerConfig) Erase(server string) (bool, error) {
+// Erase forgets credentials; there need not be any.
+func (c *DockerConfig) Erase(server string) error {
 	if h := c.helper(server); h != "" {
 		_, err := runHelper(h, "erase", server)
-		return err == nil, err
+		return err
 	}
 	if _, ok := c.Auths[server]; !ok {
-		return false, nil
+		return nil
 	}
-	return true, c.edit(server, nil)
+	return c.edit(server, nil)
 }
 
 // edit changes one entry of auths and keeps what else is in the file.

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -58,9 +59,14 @@ func headerFunctions() template.FuncMap {
 	return m
 }
 
-// Template parses a Go template with Docker's functions.
+// ParseTemplate parses a Go template with Docker's functions.
+func ParseTemplate(format string) (*template.Template, error) {
+	return template.New("").Funcs(functions()).Parse(format)
+}
+
+// Template does the same and words a failure as Docker does.
 func Template(format string) (*template.Template, error) {
-	t, err := template.New("").Funcs(functions()).Parse(format)
+	t, err := ParseTemplate(format)
 	if err != nil {
 		return nil, fmt.Errorf("template parsing error: %w", err)
 	}
@@ -73,8 +79,15 @@ func Template(format string) (*template.Template, error) {
 type Table struct {
 	Out    io.Writer
 	Format string
-	// Headers are the columns' titles by field.
-	Headers map[string]string
+	Headers Headers
+}
+
+// Headers are the columns' titles by field.
+type Headers map[string]string
+
+// Label is the title of a column with one label: its name's last part in words.
+func (Headers) Label(name string) string {
+	return strings.NewReplacer("-", " ", "_", " ").Replace(name[strings.LastIndexByte(name, '.')+1:])
 }
 
 // Write prints the rows.
@@ -131,46 +144,42 @@ func Inspect(out io.Writer, format string, typed []any, raw [][]byte) error {
 	if format == "" || format == "json" {
 		return inspectJSON(out, format, raw)
 	}
-	t, err := template.New("").Funcs(functions()).Parse(format)
+	t, err := Template(format)
 	if err != nil {
-		return fmt.Errorf("template parsing error: %w", err)
+		return err
 	}
 	var all bytes.Buffer
+	var failed []error
 	for i := range typed {
 		var b bytes.Buffer
 		if err := execute(t, &b, typed[i], raw[i]); err != nil {
-			if all.Len() > 0 {
-				if _, werr := out.Write(all.Bytes()); werr != nil {
-					return werr
-				}
-			}
-			return fmt.Errorf("template parsing error: %w", err)
+			failed = append(failed, fmt.Errorf("template parsing error: %w", err))
+			continue
 		}
 		b.WriteByte('\n')
 		all.Write(b.Bytes())
 	}
+	if all.Len() == 0 {
+		all.WriteByte('\n')
+	}
 	_, err = out.Write(all.Bytes())
-	return err
+	return errors.Join(append(failed, err)...)
 }
 
-// execute tries the typed object first and the document as maps when a field is
-// unknown to the type.
+// execute tries the typed object first and the document as maps when the template
+// asks for what the type does not know: fields that only other versions have.
 func execute(t *template.Template, b *bytes.Buffer, typed any, raw []byte) error {
-	err := t.Execute(b, typed)
-	if err == nil {
+	if t.Execute(b, typed) == nil {
 		return nil
 	}
 	var doc any
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	if jerr := d.Decode(&doc); jerr != nil {
-		return jerr
-	}
-	b.Reset()
-	if rerr := t.Option("missingkey=error").Execute(b, doc); rerr != nil {
+	if err := d.Decode(&doc); err != nil {
 		return err
 	}
-	return nil
+	b.Reset()
+	return t.Option("missingkey=error").Execute(b, doc)
 }
 
 func inspectJSON(out io.Writer, format string, raw [][]byte) error {

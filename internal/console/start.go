@@ -95,14 +95,24 @@ func Beside(name string) (string, error) {
 	return path, nil
 }
 
+// initialPIDNamespace is the inode number of the kernel's first one
+// (PROC_PID_INIT_INO), the same on every machine.
+const initialPIDNamespace = "pid:[4026531836]"
+
+// inContainer asks the kernel, not for files that engines leave: an image made into
+// a machine's disk has those too. A container that shares the host's processes still
+// has another root.
 func inContainer() bool {
-	for _, p := range []string{"/.dockerenv", "/run/.containerenv", "/.muelleenv"} {
-		if _, err := os.Stat(p); err == nil {
-			return true
-		}
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil || ns != initialPIDNamespace {
+		return true
 	}
-	b, err := os.ReadFile("/proc/1/environ")
-	return err == nil && (bytes.HasPrefix(b, []byte("container=")) || bytes.Contains(b, []byte("\x00container=")))
+	init, err := os.Stat("/proc/1/root/")
+	if err != nil {
+		return true
+	}
+	own, err := os.Stat("/")
+	return err != nil || !os.SameFile(init, own)
 }
 
 func systemdUnit() bool {
