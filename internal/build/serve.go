@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -31,7 +32,24 @@ func (s *Service) ServeSession(ctx context.Context, conn net.Conn, header http.H
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })()
-	return e.sessions.HandleConn(ctx, conn, header)
+	return e.sessions.HandleConn(ctx, &watchedConn{Conn: conn, ended: func() { cancel(errGone) }}, header)
+}
+
+var errGone = errors.New("the build's client has gone")
+
+// watchedConn tells when the peer has gone. The session manager alone would notice
+// that only by its health checks, seconds later.
+type watchedConn struct {
+	net.Conn
+	ended func()
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended()
+	}
+	return n, err
 }
 
 // connListener hands connections that already exist to a server that wants to
