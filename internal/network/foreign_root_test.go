@@ -21,8 +21,8 @@ import (
 func (w *world) nft(rules string) {
 	w.Helper()
 	file := filepath.Join(w.TempDir(), "rules.nft")
-	must(w.T, os.WriteFile(file, []byte(rules), 0o600))
-	run(w.T, "nft", "-f", file)
+	must(w.TB, os.WriteFile(file, []byte(rules), 0o600))
+	run(w.TB, "nft", "-f", file)
 }
 
 const docker = `table ip filter {

@@ -80,11 +80,11 @@ func (w *world) upstream(ns *os.File, addr string) {
 		}
 		_ = rw.WriteMsg(r)
 	})
-	must(w.T, in(ns, func() error {
+	must(w.TB, in(ns, func() error {
 		pc, err := net.ListenPacket("udp4", addr)
-		must(w.T, err)
+		must(w.TB, err)
 		l, err := net.Listen("tcp4", addr)
-		must(w.T, err)
+		must(w.TB, err)
 		for _, s := range []*dns.Server{{PacketConn: pc, Handler: handler}, {Listener: l, Handler: handler}} {
 			started := make(chan struct{})
 			s.NotifyStartedFunc = func() { close(started) }

@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 
 // world is a host with a neighbour on its LAN, and a Service.
 type world struct {
-	*testing.T
+	testing.TB
 	*network.Service
 	options network.Options
 	lan     *os.File
@@ -69,10 +69,12 @@ const (
 	neighbourOnLAN = "192.0.2.1"
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{T: t, log: &logBuffer{}, shims: map[string]*network.Sandbox{}}
+	w := &world{TB: t, log: &logBuffer{}, shims: map[string]*network.Sandbox{}}
 	must(t, rtnl.LoopbackUp())
+	// A new namespace takes this over from the host.
+	must(t, rtnl.Sysctl("ipv4/ip_forward", "0"))
 	lan, err := netns.New(rtnl.LoopbackUp)
 	must(t, err)
 	w.lan = lan
@@ -105,7 +107,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) open() {
 	w.Helper()
 	s, err := network.Open(context.Background(), w.options)
-	must(w.T, err)
+	must(w.TB, err)
 	w.Service = s
 }
 
@@ -113,11 +115,11 @@ func (w *world) open() {
 func (w *world) clean() {
 	w.Helper()
 	links, err := rtnl.Links("mue")
-	must(w.T, err)
+	must(w.TB, err)
 	for _, l := range links {
 		w.Errorf("interface %s (%s) is left", l.Name, l.Alias)
 	}
-	if out := run(w.T, "nft", "list", "ruleset"); strings.Contains(out, "muelle") {
+	if out := run(w.TB, "nft", "list", "ruleset"); strings.Contains(out, "muelle") {
 		w.Errorf("rules are left:\n%s", out)
 	}
 	if !rtnl.SysctlIs("ipv4/ip_forward", 0) {
@@ -132,7 +134,7 @@ func (w *world) network(name string, change ...func(*mobynet.CreateRequest)) str
 		f(&r)
 	}
 	res, err := w.Create(context.Background(), r)
-	must(w.T, err)
+	must(w.TB, err)
 	return res.ID
 }
 
@@ -150,7 +152,7 @@ func spec(name string, networks ...string) network.SandboxSpec {
 func (w *world) start(s network.SandboxSpec) *network.Sandbox {
 	w.Helper()
 	sb, err := w.Prepare(context.Background(), s)
-	must(w.T, err)
+	must(w.TB, err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.shims[sb.ID] = sb
@@ -159,9 +161,9 @@ func (w *world) start(s network.SandboxSpec) *network.Sandbox {
 
 func (w *world) stop(id string) {
 	w.Helper()
-	must(w.T, w.shims[id].Close())
+	must(w.TB, w.shims[id].Close())
 	delete(w.shims, id)
-	must(w.T, w.Release(context.Background(), id))
+	must(w.TB, w.Release(context.Background(), id))
 }
 
 func (w *world) address(sb *network.Sandbox, net string) string {
@@ -176,7 +178,7 @@ func (w *world) address(sb *network.Sandbox, net string) string {
 // serve answers every connection or datagram with text, inside ns (nil: the host).
 func (w *world) serve(ns *os.File, proto, addr, text string) {
 	w.Helper()
-	must(w.T, in(ns, func() error {
+	must(w.TB, in(ns, func() error {
 		if proto == "udp" {
 			c, err := net.ListenPacket("udp4", addr)
 			if err != nil {
@@ -265,14 +267,14 @@ func in(ns *os.File, f func() error) error {
 	return netns.Do(ns, f)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -319,7 +321,7 @@ func (w *world) eventually(f func() error) {
 // old Service close, the shims' stay.
 func (w *world) kill() {
 	w.Helper()
-	must(w.T, w.Service.Close(context.Background()))
+	must(w.TB, w.Service.Close(context.Background()))
 }
 
 // adopt hands a running container to the new Service, as the container service does.
@@ -332,12 +334,12 @@ func (w *world) adopt(s network.SandboxSpec, sb *network.Sandbox) {
 	for _, h := range sb.Held {
 		held[h.Name] = w.dup(h.File)
 	}
-	must(w.T, w.Adopt(context.Background(), s, held, w.dup(sb.NetNS)))
+	must(w.TB, w.Adopt(context.Background(), s, held, w.dup(sb.NetNS)))
 }
 
 func (w *world) dup(f *os.File) *os.File {
 	w.Helper()
 	fd, err := syscall.Dup(int(f.Fd()))
-	must(w.T, err)
+	must(w.TB, err)
 	return os.NewFile(uintptr(fd), f.Name())
 }

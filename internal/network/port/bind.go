@@ -68,7 +68,8 @@ func prepare(fd int, at netip.AddrPort, stream, reuse, listen bool) error {
 		}
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 	}
-	if !relay {
+	// A TCP socket that does not listen hears nothing anyway.
+	if !relay && (!stream || listen) {
 		if err := deafen(fd); err != nil {
 			return err
 		}

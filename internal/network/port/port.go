@@ -68,7 +68,11 @@ type Binding struct {
 }
 
 // Name is the binding as text, parsed by ParseName.
-func (b Binding) Name() string { return fmt.Sprintf("port %s %s", b.Host, b.Container) }
+func (b Binding) Name() string {
+	name := b.Host.AppendTo([]byte("port "))
+	name = strconv.AppendUint(append(name, ' '), uint64(b.Container.Num()), 10)
+	return string(append(append(name, '/'), b.Container.Proto()...))
+}
 
 // ParseName reads what Name wrote; false if it is something else.
 func ParseName(s string) (Binding, bool) {
