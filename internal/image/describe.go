@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -34,7 +35,7 @@ func (s *Service) describe(ctx context.Context, e entry) (*Image, error) {
 		s.index.mu.Unlock()
 	}
 	img := *known
-	img.Names = e.familiar()
+	img.Names = slices.Clone(e.names)
 	return &img, nil
 }
 

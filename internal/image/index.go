@@ -22,6 +22,7 @@ import (
 type entry struct {
 	target  ocispec.Descriptor
 	records []images.Image // sorted by name
+	names   []string       // the records' names as a user sees them
 }
 
 // index is the image store's names in memory. It is read again after any change,
@@ -91,6 +92,9 @@ func build(list []images.Image) (map[string]images.Image, map[digest.Digest]entr
 		e := targets[record.Target.Digest]
 		e.target = record.Target
 		e.records = append(e.records, record)
+		if familiar, ok := familiarName(record.Name); ok {
+			e.names = append(e.names, familiar)
+		}
 		targets[record.Target.Digest] = e
 	}
 	return names, targets
@@ -176,18 +180,14 @@ func isDangling(name string) bool { return strings.HasPrefix(name, DanglingPrefi
 
 func danglingName(dgst digest.Digest) string { return DanglingPrefix + "@" + dgst.String() }
 
-// familiar gives the names that a user sees.
-func (e entry) familiar() []string {
-	var names []string
-	for _, record := range e.records {
-		if isDangling(record.Name) {
-			continue
-		}
-		named, err := reference.ParseNormalizedNamed(record.Name)
-		if err != nil {
-			continue
-		}
-		names = append(names, reference.FamiliarString(named))
+// familiarName gives a record's name as a user sees it; a dangling one has none.
+func familiarName(name string) (string, bool) {
+	if isDangling(name) {
+		return "", false
 	}
-	return names
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", false
+	}
+	return reference.FamiliarString(named), true
 }

@@ -97,7 +97,7 @@ func created(img *Image) time.Time {
 // tags are the familiar names with a tag.
 func tags(e entry) []string {
 	var out []string
-	for _, name := range e.familiar() {
+	for _, name := range e.names {
 		if named, err := reference.ParseNormalizedNamed(name); err == nil {
 			if _, ok := named.(reference.Tagged); ok {
 				out = append(out, name)

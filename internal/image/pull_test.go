@@ -23,6 +23,7 @@ import (
 	"muelle/internal/image/imagetest"
 	"muelle/internal/registry"
 	"muelle/internal/remote"
+	"muelle/internal/store"
 )
 
 // serve gives the address of a registry on loopback.
@@ -436,4 +437,33 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("loaded nothing: %v, %v", list, err)
 		}
 	})
+}
+
+func pull(t *testing.T, e engine, ref string) {
+	t.Helper()
+	if err := e.Pull(t.Context(), ref, image.PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkGetAndLower(b *testing.B) {
+	st, err := store.Open(b.Context(), b.TempDir(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	s := image.New(image.Options{Store: st})
+	if err := s.Load(b.Context(), bytes.NewReader(imagetest.Archive(small("test:1"))), true, nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		img, err := s.Get(b.Context(), "test:1")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Lower(b.Context(), img, "c1"); err != nil {
+			b.Fatal(err)
+		}
+		s.Release("c1")
+	}
 }

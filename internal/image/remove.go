@@ -137,7 +137,7 @@ func sameName(e entry, named reference.Named) []images.Image {
 // repositories lists the repositories that have a name of the image.
 func repositories(e entry) map[string]bool {
 	found := map[string]bool{}
-	for _, name := range e.familiar() {
+	for _, name := range e.names {
 		if named, err := reference.ParseNormalizedNamed(name); err == nil {
 			found[named.Name()] = true
 		}
