@@ -101,13 +101,17 @@ const initialPIDNamespace = "pid:[4026531836]"
 
 // inContainer asks the kernel, not for files that engines leave: an image made into
 // a machine's disk has those too. A container that shares the host's processes still
-// has another root.
+// has another root; where that cannot be compared, an overlay for a root tells.
 func inContainer() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil || ns != initialPIDNamespace {
 		return true
 	}
 	init, err := os.Stat("/proc/1/root/")
+	if errors.Is(err, os.ErrPermission) {
+		var st unix.Statfs_t
+		return unix.Statfs("/", &st) != nil || st.Type == unix.OVERLAYFS_SUPER_MAGIC
+	}
 	if err != nil {
 		return true
 	}
