@@ -68,7 +68,7 @@ func supported(r network.CreateRequest) error {
 		return invalid.WithMessage("network name cannot be blank or contain leading or trailing whitespace")
 	case predefined(r.Name) || r.Name == network.NetworkDefault || r.Name == "container":
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("operation is not permitted on predefined %s network ", r.Name))
-	case !id.ValidName(r.Name):
+	case !id.ValidName(r.Name + "_"): // one character is enough, other than for containers
 		return invalid.WithMessage(fmt.Sprintf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Name))
 	case r.Driver == "macvlan" || r.Driver == "ipvlan" || r.Driver == "overlay":
 		return notYet("the network driver " + r.Driver)

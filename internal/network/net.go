@@ -112,6 +112,14 @@ func (s *Service) driverView(n *net) netdriver.Network {
 func (s *Service) predefine() error {
 	have := map[string]bool{}
 	for _, n := range s.networks {
+		// An address of the bridge that the configuration changed: made anew, same id lost.
+		if p := s.o.BridgeIP; n.Name == predefinedBridge && p.IsValid() && (n.IPAM.Config[0].Gateway != p.Addr() || n.IPAM.Config[0].Subnet != p.Masked()) {
+			delete(s.networks, n.ID)
+			if err := s.records.Delete(n.ID); err != nil {
+				return err
+			}
+			continue
+		}
 		have[n.Name] = true
 	}
 	for name, driver := range map[string]string{predefinedBridge: "bridge", predefinedHost: "host", predefinedNone: "null"} {

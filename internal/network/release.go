@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"muelle/internal/id"
 	"muelle/internal/network/port"
 )
 
@@ -87,7 +88,11 @@ func (s *Service) adoptEndpoints(ctx context.Context, sb *sandbox) error {
 	var errs []error
 	for _, es := range specs {
 		n, err := s.find(es.Network)
-		if err == nil && es.Settings == nil {
+		settings := es.Settings.Copy()
+		if settings == nil {
+			settings = &network.EndpointSettings{}
+		}
+		if err == nil && n.Driver == "bridge" && (!id.Valid(settings.EndpointID) || !settings.IPAddress.IsValid()) {
 			err = errdefs.ErrInvalidArgument.WithMessage("its addresses are not recorded")
 		}
 		if err == nil {
@@ -97,7 +102,7 @@ func (s *Service) adoptEndpoints(ctx context.Context, sb *sandbox) error {
 			errs = append(errs, fmt.Errorf("adopt network %s of container %s: %w", es.Network, sb.name, err))
 			continue
 		}
-		sb.endpoints = append(sb.endpoints, s.adoptEndpoint(sb, n, es.Settings.Copy()))
+		sb.endpoints = append(sb.endpoints, s.adoptEndpoint(sb, n, settings))
 	}
 	return errors.Join(append(errs, sb.arrange())...)
 }

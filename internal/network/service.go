@@ -88,6 +88,11 @@ func Open(_ context.Context, o Options) (*Service, error) {
 	if len(o.AddressPools) == 0 {
 		o.AddressPools = address.DefaultPools()
 	}
+	for _, p := range o.AddressPools {
+		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen()-2 {
+			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid default address pool %s: size %d", p.Base, p.Size))
+		}
+	}
 	records, err := meta.Open[record](o.Root, 1)
 	if err != nil {
 		return nil, fmt.Errorf("open networks: %w", err)

@@ -1,0 +1,161 @@
+package network_test
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	mobynet "github.com/moby/moby/api/types/network"
+
+	"muelle/internal/filter"
+	"muelle/internal/network"
+)
+
+func open(t *testing.T, root string) *network.Service {
+	t.Helper()
+	s, err := network.Open(context.Background(), network.Options{
+		Root: root, Instance: "00000000", ResolvConf: filepath.Join(t.TempDir(), "none"),
+		AddressPools: []network.AddressPool{{Base: netip.MustParsePrefix("10.203.0.0/22"), Size: 24}},
+		Log:          slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func names(t *testing.T, s *network.Service, f filter.Args) string {
+	t.Helper()
+	list, err := s.List(context.Background(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, n := range list {
+		out = append(out, n.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+func ipam(config ...mobynet.IPAMConfig) *mobynet.IPAM { return &mobynet.IPAM{Config: config} }
+
+func subnet(s string) mobynet.IPAMConfig { return mobynet.IPAMConfig{Subnet: netip.MustParsePrefix(s)} }
+
+func TestCreate(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	yes, no := true, false
+	for _, tc := range []struct {
+		name string
+		in   mobynet.CreateRequest
+		want string // subnet and gateway, or the beginning of the error
+		is   func(error) bool
+	}{
+		{"chosen", mobynet.CreateRequest{Name: "a"}, "10.203.1.0/24 10.203.1.1", nil},
+		{"chosen next", mobynet.CreateRequest{Name: "b", Driver: "bridge"}, "10.203.2.0/24 10.203.2.1", nil},
+		{"asked for", mobynet.CreateRequest{Name: "c", IPAM: ipam(subnet("10.7.0.0/16"))}, "10.7.0.0/16 10.7.0.1", nil},
+		{"gateway", mobynet.CreateRequest{Name: "d", IPAM: ipam(mobynet.IPAMConfig{Subnet: netip.MustParsePrefix("10.8.0.0/16"), Gateway: netip.MustParseAddr("10.8.0.9")})}, "10.8.0.0/16 10.8.0.9", nil},
+		{"range", mobynet.CreateRequest{Name: "e", IPAM: ipam(mobynet.IPAMConfig{Subnet: netip.MustParsePrefix("10.9.0.0/16"), IPRange: netip.MustParsePrefix("10.9.5.0/24")})}, "10.9.0.0/16 10.9.5.0", nil},
+		{"name taken", mobynet.CreateRequest{Name: "a"}, "network with name a already exists", errdefs.IsAlreadyExists},
+		{"predefined", mobynet.CreateRequest{Name: "bridge"}, "operation is not permitted on predefined bridge network", errdefs.IsPermissionDenied},
+		{"overlap", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("10.7.1.0/24"))}, "invalid pool request: Pool overlaps with other one on this address space", errdefs.IsPermissionDenied},
+		{"overlap with itself", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("10.70.0.0/24"), subnet("10.70.0.0/25"))}, "invalid pool request", errdefs.IsPermissionDenied},
+		{"host bits", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("10.71.0.1/24"))}, "invalid network config", errdefs.IsInvalidArgument},
+		{"gateway outside", mobynet.CreateRequest{Name: "x", IPAM: ipam(mobynet.IPAMConfig{Subnet: netip.MustParsePrefix("10.72.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.9")})}, "invalid network config", errdefs.IsInvalidArgument},
+		{"IPv6 subnet without IPv6", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("fd00:1::/64"))}, "invalid network config", errdefs.IsInvalidArgument},
+		{"without IPv4", mobynet.CreateRequest{Name: "x", EnableIPv4: &no}, "a network without IPv4", errdefs.IsNotImplemented},
+		{"macvlan", mobynet.CreateRequest{Name: "x", Driver: "macvlan"}, "the network driver macvlan is not supported", errdefs.IsNotImplemented},
+		{"overlay", mobynet.CreateRequest{Name: "x", Driver: "overlay"}, "the network driver overlay is not supported", errdefs.IsNotImplemented},
+		{"plugin", mobynet.CreateRequest{Name: "x", Driver: "weave"}, "could not find plugin weave", errdefs.IsNotFound},
+		{"config-only", mobynet.CreateRequest{Name: "x", ConfigOnly: true}, "a config-only network is not supported", errdefs.IsNotImplemented},
+		{"bad name", mobynet.CreateRequest{Name: "a b"}, "invalid network name", errdefs.IsInvalidArgument},
+		{"unknown option", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.nope": "1"}}, "driver option", errdefs.IsNotImplemented},
+		{"bad option", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.driver.mtu": "many"}}, "invalid value", errdefs.IsInvalidArgument},
+		{"IPv6", mobynet.CreateRequest{Name: "f", EnableIPv6: &yes, IPAM: ipam(subnet("10.10.0.0/24"))}, "10.10.0.0/24 10.10.0.1", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			res, err := s.Create(context.Background(), tc.in)
+			if tc.is != nil {
+				if err == nil || !tc.is(err) || !strings.HasPrefix(err.Error(), tc.want) {
+					t.Errorf("got %v, want %q", err, tc.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := s.Get(res.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := n.IPAM.Config[0]
+			if diff := cmp.Diff(tc.want, c.Subnet.String()+" "+c.Gateway.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if got := names(t, s, nil); got != "a b bridge c d e f host none" {
+		t.Errorf("got %s", got)
+	}
+	before, _ := s.Get("a")
+	if err := s.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, root)
+	after, err := s.Get("a")
+	if err != nil || after.ID != before.ID || after.IPAM.Config[0].Subnet != before.IPAM.Config[0].Subnet {
+		t.Errorf("after a restart: got %+v, %v", after, err)
+	}
+}
+
+func TestListRemovePrune(t *testing.T) {
+	s := open(t, t.TempDir())
+	for name, labels := range map[string]map[string]string{"red": {"colour": "red"}, "blue": {"colour": "blue", "keep": ""}, "plain": nil} {
+		if _, err := s.Create(context.Background(), mobynet.CreateRequest{Name: name, Labels: labels, IPAM: ipam(subnet(map[string]string{"red": "10.1.0.0/24", "blue": "10.2.0.0/24", "plain": "10.3.0.0/24"}[name]))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name string
+		f    filter.Args
+		want string
+	}{
+		{"all", nil, "blue bridge host none plain red"},
+		{"label", filter.Args{"label": {"colour"}}, "blue red"},
+		{"label and value", filter.Args{"label": {"colour=red"}}, "red"},
+		{"part of a name", filter.Args{"name": {"l"}}, "blue plain"},
+		{"driver", filter.Args{"driver": {"null"}}, "none"},
+		{"builtin", filter.Args{"type": {"builtin"}}, "bridge host none"},
+		{"dangling", filter.Args{"dangling": {"true"}}, "blue plain red"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, names(t, s, tc.f)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if _, err := s.List(context.Background(), filter.Args{"nonsense": {"1"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Remove(context.Background(), "bridge"); err == nil || err.Error() != "bridge is a pre-defined network and cannot be removed" {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Remove(context.Background(), "nosuch"); !errdefs.IsNotFound(err) || err.Error() != "network nosuch not found" {
+		t.Errorf("got %v", err)
+	}
+	report, err := s.Prune(context.Background(), filter.Args{"label!": {"keep"}})
+	if err != nil || len(report.NetworksDeleted) != 2 {
+		t.Errorf("got %v, %v", report, err)
+	}
+	if err := s.Remove(context.Background(), "blue"); err != nil {
+		t.Error(err)
+	}
+	if got := names(t, s, nil); got != "bridge host none" {
+		t.Errorf("got %s", got)
+	}
+}
