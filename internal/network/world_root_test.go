@@ -343,3 +343,22 @@ func (w *world) dup(f *os.File) *os.File {
 	must(w.TB, err)
 	return os.NewFile(uintptr(fd), f.Name())
 }
+
+func (w *world) listen6(a netip.Addr) error {
+	l, err := net.Listen("tcp6", netip.AddrPortFrom(a, 80).String())
+	if err != nil {
+		return err
+	}
+	w.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "six peer")
+			c.Close()
+		}
+	}()
+	return nil
+}
