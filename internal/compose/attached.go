@@ -75,7 +75,7 @@ func (a *app) upAttached(ctx context.Context, p *types.Project, req api.ProjectU
 			interrupted++
 			if interrupted == 1 {
 				cancelUp()
-				s.follow.begin()
+				s.follow.begin(ctx, false)
 				s.note("Gracefully Stopping... press Ctrl+C again to force")
 				s.stopAll(ctx)
 			} else {
@@ -123,11 +123,11 @@ func (s *session) runUp(ctx context.Context, req api.ProjectUpRequest) error {
 		switch {
 		case p.ID == api.ProgressCreated:
 			show.Close()
-			s.follow.begin()
+			s.follow.begin(ctx, true)
 			return
 		case isContainer && p.Status == "Starting", isContainer && p.Status == "Started":
 			// Not shown: they would mix with the logs. The error of a start comes back whole.
-			if p.Status == "Started" {
+			if p.Status == "Started" && slices.Contains(s.follow.services, s.serviceOf(name)) {
 				s.mu.Lock()
 				s.started = append(s.started, name)
 				s.mu.Unlock()
@@ -136,10 +136,6 @@ func (s *session) runUp(ctx context.Context, req api.ProjectUpRequest) error {
 		case p.ID == api.ProgressWarning:
 			s.warn(p.Status)
 			return
-		case isContainer && p.Status == "Created", isContainer && p.Status == "Recreated", isContainer && p.Status == "Running":
-			if slices.Contains(s.follow.services, s.serviceOf(name)) {
-				s.follow.expect(name)
-			}
 		}
 		line(p)
 	})

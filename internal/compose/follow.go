@@ -38,7 +38,6 @@ type follower struct {
 	idle    chan struct{} // closed when nothing runs any more
 
 	mu       sync.Mutex
-	expected []string          // names for the line "Attaching to"
 	live     map[string]bool   // by name
 	died     map[string]int64  // by name: time of the last death
 	streams  map[string]func() // by name: waits for the log's end
@@ -85,29 +84,31 @@ func (f *follower) watches(labels map[string]string) bool {
 	return labels[api.LabelOneOff] != "True" && (len(f.services) == 0 || slices.Contains(f.services, labels[api.LabelService]))
 }
 
-// expect names a container in the line "Attaching to".
-func (f *follower) expect(name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if short := shortName(f.project, name); !slices.Contains(f.expected, short) {
-		f.expected = append(f.expected, short)
-	}
-}
-
-// begin lets the lines out, after the progress was drawn.
-func (f *follower) begin() {
+// begin names the containers and lets their lines out, after the progress was
+// drawn.
+func (f *follower) begin(ctx context.Context, announce bool) {
 	f.starting.Do(func() {
-		f.mu.Lock()
-		slices.Sort(f.expected)
-		names := slices.Clone(f.expected)
-		f.mu.Unlock()
+		defer close(f.begun)
+		if !announce {
+			return
+		}
+		list, err := f.cli.Containers.List(ctx, client.ListOptions{All: true, Filters: projectFilter(f.project)})
+		if err != nil {
+			return // the streams will tell
+		}
+		var names []string
+		for _, m := range list {
+			if f.watches(m.Labels) {
+				names = append(names, shortName(f.project, containerName(m)))
+			}
+		}
+		slices.Sort(names)
 		for _, n := range names {
 			f.logs.Register(n)
 		}
 		if len(names) > 0 {
 			f.logs.Note("Attaching to " + strings.Join(names, ", "))
 		}
-		close(f.begun)
 	})
 }
 
@@ -213,7 +214,7 @@ func (f *follower) settle(started []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, name := range started {
-		if _, known := f.live[name]; !known && f.died[name] == 0 && slices.Contains(f.expected, shortName(f.project, name)) {
+		if _, known := f.live[name]; !known && f.died[name] == 0 {
 			f.live[name] = true
 		}
 	}

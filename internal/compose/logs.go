@@ -68,7 +68,7 @@ func (a *app) followLogs(ctx context.Context, c *client.Client, s scope, service
 	if err != nil {
 		return err
 	}
-	f.begin()
+	f.begin(ctx, false)
 	f.settle(nil)
 	defer f.close()
 	select {

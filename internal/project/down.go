@@ -42,7 +42,7 @@ func (s *Service) Down(ctx context.Context, name string, o api.ProjectDownOption
 		found += n
 	}
 	if found == 0 {
-		r.warn(fmt.Sprintf("Warning: No resource found to remove for project %q.", name))
+		r.warn(fmt.Sprintf("No resource found to remove for project %q.", name))
 	}
 	return s.dropRecord(ctx, name)
 }

@@ -387,7 +387,7 @@ func TestDown(t *testing.T) {
 	if err := s.Down(t.Context(), "p", api.ProjectDownOptions{}, func(l api.ProjectProgress) { lines = append(lines, l) }); err != nil {
 		t.Fatal(err)
 	}
-	if len(lines) != 1 || lines[0].Status != `Warning: No resource found to remove for project "p".` {
+	if len(lines) != 1 || lines[0].Status != `No resource found to remove for project "p".` {
 		t.Errorf("%v", lines)
 	}
 }
