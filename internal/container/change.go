@@ -141,7 +141,7 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 	}
 	if u.RestartPolicy.Name != "" {
 		if err := ctypes.ValidateRestartPolicy(u.RestartPolicy); err != nil {
-			return response, err
+			return response, invalid("%s", err)
 		}
 	}
 	if err := s.acquire(ctx, c); err != nil {

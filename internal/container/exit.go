@@ -66,6 +66,9 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 			s.deleteTask(context.WithoutCancel(ctx), c, task)
 		}
 		s.clearExecDir(c)
+		if !remove {
+			s.compressLog(c)
+		}
 	})
 }
 

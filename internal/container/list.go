@@ -122,12 +122,12 @@ func (s *Service) selection(ctx context.Context, o ListOptions) (*selection, err
 	sel := &selection{f: f, all: o.All || o.Limit > 0 || f.Has("status"), volumes: f.Get("volume")}
 	for _, v := range f.Get("status") {
 		if err := ctypes.ValidateContainerState(ctypes.ContainerState(v)); err != nil {
-			return nil, err
+			return nil, invalid("%s", err)
 		}
 	}
 	for _, v := range f.Get("health") {
 		if err := ctypes.ValidateHealthStatus(ctypes.HealthStatus(v)); err != nil {
-			return nil, err
+			return nil, invalid("%s", err)
 		}
 	}
 	for _, v := range f.Get("exited") {

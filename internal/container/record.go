@@ -92,6 +92,8 @@ type entry struct {
 	volatile bool // record lives in exec-root
 	op       lock
 
+	compress sync.Mutex // one compression of logs at a time
+
 	mu  sync.Mutex
 	rec record
 	st  state

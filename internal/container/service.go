@@ -100,6 +100,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		s.wg.Wait()
 		return nil, err
 	}
+	s.background(s.compressLogs)
 	return s, nil
 }
 

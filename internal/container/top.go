@@ -99,7 +99,8 @@ func parsePs(args string) ([]column, error) {
 	}
 	out := make([]column, 0, len(names))
 	for _, name := range names {
-		name, title, renamed := strings.Cut(strings.ToLower(name), "=")
+		name, title, renamed := strings.Cut(name, "=")
+		name = strings.ToLower(name)
 		if alias, ok := columnAliases[name]; ok {
 			name = alias
 		}

@@ -94,7 +94,7 @@ func validateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 		return invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	if err := ctypes.ValidateRestartPolicy(h.RestartPolicy); err != nil {
-		return err
+		return invalid("%s", err)
 	}
 	if h.ShmSize < 0 {
 		return invalid("SHM size can not be less than 0")
