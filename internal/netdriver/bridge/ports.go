@@ -102,8 +102,9 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 			replaced = append(replaced, old)
 		}
 	}
+	ended := f.ended(replaced, ports)
 	err := f.transaction(func(c *nftables.Conn) error {
-		if err := f.t.eachPort(replaced, c.SetDeleteElements); err != nil {
+		if err := errors.Join(f.t.eachPort(replaced, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements)); err != nil {
 			return err
 		}
 		return errors.Join(f.t.eachPort(ports, c.SetAddElements), f.t.eachTarget(ports, c.SetAddElements))
@@ -114,6 +115,28 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 	f.remember(ports)
 	forgetFlows(append(replaced, ports...))
 	return nil
+}
+
+// ended are those of the removed mappings whose containers have none left, nor any
+// that is still to be deleted, nor one among those to be added.
+func (f *firewall) ended(removed, added []netdriver.Mapping) []netdriver.Mapping {
+	going := map[portKey]bool{}
+	for _, p := range removed {
+		going[keyOf(p)] = true
+	}
+	alive := map[netip.Addr]bool{}
+	for _, p := range added {
+		alive[p.Target.Addr()] = true
+	}
+	for _, p := range f.ports {
+		alive[p.Target.Addr()] = true
+	}
+	for key, p := range f.doomed {
+		if !going[key] {
+			alive[p.Target.Addr()] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(removed), func(p netdriver.Mapping) bool { return alive[p.Target.Addr()] })
 }
 
 func (f *firewall) remember(ports []netdriver.Mapping) {
@@ -157,11 +180,7 @@ func (f *firewall) bury() {
 		ports = append(ports, p)
 	}
 	clear(f.doomed)
-	alive := map[netip.Addr]bool{}
-	for _, p := range f.ports {
-		alive[p.Target.Addr()] = true
-	}
-	ended := slices.DeleteFunc(slices.Clone(ports), func(p netdriver.Mapping) bool { return alive[p.Target.Addr()] })
+	ended := f.ended(ports, nil)
 	err := f.transaction(func(c *nftables.Conn) error {
 		return errors.Join(f.t.eachPort(ports, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements))
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 
 	"muelle/internal/linux/nft"
 	"muelle/internal/netdriver"
@@ -28,7 +29,8 @@ type table struct {
 func newTable(name string) *table {
 	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
 	names := func(name string) *nftables.Set {
-		return &nftables.Set{Table: t.table, Name: name, KeyType: nftables.TypeIFName}
+		// The byte order is for those who list the table: names are text.
+		return &nftables.Set{Table: t.table, Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
 	}
 	t.bridges, t.internal, t.separate, t.masquerading = names("bridges"), names("internal"), names("separate"), names("masquerade")
 	t.same = &nftables.Set{Table: t.table, Name: "same", Concatenation: true,
