@@ -21,7 +21,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{o: console.NewOptions(os.Getenv("MUELLE_CALLED_AS")), in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	a := &app{o: console.NewOptions(os.Getenv("MUELLE_NAME")), in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -47,6 +47,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	root.PersistentFlags().SortFlags = false
 	a.o.RegisterFlags(root.PersistentFlags())
+	// muelle hands on its global flags; builds have no use for these two.
+	root.PersistentFlags().BoolP("debug", "D", false, "Enable debug mode")
+	root.PersistentFlags().StringP("log-level", "l", "info", "Set the logging level")
 	root.AddCommand(a.buildCommand(), a.bakeCommand(), a.builderCommand("builder"), a.builderCommand("buildx"))
 	image := &cobra.Command{Use: "image", Hidden: true}
 	image.AddCommand(a.buildCommand())

@@ -63,7 +63,8 @@ func (a *app) compose() *cobra.Command {
 }
 
 func (a *app) builder() *cobra.Command {
-	return a.group("builder", "Manage builds", a.buildImage(), a.prune(cachePruner(), "Remove build cache"))
+	return a.group("builder", "Manage builds", a.buildImage(), a.prune(cachePruner(), "Remove build cache"),
+		a.part("du", "Disk usage", "muelle-build", "builder", "du"), a.part("ls", "List builder instances", "muelle-build", "builder", "ls"))
 }
 
 func (a *app) container() *cobra.Command {
