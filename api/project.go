@@ -150,6 +150,10 @@ const (
 	// ProgressCreated is the ID of the line that says: every container of this up
 	// exists now, the start begins.
 	ProgressCreated = "created"
+	// ProgressFailure is the ID of the line before the last when the call fails of the
+	// project's own rules (a gate, a missing external network) rather than of the
+	// engine: Error is the text to show as it stands.
+	ProgressFailure = "failure"
 	// ProgressWarning is the ID of a line whose Status is a warning for the user.
 	ProgressWarning = "warning"
 )

@@ -280,7 +280,7 @@ func (s scope) check(services []string) error {
 func report(p *display.Progress) func(api.ProjectProgress) {
 	return func(line api.ProjectProgress) {
 		switch {
-		case line.ID == api.ProgressCreated:
+		case line.ID == api.ProgressCreated, line.ID == api.ProgressFailure:
 		case line.ID == api.ProgressWarning:
 			p.Warn(line.Status)
 		case line.Error != "":
@@ -294,6 +294,25 @@ func report(p *display.Progress) func(api.ProjectProgress) {
 		}
 	}
 }
+
+// plainly words an error of the project's own as it stands; others keep the lead
+// that says they are the daemon's.
+func plainly(err error, own string) error {
+	e := new(client.Error)
+	if own != "" && errors.As(err, &e) && e.Message == own {
+		return &worded{text: own, err: err}
+	}
+	return err
+}
+
+// worded is an error with a text of its own and the class of another.
+type worded struct {
+	text string
+	err  error
+}
+
+func (w *worded) Error() string { return w.text }
+func (w *worded) Unwrap() error { return w.err }
 
 // seconds is -t: nil unless it was given.
 func seconds(cmd *cobra.Command, flag string, value int) *int {

@@ -118,7 +118,11 @@ func (s *session) runUp(ctx context.Context, req api.ProjectUpRequest) error {
 	show := s.progress("up")
 	defer show.Close()
 	line := report(show)
-	return s.cli.Projects.Up(ctx, s.project.Name, req, func(p api.ProjectProgress) {
+	own := ""
+	err := s.cli.Projects.Up(ctx, s.project.Name, req, func(p api.ProjectProgress) {
+		if p.ID == api.ProgressFailure {
+			own = p.Error
+		}
 		name, isContainer := strings.CutPrefix(p.ID, "Container ")
 		switch {
 		case p.ID == api.ProgressCreated:
@@ -139,6 +143,7 @@ func (s *session) runUp(ctx context.Context, req api.ProjectUpRequest) error {
 		}
 		line(p)
 	})
+	return plainly(err, own)
 }
 
 // serviceOf is the service of a container by its name.

@@ -230,10 +230,9 @@ func (a *app) up(cmd *cobra.Command, o *upFlags, services []string) error {
 	if err != nil {
 		return err
 	}
-	show := a.progress("up")
-	err = c.Projects.Up(ctx, p.Name, req, report(show))
-	show.Close()
-	return interrupted(ctx, err)
+	return a.action(ctx, "up", func(ctx context.Context, line func(api.ProjectProgress)) error {
+		return c.Projects.Up(ctx, p.Name, req, line)
+	})
 }
 
 // action runs one of the daemon's project calls with a display.
@@ -241,7 +240,14 @@ func (a *app) action(ctx context.Context, title string, call func(context.Contex
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	show := a.progress(title)
-	err := call(ctx, report(show))
+	own := ""
+	line := report(show)
+	err := call(ctx, func(p api.ProjectProgress) {
+		if p.ID == api.ProgressFailure {
+			own = p.Error
+		}
+		line(p)
+	})
 	show.Close()
-	return interrupted(ctx, err)
+	return interrupted(ctx, plainly(err, own))
 }

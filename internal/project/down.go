@@ -18,7 +18,7 @@ import (
 // depend on and unrelated ones together, then its networks and, if asked, volumes.
 func (s *Service) Down(ctx context.Context, name string, o api.ProjectDownOptions, progress func(api.ProjectProgress)) error {
 	if !validName.MatchString(name) {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid project name %q", name))
+		return own(errdefs.ErrInvalidArgument, "invalid project name %q", name)
 	}
 	release, err := s.locks.acquire(ctx, name)
 	if err != nil {
@@ -133,6 +133,10 @@ func removeResource(id string, r *reporter, remove func() error) error {
 // Start starts the project's containers in order, through the gates.
 func (s *Service) Start(ctx context.Context, name string, o api.ProjectActionOptions, progress func(api.ProjectProgress)) error {
 	r := newReporter(progress)
+	return r.finish(s.startProject(ctx, name, o, r))
+}
+
+func (s *Service) startProject(ctx context.Context, name string, o api.ProjectActionOptions, r *reporter) error {
 	groups, g, err := s.groups(ctx, name, o.Services)
 	if err != nil {
 		return err
@@ -156,6 +160,10 @@ func (s *Service) Start(ctx context.Context, name string, o api.ProjectActionOpt
 // Stop stops them, dependents first.
 func (s *Service) Stop(ctx context.Context, name string, o api.ProjectActionOptions, progress func(api.ProjectProgress)) error {
 	r := newReporter(progress)
+	return r.finish(s.stopProject(ctx, name, o, r))
+}
+
+func (s *Service) stopProject(ctx context.Context, name string, o api.ProjectActionOptions, r *reporter) error {
 	groups, g, err := s.groups(ctx, name, o.Services)
 	if err != nil {
 		return err
@@ -172,6 +180,10 @@ func (s *Service) Stop(ctx context.Context, name string, o api.ProjectActionOpti
 // restart: true, unless NoDeps.
 func (s *Service) Restart(ctx context.Context, name string, o api.ProjectActionOptions, progress func(api.ProjectProgress)) error {
 	r := newReporter(progress)
+	return r.finish(s.restartProject(ctx, name, o, r))
+}
+
+func (s *Service) restartProject(ctx context.Context, name string, o api.ProjectActionOptions, r *reporter) error {
 	groups, g, err := s.groups(ctx, name, o.Services)
 	if err != nil {
 		return err
@@ -208,11 +220,11 @@ func (s *Service) groups(ctx context.Context, name string, services []string) (m
 	}
 	groups := byService(all)
 	if len(groups) == 0 {
-		return nil, nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no container found for project %q: not found", name))
+		return nil, nil, own(errdefs.ErrNotFound, "no container found for project %q: not found", name)
 	}
 	for _, want := range services {
 		if len(groups[want]) == 0 {
-			return nil, nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("service %q has no container to start", want))
+			return nil, nil, own(errdefs.ErrNotFound, "service %q has no container to start", want)
 		}
 	}
 	g, err := labelGraph(groups)

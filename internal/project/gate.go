@@ -44,19 +44,19 @@ func holds(condition, name string, st *ctypes.State) (bool, error) {
 
 func isHealthy(name string, st *ctypes.State, runningWillDo bool) (bool, error) {
 	if st.Status == ctypes.StateExited || st.Status == ctypes.StateDead {
-		return false, fmt.Errorf("container %s exited (%d)", name, st.ExitCode)
+		return false, own(nil, "container %s exited (%d)", name, st.ExitCode)
 	}
 	if st.Health == nil || st.Health.Status == ctypes.NoHealthcheck || st.Health.Status == "" {
 		if runningWillDo {
 			return st.Status == ctypes.StateRunning, nil
 		}
-		return false, fmt.Errorf("container %s has no healthcheck configured", name)
+		return false, own(nil, "container %s has no healthcheck configured", name)
 	}
 	switch st.Health.Status {
 	case ctypes.Healthy:
 		return st.Status == ctypes.StateRunning, nil
 	case ctypes.Unhealthy:
-		return false, fmt.Errorf("container %s is unhealthy", name)
+		return false, own(nil, "container %s is unhealthy", name)
 	default:
 		return false, nil
 	}
@@ -71,7 +71,7 @@ func (s *Service) gate(ctx context.Context, dependant, dep string, how api.Proje
 	}
 	if len(ms) == 0 {
 		if how.Required {
-			return fmt.Errorf("%s is missing dependency %s", dependant, dep)
+			return own(nil, "%s is missing dependency %s", dependant, dep)
 		}
 		r.warn(fmt.Sprintf("%s is missing dependency %s", dependant, dep))
 		return nil
@@ -94,7 +94,7 @@ func (s *Service) gate(ctx context.Context, dependant, dep string, how api.Proje
 	if how.Condition == conditionHealthy {
 		return fmt.Errorf("dependency failed to start: %w", err)
 	}
-	return errors.New(reason)
+	return own(nil, "%s", reason)
 }
 
 func gateReason(dep, condition string, err error) string {

@@ -34,7 +34,7 @@ func newGraph(deps map[string]map[string]api.ProjectDependency) (*graph, error) 
 	}
 	slices.Sort(g.names)
 	if cycle := g.cycle(); cycle != nil {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("dependency cycle detected: " + strings.Join(cycle, " -> "))
+		return nil, own(errdefs.ErrInvalidArgument, "dependency cycle detected: %s", strings.Join(cycle, " -> "))
 	}
 	return g, nil
 }

@@ -1,6 +1,8 @@
 package project
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 
 	"muelle/api"
@@ -47,4 +49,26 @@ func (r *reporter) around(id, doing, did string, do func() error) error {
 	}
 	r.done(id, did)
 	return nil
+}
+
+// ownError is a failure of the project's own rules, worded as Docker Compose does.
+type ownError struct {
+	text string
+	is   error // its class; may be nil
+}
+
+func own(class error, format string, args ...any) error {
+	return &ownError{text: fmt.Sprintf(format, args...), is: class}
+}
+
+func (e *ownError) Error() string { return e.text }
+func (e *ownError) Unwrap() error { return e.is }
+
+// finish tells the listener when err is the project's own, and returns it.
+func (r *reporter) finish(err error) error {
+	var e *ownError
+	if errors.As(err, &e) {
+		r.send(api.ProjectProgress{ID: api.ProgressFailure, Error: err.Error(), Finished: true})
+	}
+	return err
 }

@@ -50,7 +50,7 @@ func (u *up) ensureNetwork(ctx context.Context, n api.ProjectNetwork, all []netw
 				return have.ID, nil
 			}
 		}
-		return "", errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s declared as external, but could not be found", n.Name))
+		return "", own(errdefs.ErrNotFound, "network %s declared as external, but could not be found", n.Name)
 	}
 	have := findNetwork(all, u.spec.Name, n)
 	if have == nil {
@@ -169,7 +169,7 @@ func (u *up) ensureVolume(ctx context.Context, v api.ProjectVolume, all []volume
 	i := slices.IndexFunc(all, func(have volume.Volume) bool { return have.Name == v.Name })
 	if i < 0 {
 		if v.External {
-			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("external volume %q not found", v.Name))
+			return own(errdefs.ErrNotFound, "external volume %q not found", v.Name)
 		}
 		return u.createVolume(ctx, v)
 	}

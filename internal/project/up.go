@@ -43,24 +43,26 @@ type up struct {
 // called from one goroutine at a time. When it fails or ctx ends, what was created
 // properly stays, started or not; nothing half-made does.
 func (s *Service) Up(ctx context.Context, spec api.ProjectSpec, o api.ProjectUpOptions, progress func(api.ProjectProgress)) error {
-	u, err := s.newUp(spec, o, newReporter(progress))
+	r := newReporter(progress)
+	u, err := s.newUp(spec, o, r)
 	if err != nil {
-		return err
+		return r.finish(err)
 	}
+	return r.finish(u.run(ctx))
+}
+
+func (u *up) run(ctx context.Context) error {
 	if err := u.reconcile(ctx); err != nil {
 		return err
 	}
 	u.report.done(api.ProgressCreated, "")
-	if o.NoStart {
+	if u.o.NoStart {
 		return nil
 	}
-	if err := u.start(ctx); err != nil {
+	if err := u.start(ctx); err != nil || !u.o.Wait {
 		return err
 	}
-	if !o.Wait {
-		return nil
-	}
-	return s.waitAll(ctx, u.graph, u.have, o.WaitTimeout, u.report)
+	return u.waitAll(ctx, u.graph, u.have, u.o.WaitTimeout, u.report)
 }
 
 func (s *Service) newUp(spec api.ProjectSpec, o api.ProjectUpOptions, r *reporter) (*up, error) {
@@ -89,7 +91,7 @@ func (s *Service) newUp(spec api.ProjectSpec, o api.ProjectUpOptions, r *reporte
 // check refuses documents that could not have come from a sound client.
 func check(spec *api.ProjectSpec, o *api.ProjectUpOptions) error {
 	invalid := func(format string, args ...any) error {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
+		return own(errdefs.ErrInvalidArgument, format, args...)
 	}
 	if spec.Version > api.ProjectSpecVersion {
 		return invalid("the project document has version %d, this daemon knows %d at most: update it", spec.Version, api.ProjectSpecVersion)
@@ -122,7 +124,7 @@ func check(spec *api.ProjectSpec, o *api.ProjectUpOptions) error {
 	}
 	for _, name := range o.Services {
 		if !seen[name] {
-			return errdefs.ErrNotFound.WithMessage("no such service: " + name)
+			return own(errdefs.ErrNotFound, "no such service: %s", name)
 		}
 	}
 	if o.ForceRecreate && o.NoRecreate {
@@ -284,7 +286,7 @@ func (s *Service) waitAll(ctx context.Context, g *graph, have map[string][]membe
 	}
 	err := eg.Wait()
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("application not healthy after %s", timeout)
+		return own(nil, "application not healthy after %s", timeout)
 	}
 	return err
 }
@@ -296,7 +298,7 @@ func (s *Service) gateWait(ctx context.Context, name, condition string, ms []mem
 	case err == nil || ctx.Err() != nil:
 		return err
 	case errors.As(err, &exit):
-		return errors.New(gateReason(name, condition, err))
+		return own(nil, "%s", gateReason(name, condition, err))
 	default:
 		return err
 	}
