@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	containertypes "github.com/moby/moby/api/types/container"
 	systemtypes "github.com/moby/moby/api/types/system"
 
 	"muelle/api"
@@ -98,7 +97,7 @@ func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Lo
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Duration(c.ShutdownTimeout)*time.Second)
 	defer cancel()
 	if stopContainers.Load() {
-		err = errors.Join(err, e.stopAll(ending, c.ShutdownTimeout))
+		err = errors.Join(err, e.containers.StopAll(ending, c.ShutdownTimeout))
 	}
 	return errors.Join(err, e.close(ending))
 }
@@ -230,30 +229,6 @@ func shownPools(pools []addressPool) []systemtypes.NetworkAddressPool {
 		out = append(out, systemtypes.NetworkAddressPool{Base: p.Base, Size: p.Size})
 	}
 	return out
-}
-
-// stopAll stops every running container, all at the same time.
-func (e *engine) stopAll(ctx context.Context, timeout int) error {
-	list, err := e.containers.List(ctx, container.ListOptions{})
-	if err != nil {
-		return err
-	}
-	errs := make(chan error)
-	for _, c := range list {
-		go func() { errs <- e.stop(ctx, c, timeout) }()
-	}
-	var all []error
-	for range list {
-		all = append(all, <-errs)
-	}
-	return errors.Join(all...)
-}
-
-func (e *engine) stop(ctx context.Context, c containertypes.Summary, timeout int) error {
-	if err := e.containers.Stop(ctx, c.ID, container.StopOptions{Timeout: &timeout}); err != nil {
-		return fmt.Errorf("stop container %s: %w", c.ID, err)
-	}
-	return nil
 }
 
 // beside finds a program of ours in the folder of this one: PATH is never asked.

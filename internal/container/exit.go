@@ -77,7 +77,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 func (s *Service) recordExit(c *entry, exit runtime.Exit, cleaned chan struct{}) (remove bool) {
 	c.mu.Lock()
 	run := exit.At.Sub(c.st.StartedAt)
-	again := c.restarting == 0 && !c.removing && wantsRestart(c.rec.HostConfig.RestartPolicy, exit.Code, c.st.RestartCount, c.st.Stopped)
+	again := c.restarting == 0 && !s.stopping.Load() && !c.removing && wantsRestart(c.rec.HostConfig.RestartPolicy, exit.Code, c.st.RestartCount, c.st.Stopped)
 	attrs := map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(run.Seconds())),
 	}

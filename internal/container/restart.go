@@ -71,7 +71,7 @@ func (s *Service) restartLater(c *entry, wait time.Duration) {
 		}
 		defer c.op.release()
 		c.mu.Lock()
-		due := c.timer == t && c.st.Status == ctypes.StateRestarting && !c.removed && !c.removing
+		due := c.timer == t && !s.stopping.Load() && c.st.Status == ctypes.StateRestarting && !c.removed && !c.removing
 		c.timer = nil
 		c.mu.Unlock()
 		if !due {

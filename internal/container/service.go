@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/volume"
@@ -66,6 +67,8 @@ type Service struct {
 	execs   map[string]*exec
 	pending []string // ids that somebody else starts after boot
 	broken  []string // ids whose record cannot be read: left alone
+
+	stopping atomic.Bool // the daemon is ending: no more restarts by policy
 
 	copyUps keyed // one copy-up per volume at a time
 

@@ -2,8 +2,10 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -65,9 +67,36 @@ func (s *Service) markStopped(c *entry) (waiting bool, ended <-chan struct{}, er
 	if !c.st.running() {
 		return false, nil, errdefs.ErrNotModified.WithMessage("container " + c.id + " is already stopped")
 	}
-	c.st.Stopped = true
-	s.saveStopped(c)
+	if !s.stopping.Load() {
+		c.st.Stopped = true
+		s.saveStopped(c)
+	}
 	return s.stopTimer(c), c.ended, nil
+}
+
+// StopAll ends every container because the daemon ends: policies start them again
+// when it comes up. Nothing is started by policy from then on. Timeout in seconds
+// overrides the containers' own if it is shorter.
+func (s *Service) StopAll(ctx context.Context, timeout int) error {
+	s.stopping.Store(true)
+	list := s.all()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, c := range list {
+		wg.Go(func() {
+			rec, _ := c.snapshot()
+			o := StopOptions{Timeout: &timeout}
+			if own := rec.Config.StopTimeout; own != nil && *own >= 0 && *own < timeout {
+				o.Timeout = own
+			}
+			err := s.stop(ctx, c, o)
+			if err != nil && !errdefs.IsNotModified(err) && !errdefs.IsNotFound(err) {
+				errs[i] = fmt.Errorf("stop container %s: %w", c.id, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // saveStopped writes that a user stopped the container: durably where a policy
