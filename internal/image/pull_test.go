@@ -250,17 +250,30 @@ func wantEmpty(t *testing.T, e engine) {
 }
 
 func TestPullWithLogin(t *testing.T) {
-	private := &imagetest.Registry{User: "ann", Password: "secret"}
-	private.Add("x/test", "latest", small().Blobs())
-	host := serve(t, private)
-	e := open(t, remote.Options{})
-	wrong := &registrytypes.AuthConfig{Username: "ann", Password: "wrong"}
-	if err := e.Pull(t.Context(), host+"/x/test", image.PullOptions{Auth: wrong}); err == nil {
-		t.Error("pulled with a wrong password")
+	for name, private := range map[string]*imagetest.Registry{
+		"basic":  {User: "ann", Password: "secret"},
+		"bearer": {User: "ann", Password: "secret", Bearer: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			private.Add("x/test", "latest", small().Blobs())
+			host := serve(t, private)
+			e := open(t, remote.Options{})
+			for _, wrong := range []*registrytypes.AuthConfig{nil, {Username: "ann", Password: "wrong"}} {
+				if err := e.Pull(t.Context(), host+"/x/test", image.PullOptions{Auth: wrong}); err == nil {
+					t.Errorf("pulled with %+v", wrong)
+				}
+			}
+			right := &registrytypes.AuthConfig{Username: "ann", Password: "secret"}
+			if err := e.Pull(t.Context(), host+"/x/test", image.PullOptions{Auth: right}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	right := &registrytypes.AuthConfig{Username: "ann", Password: "secret"}
-	if err := e.Pull(t.Context(), host+"/x/test", image.PullOptions{Auth: right}); err != nil {
-		t.Error(err)
+	e := open(t, remote.Options{})
+	private := &imagetest.Registry{User: "ann", Password: "secret", Bearer: true}
+	private.Add("x/test", "latest", small().Blobs())
+	if err := e.Pull(t.Context(), serve(t, private)+"/x/test", image.PullOptions{Auth: &registrytypes.AuthConfig{RegistryToken: "the-token"}}); err != nil {
+		t.Errorf("with a registry token: %v", err)
 	}
 }
 

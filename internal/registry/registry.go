@@ -4,6 +4,7 @@ package registry
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,8 @@ func New(ctx context.Context, root string) (_ http.Handler, stop func() error, e
 		},
 	}
 	config.HTTP.RelativeURLs = true
+	// It signs the state of uploads; those of an earlier process start again.
+	config.HTTP.Secret = rand.Text()
 	config.Catalog.MaxEntries = 1000
 	// The library panics where it cannot use its configuration.
 	defer func() {

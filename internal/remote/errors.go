@@ -25,7 +25,10 @@ func Explain(ref reference.Named, action string, err error) error {
 	name := reference.FamiliarName(ref)
 	denied := fmt.Sprintf("%s access denied for %s, repository does not exist or may require 'docker login'", action, name)
 	status, body := refusal(err)
+	var unreached unreachedError
 	switch {
+	case errors.As(err, &unreached):
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("manifest for %s %v", reference.FamiliarString(ref), unreached))
 	case status == http.StatusUnauthorized && strings.Contains(body, "incorrect username or password"),
 		strings.Contains(err.Error(), "incorrect username or password"):
 		return errdefs.ErrUnauthenticated.WithMessage("unauthorized: incorrect username or password")

@@ -162,11 +162,20 @@ func (r *Resolver) Hosts(auth *registry.AuthConfig) docker.RegistryHosts {
 // Resolver gives a resolver with the credentials of one request. tracker, which may
 // be nil, learns how far pushes are.
 func (r *Resolver) Resolver(auth *registry.AuthConfig, tracker docker.StatusTracker) remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{
-		Hosts:   r.Hosts(auth),
+	upstream := &failure{}
+	hosts := r.Hosts(auth)
+	return mirroredResolver{upstream: upstream, Resolver: docker.NewResolver(docker.ResolverOptions{
+		Hosts: func(name string) ([]docker.RegistryHost, error) {
+			list, err := hosts(name)
+			if len(list) > 1 {
+				last := &list[len(list)-1]
+				last.Client = &http.Client{Transport: &recorder{next: last.Client.Transport, failure: upstream}}
+			}
+			return list, err
+		},
 		Tracker: tracker,
 		Headers: http.Header{"User-Agent": {userAgent}},
-	})
+	})}
 }
 
 func (r *Resolver) client(host string) *http.Client {

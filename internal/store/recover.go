@@ -37,6 +37,25 @@ func (s *Store) markClosed() error {
 	return nil
 }
 
+// recoverSession ends what another session had under way, and has the next collection look
+// at everything.
+func (s *Store) recoverSession(ctx context.Context) error {
+	all, err := s.leases.List(ctx)
+	if err != nil {
+		return fmt.Errorf("recover leases: %w", err)
+	}
+	for _, lease := range all {
+		session, ours := lease.Labels[labelTransfer]
+		if !ours || session == s.session {
+			continue
+		}
+		if err := s.leases.Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("recover leases: %w", err)
+		}
+	}
+	return s.dirtyAll(ctx)
+}
+
 // dirtyAll makes the next collection look for files and directories that no metadata
 // knows, as a crash leaves them: the collector looks only into a store of which
 // something was removed, so one snapshot and one blob are.

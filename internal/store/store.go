@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,7 @@ const SnapshotterName = "overlayfs"
 // Store is open from Open to Close. It is safe for concurrent use.
 type Store struct {
 	root        string
+	session     string // of this Open, on its leases
 	log         *slog.Logger
 	db          *metadata.DB
 	content     content.Store
@@ -56,7 +58,10 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(filepath.Join(root, "empty"), 0o700); err != nil {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("make store: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "empty"), 0o755); err != nil {
 		return nil, fmt.Errorf("make store: %w", err)
 	}
 	bridgeLogrus(log)
@@ -76,7 +81,7 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 	if err := db.Init(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("initialise metadata: %w", err), file.Close(), layers.Close())
 	}
-	s := &Store{root: root, log: log, db: db, overlay: layers}
+	s := &Store{root: root, session: rand.Text(), log: log, db: db, overlay: layers}
 	s.content = namespacedContent{db.ContentStore()}
 	s.images = newImageStore(metadata.NewImageStore(db))
 	s.leases = namespacedLeases{metadata.NewLeaseManager(db)}
@@ -91,7 +96,7 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 	}
 	s.collector = startCollector(db, log)
 	if crashed {
-		s.collector.before(s.dirtyAll)
+		s.collector.before(s.recoverSession)
 	}
 	return s, nil
 }
@@ -164,10 +169,13 @@ func (s *Store) OnImageReplace(replace func(ctx context.Context, old images.Imag
 	s.images.replace = replace
 }
 
+// labelTransfer marks a lease of WithLease with the session that it belongs to.
+const labelTransfer = "muelle.io/transfer"
+
 // WithLease gives a context whose writes the collector spares until release is
 // called, or a day has passed in case the process dies before.
 func (s *Store) WithLease(ctx context.Context) (_ context.Context, release func() error, _ error) {
-	lease, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(24*time.Hour))
+	lease, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(24*time.Hour), leases.WithLabel(labelTransfer, s.session))
 	if err != nil {
 		return nil, nil, fmt.Errorf("create lease: %w", err)
 	}

@@ -242,6 +242,11 @@ func TestCrashIsCleanedUp(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
 	kept := chain(t, t.Context(), s, "kept", 1)
+	ctx, _, err := s.WithLease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pulling := blob(t, ctx, s, "pulling")
 	closeStore(t, s)
 	// What a crash leaves: the marker, and files that no metadata knows.
 	lostSnapshot := filepath.Join(root, "snapshots", "snapshots", "new-4711")
@@ -264,6 +269,9 @@ func TestCrashIsCleanedUp(t *testing.T) {
 		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is left: %v", file, err)
 		}
+	}
+	if _, err := s.Content().Info(t.Context(), pulling.Digest); !errdefs.IsNotFound(err) {
+		t.Errorf("blob of a transfer that the crash ended: %v", err)
 	}
 	if _, err := s.Lower(t.Context(), kept); err != nil {
 		t.Error(err)

@@ -21,6 +21,8 @@ type Registry struct {
 	Hold func(ctx context.Context, dgst digest.Digest)
 	// User and Password are asked for by basic authentication where not empty.
 	User, Password string
+	// Bearer has them given at /token for a token instead.
+	Bearer bool
 	// Status, if not 0, is all that is answered.
 	Status int
 
@@ -71,9 +73,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(r.Status)
 		return
 	}
-	if user, password, _ := req.BasicAuth(); r.User != "" && (user != r.User || password != r.Password) {
-		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
-		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	if r.User != "" && !r.authorized(w, req) {
 		return
 	}
 	path := strings.TrimPrefix(req.URL.Path, "/v2/")
@@ -84,6 +84,28 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if _, dgst, ok := strings.Cut(path, "/blobs/"); ok {
 		r.serveBlob(w, req, digest.Digest(dgst))
 	}
+}
+
+const token = "the-token"
+
+// authorized answers the request itself where it may not go on.
+func (r *Registry) authorized(w http.ResponseWriter, req *http.Request) bool {
+	user, password, _ := req.BasicAuth()
+	known := user == r.User && password == r.Password
+	challenge := `Basic realm="test"`
+	if r.Bearer {
+		if req.URL.Path == "/token" && known {
+			_, _ = fmt.Fprintf(w, `{"token":%q}`, token)
+			return false
+		}
+		known = req.Header.Get("Authorization") == "Bearer "+token
+		challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="test"`, req.Host)
+	}
+	if !known {
+		w.Header().Set("WWW-Authenticate", challenge)
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	}
+	return known
 }
 
 func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repository, ref string) {
