@@ -68,7 +68,8 @@ func (c client) try(t *testing.T, args ...string) result {
 // pipe is try with standard input.
 func (c client) pipe(t *testing.T, in []byte, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	// Not the test's own context: that has ended when cleanups run.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	defer cancel()
 	cmd := c.command(ctx, args...)
 	var out, errs bytes.Buffer

@@ -172,7 +172,9 @@ func TestEvents(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
 		since := fmt.Sprintf("%.9f", float64(time.Now().UnixNano())/1e9)
-		c.must(t, "run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 5")
+		if r := c.try(t, "run", "--rm", "--name", name, "busybox", "sh", "-c", "exit 5"); r.code != 5 {
+			t.Fatalf("%+v", r)
+		}
 		until := fmt.Sprintf("%.9f", float64(time.Now().Add(time.Second).UnixNano())/1e9)
 		out := c.must(t, "events", "--since", since, "--until", until, "--filter", "container="+name, "--format", "{{.Action}}")
 		if want := "create\nattach\nstart\ndie\ndestroy"; out != want {
