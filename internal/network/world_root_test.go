@@ -4,8 +4,6 @@ package network_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,34 +22,12 @@ import (
 
 	"muelle/internal/id"
 	"muelle/internal/linux/netns"
+	"muelle/internal/linux/netns/netnstest"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/network"
 )
 
-// TestMain runs the tests again in a network namespace that stands for the host.
-func TestMain(m *testing.M) {
-	const mark = "MUELLE_TEST_HOST"
-	if os.Getenv(mark) != "" {
-		os.Exit(m.Run())
-	}
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), mark+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		os.Exit(exit.ExitCode())
-	case err != nil:
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // world is a host with a neighbour on its LAN, and a Service.
 type world struct {
@@ -73,8 +49,6 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{TB: t, log: &logBuffer{}, shims: map[string]*network.Sandbox{}}
 	must(t, rtnl.LoopbackUp())
-	// A new namespace takes this over from the host.
-	must(t, rtnl.Sysctl("ipv4/ip_forward", "0"))
 	lan, err := netns.New(rtnl.LoopbackUp)
 	must(t, err)
 	w.lan = lan

@@ -3,12 +3,14 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
 	"muelle/internal/linux/nft"
+	"muelle/internal/linux/xtables"
 )
 
 // foreign is what other firewalls on this host mean for our bridges. A drop in any
@@ -65,9 +67,25 @@ func (f *firewall) lookAround(act bool) error {
 			return err
 		}
 		if drops {
-			f.warn(ch, act)
+			where := familyName(ch.Table.Family) + " " + ch.Table.Name + " " + ch.Name
+			f.warn("firewall chain "+strconv.Quote(where), remedy(where, ch.Table.Name), act)
 		}
 	}
+	return f.lookAtLegacy(act)
+}
+
+// lookAtLegacy looks at the tables of the old iptables, where we can only warn:
+// nothing but its own program changes them without replacing the whole.
+func (f *firewall) lookAtLegacy(act bool) error {
+	filter, ok, err := xtables.Read()
+	if err != nil || !ok || !filter.Drops || filter.Mentions("mue") {
+		return err
+	}
+	chain := "FORWARD"
+	if filter.Mentions("docker0") {
+		chain = dockerUser
+	}
+	f.warn("policy of FORWARD in iptables-legacy", fmt.Sprintf("iptables-legacy -I %s -i mue+ -j ACCEPT && iptables-legacy -I %s -o mue+ -j ACCEPT", chain, chain), act)
 	return nil
 }
 
@@ -217,13 +235,8 @@ func (f *firewall) leaveForeign() error {
 	return nil
 }
 
-func (f *firewall) warn(ch *nftables.Chain, act bool) {
-	family := "ip"
-	if ch.Table.Family == nftables.TableFamilyINet {
-		family = "inet"
-	}
-	where := fmt.Sprintf("%s %s %s", family, ch.Table.Name, ch.Name)
-	text := fmt.Sprintf("the firewall chain %q drops the containers' traffic; to allow it: %s", where, remedy(where, ch.Table.Name))
+func (f *firewall) warn(what, remedy string, act bool) {
+	text := fmt.Sprintf("the %s drops the containers' traffic; to allow it: %s", what, remedy)
 	f.foreign.warnings = append(f.foreign.warnings, text)
 	if act && !f.foreign.logged[text] {
 		if f.foreign.logged == nil {
@@ -232,6 +245,13 @@ func (f *firewall) warn(ch *nftables.Chain, act bool) {
 		f.foreign.logged[text] = true
 		f.log.Warn(text)
 	}
+}
+
+func familyName(f nftables.TableFamily) string {
+	if f == nftables.TableFamilyINet {
+		return "inet"
+	}
+	return "ip"
 }
 
 func remedy(where, table string) string {

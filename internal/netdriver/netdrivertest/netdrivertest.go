@@ -1,0 +1,101 @@
+// Package netdrivertest is the conformance suite of netdriver.Driver.
+package netdrivertest
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"muelle/internal/id"
+	"muelle/internal/netdriver"
+)
+
+// Subject is a driver under test.
+type Subject struct {
+	Driver netdriver.Driver
+	// Network is accepted by Check, Refused is not.
+	Network, Refused netdriver.Network
+	// NetNS makes a network namespace; nil where Join ignores it.
+	NetNS func() *os.File
+	// Inside tells whether an interface is in the namespace; nil where there is none.
+	Inside func(ns *os.File, name string) bool
+}
+
+// Run puts a driver through what the contract promises.
+func Run(t *testing.T, s Subject) {
+	ctx := context.Background()
+	d, n := s.Driver, s.Network
+	if _, err := d.Check(s.Refused); err == nil {
+		t.Error("Check accepts what it should refuse")
+	}
+	name, err := d.Check(n)
+	if err != nil {
+		t.Fatalf("Check: %v", err)
+	}
+	n.Interface = name
+	for range 2 { // idempotent
+		if err := d.Up(ctx, n); err != nil {
+			t.Fatalf("Up: %v", err)
+		}
+	}
+	e := netdriver.Endpoint{
+		ID: id.New(), Container: id.New(), Interface: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Publishes: true,
+	}
+	for _, sub := range n.Subnets {
+		e.Addresses = append(e.Addresses, netip.PrefixFrom(sub.Gateway.Next(), sub.Prefix.Bits()))
+		e.Gateways = append(e.Gateways, sub.Gateway)
+	}
+	for range 2 { // an endpoint may come back
+		join(t, s, n, e)
+	}
+	ports := []netdriver.Mapping{
+		{Host: netip.MustParseAddrPort("0.0.0.0:8080"), Target: netip.MustParseAddrPort("10.0.0.2:80")},
+		{Host: netip.MustParseAddrPort("127.0.0.1:8080"), Target: netip.MustParseAddrPort("10.0.0.2:80"), UDP: true},
+	}
+	for range 3 { // the same ports again at once
+		if err := d.Publish(ctx, ports); err != nil {
+			t.Fatalf("Publish: %v", err)
+		}
+		d.Unpublish(ports)
+	}
+	for range 2 {
+		if err := d.Down(ctx, n); err != nil {
+			t.Fatalf("Down: %v", err)
+		}
+	}
+}
+
+func join(t *testing.T, s Subject, n netdriver.Network, e netdriver.Endpoint) {
+	t.Helper()
+	if s.NetNS != nil {
+		e.NetNS = s.NetNS()
+		defer e.NetNS.Close()
+	}
+	if err := s.Driver.Join(context.Background(), n, e); err != nil {
+		t.Fatalf("Join: %v", err)
+	}
+	if s.Inside != nil && !s.Inside(e.NetNS, e.Interface) {
+		t.Errorf("the interface %s is not in the namespace", e.Interface)
+	}
+	if s.NetNS != nil && s.Inside != nil {
+		// A second interface of the same name cannot be; nothing of the attempt stays.
+		twice := e
+		twice.ID = id.New()
+		if s.Driver.Join(context.Background(), n, twice) == nil {
+			t.Error("Join twice with one name worked")
+		}
+	}
+	gone := make(chan struct{})
+	s.Driver.Leave(n, e, func() { close(gone) })
+	select {
+	case <-gone:
+	case <-time.After(time.Minute):
+		t.Fatal("Leave never ends")
+	}
+	if s.Inside != nil && s.Inside(e.NetNS, e.Interface) {
+		t.Errorf("the interface %s is still in the namespace", e.Interface)
+	}
+}
