@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/containerd/errdefs"
+
 	"muelle/api"
 )
 
@@ -51,13 +53,17 @@ func (r *reporter) around(id, doing, did string, do func() error) error {
 	return nil
 }
 
-// ownError is a failure of the project's own rules, worded as Docker Compose does.
+// ownError is a failure of the project's own rules, worded as Docker Compose does:
+// a failed precondition unless it says otherwise.
 type ownError struct {
 	text string
-	is   error // its class; may be nil
+	is   error // its class
 }
 
 func own(class error, format string, args ...any) error {
+	if class == nil {
+		class = errdefs.ErrFailedPrecondition
+	}
 	return &ownError{text: fmt.Sprintf(format, args...), is: class}
 }
 
