@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -82,9 +81,5 @@ func classify(err error) error {
 	if errdefs.IsFailedPrecondition(err) {
 		return errdefs.ErrFailedPrecondition.WithMessage(transportErr.Error())
 	}
-	var netErr net.Error
-	if errors.As(transportErr.Err, &netErr) || strings.Contains(transportErr.Error(), "dial ") {
-		return errdefs.ErrUnavailable.WithMessage(transportErr.Error())
-	}
-	return err
+	return errdefs.ErrUnavailable.WithMessage(transportErr.Error())
 }
