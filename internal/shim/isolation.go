@@ -252,7 +252,14 @@ func (i *isolation) startProcess() error {
 	if err != nil {
 		return err
 	}
-	finishProgram(p, i.root, &m.Process, i.stdio.child, execTarget{path: path, fd: -1})
+	target := execTarget{path: path, init: -1}
+	if m.Init {
+		if target.init, err = unix.Openat(i.s.proc, "self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+			return wrap("open init", err)
+		}
+		defer unix.Close(target.init)
+	}
+	finishProgram(p, i.root, &m.Process, i.stdio.child, target)
 	i.child, err = start(p, spawn.Options{Flags: flags, Cgroup: i.into}, i.root, &m.Process)
 	return err
 }

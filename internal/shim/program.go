@@ -39,11 +39,10 @@ func setOOMScore(p *spawn.Program, proc int, m *shimapi.Process) {
 	p.Do("close oom_score_adj", unix.SYS_CLOSE, spawn.In(slotFile))
 }
 
-// execTarget is what the child executes: a path in the container, or a descriptor.
+// execTarget is what the child executes: a path in the container, perhaps by an init.
 type execTarget struct {
 	path string
-	fd   int
-	args []string // instead of the process's own
+	init int // not -1: the binary that becomes PID 1 and executes path
 }
 
 // finishProgram appends what every process does once it is where it belongs:
@@ -89,11 +88,11 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 		p.Do("set no_new_privs", unix.SYS_PRCTL, spawn.Int(unix.PR_SET_NO_NEW_PRIVS), spawn.Int(1), spawn.Int(0), spawn.Int(0), spawn.Int(0))
 		setFilter(p, m)
 	}
-	args := m.Args
-	if target.args != nil {
-		args = target.args
+	if target.init >= 0 {
+		p.Exec(target.init, "", initArgs(target.path, m.Args), m.Env)
+		return
 	}
-	p.Exec(target.fd, target.path, args, m.Env)
+	p.Exec(-1, target.path, m.Args, m.Env)
 }
 
 func setFilter(p *spawn.Program, m *shimapi.Process) {

@@ -2,11 +2,294 @@ package shim
 
 import (
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// relay begins to pass on what arrives at a held socket.
+// relay begins to pass on what arrives at a held socket: for [::1], to which no
+// DNAT can lead.
 func (s *shim) relay(fd int, to netip.AddrPort, datagram bool) (relay, error) {
-	return nil, unix.ENOSYS
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	if datagram {
+		u := &udpRelay{s: s, fd: fd, to: sockaddr(to), clients: map[netip.AddrPort]*udpClient{}}
+		return u, s.loop.watch(fd, unix.EPOLLIN, u)
+	}
+	r := &tcpRelay{s: s, fd: fd, to: sockaddr(to), pairs: map[*pair]bool{}}
+	return r, s.loop.watch(fd, unix.EPOLLIN, r)
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func dial(to unix.Sockaddr, kind int) (int, error) {
+	family := unix.AF_INET
+	if _, ok := to.(*unix.SockaddrInet6); ok {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// maxPairs and maxClients bound what strangers can make the shim hold.
+const (
+	maxPairs   = 4096
+	maxClients = 1024
+	udpIdle    = 90 * time.Second
+)
+
+type tcpRelay struct {
+	s     *shim
+	fd    int
+	to    unix.Sockaddr
+	pairs map[*pair]bool
+}
+
+func (r *tcpRelay) ready(uint32) {
+	fd, _, err := unix.Accept4(r.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	if len(r.pairs) >= maxPairs {
+		unix.Close(fd)
+		return
+	}
+	up, err := dial(r.to, unix.SOCK_STREAM)
+	if err != nil {
+		unix.Close(fd)
+		return
+	}
+	p := &pair{r: r}
+	p.a = &side{p: p, fd: fd}
+	p.b = &side{p: p, fd: up, connecting: true, other: p.a}
+	p.a.other = p.b
+	r.pairs[p] = true
+	p.update()
+}
+
+func (r *tcpRelay) stop() {
+	for p := range r.pairs {
+		p.close()
+	}
+}
+
+// pair is one relayed connection.
+type pair struct {
+	r    *tcpRelay
+	a, b *side
+	done bool
+}
+
+// side is one of its sockets.
+type side struct {
+	p          *pair
+	fd         int
+	other      *side
+	connecting bool
+	eof        bool // the peer sends no more
+	shut       bool // we send no more
+	pending    []byte
+}
+
+func (s *side) ready(events uint32) {
+	p := s.p
+	if s.connecting {
+		v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil || v != 0 {
+			p.close()
+			return
+		}
+		s.connecting = false
+	}
+	if events&unix.EPOLLERR != 0 {
+		p.close()
+		return
+	}
+	if len(s.pending) > 0 && !s.flush() {
+		return
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP) != 0 && !s.eof && len(s.other.pending) == 0 && !s.other.connecting {
+		if !s.read() {
+			return
+		}
+	}
+	p.update()
+}
+
+// read passes one piece to the other side; false when the pair was closed.
+func (s *side) read() bool {
+	buf := s.p.r.s.loop.scratch
+	n, err := unix.Read(s.fd, buf)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return true
+	case err != nil:
+		s.p.close()
+		return false
+	case n == 0:
+		s.eof = true
+		return true
+	}
+	s.other.pending = append(s.other.pending[:0], buf[:n]...)
+	return s.other.flush()
+}
+
+func (s *side) flush() bool {
+	for len(s.pending) > 0 {
+		n, err := unix.SendmsgN(s.fd, s.pending, nil, nil, unix.MSG_NOSIGNAL)
+		if err == unix.EAGAIN {
+			return true
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			s.p.close()
+			return false
+		}
+		s.pending = s.pending[n:]
+	}
+	s.pending = nil
+	return true
+}
+
+// update sets what both sides wait for, hands on ends, and closes a pair that is
+// through.
+func (p *pair) update() {
+	for _, s := range []*side{p.a, p.b} {
+		if s.eof && len(s.other.pending) == 0 && !s.other.shut && !s.other.connecting {
+			unix.Shutdown(s.other.fd, unix.SHUT_WR)
+			s.other.shut = true
+		}
+	}
+	if p.a.shut && p.b.shut {
+		p.close()
+		return
+	}
+	for _, s := range []*side{p.a, p.b} {
+		var events uint32
+		if s.connecting || len(s.pending) > 0 {
+			events |= unix.EPOLLOUT
+		}
+		if !s.eof && len(s.other.pending) == 0 && !s.other.connecting {
+			events |= unix.EPOLLIN
+		}
+		l := p.r.s.loop
+		if events == 0 {
+			// A hang-up would be reported again and again.
+			l.ignore(s.fd)
+		} else if l.watch(s.fd, events, s) != nil {
+			p.close()
+			return
+		}
+	}
+}
+
+func (p *pair) close() {
+	if p.done {
+		return
+	}
+	p.done = true
+	p.r.s.loop.close(p.a.fd)
+	p.r.s.loop.close(p.b.fd)
+	delete(p.r.pairs, p)
+}
+
+type udpRelay struct {
+	s       *shim
+	fd      int
+	to      unix.Sockaddr
+	clients map[netip.AddrPort]*udpClient
+	timed   bool
+	stopped bool
+}
+
+type udpClient struct {
+	r    *udpRelay
+	fd   int
+	from unix.Sockaddr
+	last time.Time
+}
+
+func (u *udpRelay) ready(uint32) {
+	buf := u.s.loop.scratch
+	n, from, err := unix.Recvfrom(u.fd, buf, 0)
+	if err != nil {
+		return
+	}
+	a, ok := from.(*unix.SockaddrInet6)
+	if !ok {
+		return
+	}
+	key := netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	c := u.clients[key]
+	if c == nil {
+		if len(u.clients) >= maxClients {
+			return
+		}
+		fd, err := dial(u.to, unix.SOCK_DGRAM)
+		if err != nil {
+			return
+		}
+		c = &udpClient{r: u, fd: fd, from: from}
+		if u.s.loop.watch(fd, unix.EPOLLIN, c) != nil {
+			unix.Close(fd)
+			return
+		}
+		u.clients[key] = c
+		u.sweepLater()
+	}
+	c.last = time.Now()
+	// A datagram that cannot be sent is lost, as datagrams are.
+	unix.SendmsgN(c.fd, buf[:n], nil, nil, unix.MSG_NOSIGNAL)
+}
+
+func (c *udpClient) ready(uint32) {
+	buf := c.r.s.loop.scratch
+	n, err := unix.Read(c.fd, buf)
+	if err != nil {
+		return
+	}
+	c.last = time.Now()
+	unix.Sendto(c.r.fd, buf[:n], unix.MSG_NOSIGNAL, c.from)
+}
+
+func (u *udpRelay) sweepLater() {
+	if u.timed {
+		return
+	}
+	u.timed = true
+	u.s.loop.after(udpIdle, func() {
+		u.timed = false
+		for key, c := range u.clients {
+			if u.stopped || time.Since(c.last) > udpIdle {
+				u.s.loop.close(c.fd)
+				delete(u.clients, key)
+			}
+		}
+		if len(u.clients) > 0 {
+			u.sweepLater()
+		}
+	})
+}
+
+func (u *udpRelay) stop() {
+	u.stopped = true
+	for key, c := range u.clients {
+		u.s.loop.close(c.fd)
+		delete(u.clients, key)
+	}
 }

@@ -266,7 +266,7 @@ func (j *joining) run() error {
 		p.Do("become session leader", unix.SYS_SETSID)
 		setOOMScore(p, s.proc, j.p)
 		// The descriptor of the root is the container's own: it leads nowhere else.
-		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, fd: -1})
+		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
 		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)
 	}
 	if err != nil && j.terminal != nil {

@@ -29,6 +29,7 @@ type Program struct {
 	ops  []op
 	keep []any // what the operations point to
 	err  error
+	pid  *int32 // the child's, as its parent sees it; there before the first operation
 }
 
 // Value is an argument of a call.
@@ -80,6 +81,16 @@ func (p *Program) Strings(all []string) Value {
 func Pointer[T any](p *Program, v *T) Value {
 	p.keep = append(p.keep, v)
 	return Value{v: uintptr(unsafe.Pointer(v))}
+}
+
+// PidPointer points to the child's own process id, for calls that read it from
+// memory.
+func (p *Program) PidPointer() Value {
+	if p.pid == nil {
+		p.pid = new(int32)
+		p.keep = append(p.keep, p.pid)
+	}
+	return Value{v: uintptr(unsafe.Pointer(p.pid))}
 }
 
 // Err is what went wrong while the list was built.

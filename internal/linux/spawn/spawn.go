@@ -41,7 +41,7 @@ type Options struct {
 // Child is a process that has executed its program.
 type Child struct {
 	Pid   int
-	PidFD int // close-on-exec; the caller's
+	PidFD int // close-on-exec; the caller's; -1 where clone3 is forbidden
 }
 
 // cloneArgs is the kernel's struct clone_args.
@@ -57,7 +57,8 @@ type result struct {
 	errno uintptr
 }
 
-func vforkClone3(args *cloneArgs, size uintptr) (pid, errno uintptr)
+// vfork makes one of the clone system calls, with three arguments and zeroes.
+func vfork(call, a1, a2, a3 uintptr) (pid, errno uintptr)
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -72,7 +73,8 @@ func Start(p *Program, o Options) (*Child, error) {
 	*pidfd = -1
 	args := &cloneArgs{
 		flags: o.Flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
-			unix.CLONE_CLEAR_SIGHAND,
+			unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PARENT_SETTID,
+		parentTid:  uint64(p.PidPointer().v),
 		pidfd:      uint64(uintptr(unsafe.Pointer(pidfd))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
@@ -82,15 +84,20 @@ func Start(p *Program, o Options) (*Child, error) {
 	}
 	res := new(result)
 	slots := new([maxSlots]uintptr)
+	// What the kernel and the child write to must not be on a stack, which may move.
+	p.keep = append(p.keep, args, pidfd, res, slots)
 	if len(p.ops) == 0 || p.err != nil {
 		return nil, &Error{What: "prepare child", Errno: syscall.EINVAL}
 	}
 
 	syscall.ForkLock.Lock()
-	pid, errno := fork(args, &p.ops[0], uintptr(len(p.ops)), slots, res)
+	pid, errno := fork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, &p.ops[0], uintptr(len(p.ops)), slots, res)
+	if syscall.Errno(errno) == unix.ENOSYS && o.Flags == 0 && o.Cgroup < 0 {
+		// Docker's seccomp profile hides clone3 from containers, where an init spawns.
+		pid, errno = fork(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PARENT_SETTID|uintptr(unix.SIGCHLD), 0, p.PidPointer().v, &p.ops[0], uintptr(len(p.ops)), slots, res)
+	}
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(p)
-	runtime.KeepAlive(pidfd)
 	if errno != 0 {
 		return nil, &Error{What: "clone", Errno: syscall.Errno(errno)}
 	}
@@ -105,7 +112,9 @@ func Start(p *Program, o Options) (*Child, error) {
 			break
 		}
 	}
-	unix.Close(c.PidFD)
+	if c.PidFD >= 0 {
+		unix.Close(c.PidFD)
+	}
 	e := &Error{What: last.what, Errno: syscall.Errno(res.errno), Exec: last.exec}
 	if res.errno == 0 {
 		// It was killed by a signal between two operations, most likely by its own
@@ -119,9 +128,9 @@ func Start(p *Program, o Options) (*Child, error) {
 //
 //go:noinline
 //go:norace
-func fork(args *cloneArgs, ops *op, n uintptr, slots *[maxSlots]uintptr, res *result) (pid, errno uintptr) {
+func fork(call, a1, a2, a3 uintptr, ops *op, n uintptr, slots *[maxSlots]uintptr, res *result) (pid, errno uintptr) {
 	beforeFork()
-	pid, errno = vforkClone3(args, unsafe.Sizeof(*args))
+	pid, errno = vfork(call, a1, a2, a3)
 	if errno != 0 || pid != 0 {
 		afterFork()
 		return pid, errno

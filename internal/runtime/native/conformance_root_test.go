@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"muelle/internal/runtime"
 	"muelle/internal/runtime/native"
@@ -47,7 +48,11 @@ func newRuntime(t testing.TB, execRoot string) (runtime.Runtime, func()) {
 
 func TestConformance(t *testing.T) {
 	runtimetest.Run(t, runtimetest.Env{
-		New:          func(t *testing.T, root string) (runtime.Runtime, func()) { return newRuntime(t, root) },
+		New:          newRuntime,
 		CgroupParent: parent,
 	})
+}
+
+func BenchmarkRuntime(b *testing.B) {
+	runtimetest.Bench(b, runtimetest.Env{New: newRuntime, CgroupParent: parent}, 300*time.Millisecond)
 }

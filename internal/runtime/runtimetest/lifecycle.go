@@ -94,13 +94,13 @@ func testLifecycle(t *testing.T, s *suite) {
 		if o.exit.Code != 128+int(syscall.SIGUSR1) || strings.Contains(o.stdout, " Z ") {
 			t.Errorf("got %+v", o)
 		}
-		task := h.start(t, func() *runtime.Container {
-			c := h.container("sh", "-c", "trap 'exit 3' TERM; while true; do sleep 0.05; done")
-			c.Init = true
-			return c
-		}())
+		c := h.container("sh", "-c", "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done")
+		c.Init = true
+		a := attach(c)
+		task := h.start(t, c)
+		eventually(t, func() bool { return a.stdout.String() == "ready\n" })
 		must(t, task.Signal(ctxOf(t), syscall.SIGTERM))
-		if e, err := task.Wait(ctxOf(t)); err != nil || (e.Code != 3 && e.Code != 143) {
+		if e, err := task.Wait(ctxOf(t)); err != nil || e.Code != 3 {
 			t.Errorf("got %+v, %v", e, err)
 		}
 	})

@@ -23,7 +23,7 @@ import (
 type Env struct {
 	// New makes a runtime over an exec-root. It is called several times in one suite;
 	// Close ends the object as a daemon's death would, leaving containers alone.
-	New func(t *testing.T, execRoot string) (r runtime.Runtime, closeRuntime func())
+	New func(t testing.TB, execRoot string) (r runtime.Runtime, closeRuntime func())
 	// CgroupParent is where the suite's containers lie.
 	CgroupParent string
 }

@@ -1,0 +1,87 @@
+package shim
+
+import (
+	"syscall"
+	_ "unsafe" // for linkname
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+)
+
+// InitName is the first argument under which the shim's binary is a container's
+// init process, as `docker run --init` shows it.
+const InitName = "/sbin/docker-init"
+
+// initArgs is the command line of a container's init: the program's path, found
+// already, and its own arguments.
+func initArgs(path string, args []string) []string {
+	return append([]string{InitName, path, "--"}, args...)
+}
+
+// signalEnable and signalRecv are the runtime's half of os/signal, which would
+// otherwise bring package os into every shim.
+//
+//go:linkname signalEnable os/signal.signal_enable
+func signalEnable(uint32)
+
+//go:linkname signalRecv os/signal.signal_recv
+func signalRecv() uint32
+
+// Init is PID 1 of a container that asked for one: it starts the program in a
+// process group of its own, the terminal's foreground one if there is a terminal,
+// forwards signals to it, and reaps what is left to it. It returns the exit status.
+func Init(args, env []string) int {
+	if len(args) < 4 || args[2] != "--" {
+		return 125
+	}
+	for sig := uint32(1); sig < 65; sig++ {
+		if forwarded(syscall.Signal(sig)) {
+			signalEnable(sig)
+		}
+	}
+	p := &spawn.Program{}
+	p.Do("make process group", unix.SYS_SETPGID, spawn.Int(0), spawn.Int(0))
+	p.Do("take terminal", unix.SYS_IOCTL, spawn.Int(0), spawn.Int(unix.TIOCSPGRP), p.PidPointer()).Optional()
+	p.ResetSignals()
+	p.Exec(-1, args[1], args[3:], env)
+	child, err := spawn.Start(p, spawn.Options{Cgroup: -1})
+	if err != nil {
+		unix.Write(2, []byte("exec "+args[3]+": "+err.Error()+"\n"))
+		if e, ok := err.(*spawn.Error); ok && e.Exec && e.Errno == unix.ENOENT {
+			return codeNotFound
+		}
+		return codeCannotRun
+	}
+	go func() {
+		for {
+			unix.Kill(child.Pid, syscall.Signal(signalRecv()))
+		}
+	}()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		if err != nil && err != unix.EINTR {
+			return 125
+		}
+		if pid != child.Pid || status.Stopped() || status.Continued() {
+			continue
+		}
+		if status.Signaled() {
+			return 128 + int(status.Signal())
+		}
+		return status.ExitStatus()
+	}
+}
+
+// forwarded leaves out what is the init's own matter: faults, its children, and
+// what Go's runtime and the C library use among threads.
+func forwarded(sig syscall.Signal) bool {
+	switch sig {
+	case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGPROF,
+		unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT,
+		unix.SIGTTIN, unix.SIGTTOU, unix.SIGTSTP, 32, 33, 34:
+		return false
+	}
+	return true
+}
