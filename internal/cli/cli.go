@@ -106,7 +106,7 @@ func (a *app) watchSignals(cancel context.CancelCauseFunc) (stop func()) {
 			case s := <-ch:
 				cancel(signalError{s.(syscall.Signal)})
 				if n == 3 {
-					_, _ = fmt.Fprintln(a.Err, "got 3 SIGTERM/SIGINTs, forcefully exiting")
+					_, _ = fmt.Fprintln(a.Err, "\ngot 3 SIGTERM/SIGINTs, forcefully exiting")
 					os.Exit(1)
 				}
 			}
