@@ -480,3 +480,29 @@ func BenchmarkGetAndLower(b *testing.B) {
 		s.Release("c1")
 	}
 }
+
+// Of an index whose other platforms are not here, the part for this host is pushed.
+func TestPushOfPartialIndex(t *testing.T) {
+	other := small()
+	other.Platform = ocispec.Platform{OS: "linux", Architecture: "riscv64"}
+	server := &imagetest.Registry{}
+	server.Add("x/test", "latest", imagetest.Index(other, small()))
+	from, to := open(t, remote.Options{}), open(t, remote.Options{})
+	source, target := serve(t, server)+"/x/test", distribution(t)+"/x/test"
+	pull(t, from, source)
+	if err := from.Tag(t.Context(), source, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := from.Push(t.Context(), target, image.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pull(t, to, target)
+	got, err := to.Get(t.Context(), target)
+	if err != nil || got.ID != small().Blobs().Manifest.Digest {
+		t.Errorf("pushed: %+v, %v", got, err)
+	}
+	if err := from.Push(t.Context(), "nosuch", image.PushOptions{}); !errdefs.IsNotFound(err) ||
+		err.Error() != "An image does not exist locally with the tag: nosuch" {
+		t.Errorf("push of nothing: %v", err)
+	}
+}
