@@ -25,8 +25,10 @@ func (p *preparation) hosts() ([]byte, error) {
 	var gateway netip.Addr
 	if way := p.sb.way(); way != nil {
 		gateway = way.settings.Gateway
-	} else if p.sb.ns == nil {
+	} else if first := p.sb.endpoints[0]; p.sb.ns == nil {
 		gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	} else if len(first.net.IPAM.Config) > 0 { // of an internal network: the host is there all the same
+		gateway = first.net.IPAM.Config[0].Gateway
 	}
 	var lines []hostfile.Host
 	for _, entry := range spec.ExtraHosts {

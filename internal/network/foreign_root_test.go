@@ -50,10 +50,10 @@ func TestBesideDocker(t *testing.T) {
 		t.Errorf("got warnings: %q", list)
 	}
 	// Docker starts again, and somebody flushes everything.
-	for _, again := range []string{"flush ruleset\n" + docker, "delete table ip filter\n" + docker} {
+	for _, again := range []string{"flush ruleset\n" + docker, "delete table ip filter\n" + docker, "flush table inet muelle-1a2b3c4d"} {
 		w.nft(again)
 		w.eventually(func() error {
-			if out := run(t, "nft", "list", "ruleset"); strings.Count(out, "added by muelle-1a2b3c4d") != 2 || !strings.Contains(out, "table inet muelle-1a2b3c4d") {
+			if out := run(t, "nft", "list", "ruleset"); strings.Count(out, "added by muelle-1a2b3c4d") != 2 || !strings.Contains(out, "oifname @bridges ct status dnat accept") {
 				return fmt.Errorf("rules are not back:\n%s", out)
 			}
 			return nil

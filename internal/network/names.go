@@ -103,8 +103,8 @@ func (s *Service) hidden(asker *sandbox, name string) bool {
 		}
 		if asker.explain(name) {
 			s.log.Info("a name of the project is not resolved: no network in common",
-				"container", asker.name, "name", name,
-				"networks", asker.networkNames(), "networks of "+other.name, other.networkNames())
+				"container", asker.name, "networks", asker.networkNames(),
+				"name", name, "belongs_to", other.name, "its_networks", other.networkNames())
 		}
 		return true
 	}

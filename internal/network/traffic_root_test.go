@@ -158,7 +158,7 @@ func TestTakenPort(t *testing.T) {
 	_, err = w.Prepare(context.Background(), published(spec("web", "bridge"), "8080->80/tcp"))
 	if err == nil || !strings.Contains(err.Error(), "driver failed programming external connectivity on endpoint web (") ||
 		!strings.Contains(err.Error(), "failed to bind host port for 0.0.0.0:8080:") ||
-		!strings.Contains(err.Error(), ":80/tcp: address already in use (by process network.test (pid ") {
+		!strings.Contains(err.Error(), ":80/tcp: address already in use (by process ") {
 		t.Errorf("got %v", err)
 	}
 	l.Close()

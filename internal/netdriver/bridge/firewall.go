@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -194,9 +195,9 @@ func (f *firewall) restore() {
 	if !f.up {
 		return
 	}
-	tables, err := listTables()
-	if err == nil && !tables.has(f.name) {
-		f.log.Warn("nftables table was removed by somebody: writing it again", "table", f.name)
+	intact, err := f.intact()
+	if err == nil && !intact {
+		f.log.Warn("nftables table was changed by somebody: writing it again", "table", f.name)
 		err = f.replace()
 	}
 	if err != nil {
@@ -204,6 +205,23 @@ func (f *firewall) restore() {
 		return
 	}
 	f.inspectForeign()
+}
+
+// intact tells whether the table and its most important rules are there.
+func (f *firewall) intact() (bool, error) {
+	tables, err := listTables()
+	if err != nil || !slices.Contains(tables[f.name], f.t.forwarding.Name) {
+		return false, err
+	}
+	c, err := nft.New()
+	if err != nil {
+		return false, err
+	}
+	rules, err := c.GetRules(f.t.table, f.t.forwarding)
+	if err != nil {
+		return false, fmt.Errorf("list rules of %s: %w", f.name, err)
+	}
+	return len(rules) > 0, nil
 }
 
 func (f *firewall) transaction(fill func(*nftables.Conn) error) error {

@@ -24,10 +24,12 @@ type table struct {
 	table                                           *nftables.Table
 	bridges, same, internal, separate, masquerading *nftables.Set
 	ports, addressPorts, self                       *nftables.Set
+	forwarding                                      *nftables.Chain
 }
 
 func newTable(name string) *table {
 	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
+	t.forwarding = &nftables.Chain{Name: "forward", Table: t.table}
 	names := func(name string) *nftables.Set {
 		// The byte order is for those who list the table: names are text.
 		return &nftables.Set{Table: t.table, Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
@@ -108,7 +110,7 @@ func (t *table) raw(c *nftables.Conn) {
 // forward: inside a network everything (unless separate), into a network only what
 // was published, out of it everything unless internal, and nothing between two.
 func (t *table) forward(c *nftables.Conn) {
-	rule := t.chain(c, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+	rule := t.chain(c, t.forwarding.Name, nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.PairIn(t.same), nft.IIFIn(t.separate), nft.Drop())
@@ -157,5 +159,6 @@ func (t *table) guard(c *nftables.Conn, docker bool) {
 		rule(nft.IIFPrefix(p), nft.Accept())
 		rule(nft.OIFPrefix(p), nft.Accept())
 	}
-	rule(nft.Drop())
+	// Forwarding of IPv6 is another sysctl, which we leave alone.
+	rule(nft.IPv4(), nft.Drop())
 }
