@@ -229,53 +229,10 @@ func (a *app) load(ctx context.Context, services []string) (*types.Project, erro
 
 // scope is what a command on existing containers works on: a project's name, and
 // its files' contents where there are files.
-type scope struct {
-	name  string
-	model *types.Project // nil without files
-}
-
 // scope finds the project by -p or by its files. Unset variables are warned of, but
 // environment files need not be there.
-func (a *app) scope(ctx context.Context) (scope, error) {
-	if a.name != "" && len(a.files) == 0 {
-		return scope{name: a.name}, nil
-	}
-	o := a.options(nil)
-	o.Lenient = true
-	p, err := model.Load(ctx, o)
-	if err != nil {
-		if name := os.Getenv("COMPOSE_PROJECT_NAME"); name != "" && len(a.files) == 0 {
-			return scope{name: name}, nil
-		}
-		return scope{}, err
-	}
-	return scope{name: p.Name, model: p}, nil
-}
-
 // known are the services that the files declare, active or not; nil without files.
-func (s scope) known() []string {
-	if s.model == nil {
-		return nil
-	}
-	return append(s.model.ServiceNames(), s.model.DisabledServiceNames()...)
-}
-
 // check refuses services that the files do not declare.
-func (s scope) check(services []string) error {
-	if s.model == nil {
-		return nil
-	}
-	for _, name := range services {
-		if _, ok := s.model.Services[name]; ok {
-			continue
-		}
-		if _, ok := s.model.DisabledServices[name]; !ok {
-			return fmt.Errorf("no such service: %s", name)
-		}
-	}
-	return nil
-}
-
 // report turns the daemon's lines into a display's.
 func report(p *display.Progress) func(api.ProjectProgress) {
 	return func(line api.ProjectProgress) {
