@@ -145,6 +145,7 @@ func (a *app) command(use, short string, args cobra.PositionalArgs, run func(ctx
 		SilenceErrors:         true,
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
+		ValidArgsFunction:     a.complete(use),
 	}
 	if run != nil {
 		c.RunE = func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args) }

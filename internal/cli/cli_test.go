@@ -542,5 +542,4 @@ volume prune
 volume rm
 volume update
 wait
-builder prune
 `

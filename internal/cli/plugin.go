@@ -44,7 +44,7 @@ func (a *app) execPart(program string, args []string) error {
 	if err != nil {
 		return err
 	}
-	// The program calls itself as we were called: MUELLE_ARG0 is docker's or ours.
+	// The other program calls itself as we were called.
 	env := append(os.Environ(), "MUELLE_NAME="+a.name())
 	err = syscall.Exec(path, append([]string{program}, args...), env)
 	return fmt.Errorf("execute %s: %w", path, err)
@@ -63,8 +63,8 @@ func (a *app) compose() *cobra.Command {
 }
 
 func (a *app) builder() *cobra.Command {
-	return a.group("builder", "Manage builds", a.buildImage(), a.prune(cachePruner(), "Remove build cache"),
-		a.part("du", "Disk usage", "muelle-build", "builder", "du"), a.part("ls", "List builder instances", "muelle-build", "builder", "ls"))
+	sub := func(name, short string) *cobra.Command { return a.part(name, short, "muelle-build", "builder", name) }
+	return a.group("builder", "Manage builds", a.buildImage(), sub("prune", "Remove build cache"), sub("du", "Disk usage"), sub("ls", "List builder instances"))
 }
 
 func (a *app) container() *cobra.Command {

@@ -77,8 +77,8 @@ func Template(format string) (*template.Template, error) {
 // line, "json", or a template per row. A row is a pointer to a struct; its fields
 // are its exported methods without arguments.
 type Table struct {
-	Out    io.Writer
-	Format string
+	Out     io.Writer
+	Format  string
 	Headers Headers
 }
 

@@ -42,10 +42,11 @@ type Options struct {
 	Stderr io.Writer
 }
 
-// NewOptions makes options for a program called as arg0.
+// NewOptions makes options for a program called as arg0. The parts that muelle
+// executes are told by MUELLE_NAME under which name it was called itself.
 func NewOptions(arg0 string) *Options {
 	o := &Options{Name: "muelle", Getenv: os.Getenv, Stderr: os.Stderr}
-	if filepath.Base(arg0) == "docker" {
+	if filepath.Base(arg0) == "docker" || os.Getenv("MUELLE_NAME") == "docker" && filepath.Base(arg0) != "muelle" {
 		o.Name = "docker"
 	}
 	return o
@@ -55,7 +56,7 @@ func NewOptions(arg0 string) *Options {
 func (o *Options) RegisterFlags(f *pflag.FlagSet) {
 	dir := o.DockerDir()
 	f.StringVar(&o.ConfigDir, "config", dir, "Location of client config files")
-	f.StringArrayVarP(&o.Hosts, "host", "H", nil, "Daemon socket to connect to")
+	f.VarP((*hostList)(&o.Hosts), "host", "H", "Daemon socket to connect to")
 	f.StringVarP(&o.Context, "context", "c", "", `Name of the context to use to connect to the daemon (overrides `+o.hostVar()+` env var and default context set with "`+o.Name+` context use")`)
 	f.BoolVar(&o.TLS, "tls", false, "Use TLS; implied by --tlsverify")
 	f.BoolVar(&o.TLSVerify, "tlsverify", false, "Use TLS and verify the remote")
@@ -63,6 +64,21 @@ func (o *Options) RegisterFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.TLSCert, "tlscert", filepath.Join(dir, "cert.pem"), "Path to TLS certificate file")
 	f.StringVar(&o.TLSKey, "tlskey", filepath.Join(dir, "key.pem"), "Path to TLS key file")
 }
+
+// hostList is -H, which may be given once only.
+type hostList []string
+
+// Set appends; that there are too many is told when they are used.
+func (h *hostList) Set(s string) error {
+	*h = append(*h, s)
+	return nil
+}
+
+// String shows nothing: there is no default.
+func (*hostList) String() string { return "" }
+
+// Type is the word in the help text.
+func (*hostList) Type() string { return "list" }
 
 func (o *Options) getenv(k string) string {
 	if o.Getenv == nil {
