@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -82,7 +81,10 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 		// Too many news at once (ENOBUFS) are news too.
 		_, err := conn.Receive()
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			if !errors.Is(err, os.ErrClosed) && !errors.Is(err, unix.EBADF) {
+			w.mu.Lock()
+			closed := w.closed
+			w.mu.Unlock()
+			if !closed {
 				w.log.Warn("changes of the firewall are no longer followed", "err", err)
 			}
 			return
