@@ -69,6 +69,7 @@ install: build ## into PREFIX, with the systemd unit and the group muelle
 .PHONY: deps toolchain
 deps: toolchain ## what tests and the demo need of Debian's packages
 	@hack/asroot.sh hack/deps.sh
+	@for d in examples/zones/app hack/images/mongo; do (cd $$d && go mod download) || exit 1; done
 toolchain:
 	@hack/toolchain.sh
 

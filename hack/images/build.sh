@@ -121,8 +121,8 @@ present library/golang "$digest" || {
 	tar -C "$goroot" -c --exclude='*_test.go' --exclude=testdata --exclude=./test --exclude=./doc --exclude=./api --exclude=./misc . |
 		tar -C "$root/usr/local/go" -x
 	# The modules that the example needs, from this machine's cache where it has them.
-	(cd "$top/examples/zones/app" && GOFLAGS=-modcacherw GOPATH=$root/go GOMODCACHE=$root/go/pkg/mod \
-		GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" go mod download)
+	proxy="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)"
+	(cd "$top/examples/zones/app" && GOFLAGS=-modcacherw GOPATH=$root/go GOMODCACHE=$root/go/pkg/mod GOPROXY=$proxy go mod download)
 	# The cache that a first build would have to fill; -trimpath makes it independent of folders.
 	(cd "$top/examples/zones/app" && GOCACHE=$root/root/.cache/go-build CGO_ENABLED=0 go build -trimpath -o /dev/null .)
 	publish library/golang "$digest" "$root" "golang:1.26-alpine, by busybox and this machine's $(go env GOVERSION)" '1.26-alpine 1.26 alpine latest' \

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -194,6 +195,9 @@ func (b *bundle) generate(ctx context.Context, mounts []executor.Mount, meta exe
 	}
 	b.later(func() error { clean(); return nil })
 	spec.Process.Terminal = meta.Tty
+	if spec.Process.Env, err = withHome(spec.Process.Env, b.rootfs, uid); err != nil {
+		return err
+	}
 	spec.Linux.CgroupsPath = cgroupsPath(parent, b.id)
 	b.spec = spec
 	return nil
@@ -231,7 +235,30 @@ func execProcess(step *runningStep, meta executor.Meta) (*specs.Process, error) 
 	if len(meta.Env) > 0 {
 		p.Env = meta.Env
 	}
-	return &p, nil
+	var err error
+	p.Env, err = withHome(p.Env, step.rootfs, p.User.UID)
+	return &p, err
+}
+
+// withHome sets HOME from the root filesystem's passwd where the step does not: the
+// runtimes that BuildKit is written for do it when the process starts.
+func withHome(env []string, rootfs string, uid uint32) ([]string, error) {
+	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+		return env, nil
+	}
+	home := "/"
+	passwd, err := fs.RootPath(rootfs, "/etc/passwd")
+	if err != nil {
+		return nil, fmt.Errorf("look up the home directory: %w", err)
+	}
+	users, err := user.ParsePasswdFileFilter(passwd, func(u user.User) bool { return u.Uid == int(uid) })
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look up the home directory: %w", err)
+	}
+	if len(users) > 0 && users[0].Home != "" {
+		home = users[0].Home
+	}
+	return append(slices.Clip(env), "HOME="+home), nil
 }
 
 func cgroupsPath(parent, id string) string { return filepath.Join("/", parent, id) }

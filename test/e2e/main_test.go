@@ -248,7 +248,6 @@ func startRegistry() (stop func(), err error) {
 	}
 	cmd := exec.Command(filepath.Join(world.bin, "muelle-registry"), "--addr", registryAddr, "--root", filepath.Join(world.dir, "registry"))
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the registry: %w (make build first)", err)
 	}
