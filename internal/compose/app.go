@@ -227,12 +227,6 @@ func (a *app) load(ctx context.Context, services []string) (*types.Project, erro
 	return model.Load(ctx, a.options(services))
 }
 
-// scope is what a command on existing containers works on: a project's name, and
-// its files' contents where there are files.
-// scope finds the project by -p or by its files. Unset variables are warned of, but
-// environment files need not be there.
-// known are the services that the files declare, active or not; nil without files.
-// check refuses services that the files do not declare.
 // report turns the daemon's lines into a display's.
 func report(p *display.Progress) func(api.ProjectProgress) {
 	return func(line api.ProjectProgress) {
@@ -269,6 +263,7 @@ type worded struct {
 }
 
 func (w *worded) Error() string { return w.text }
+
 func (w *worded) Unwrap() error { return w.err }
 
 // seconds is -t: nil unless it was given.

@@ -59,6 +59,7 @@ func (a *app) downCommand() *cobra.Command {
 	return cmd
 }
 
+// imagesOf are the images that down --rmi removes.
 func (a *app) imagesOf(ctx context.Context, c *client.Client, s scope, mode string) ([]string, error) {
 	var names []string
 	add := func(name string) {

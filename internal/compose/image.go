@@ -147,8 +147,3 @@ func platform(p *types.Project, s types.ServiceConfig) string {
 	}
 	return p.Environment["DOCKER_DEFAULT_PLATFORM"]
 }
-
-// pull fetches one service's image.
-// plain is the daemon's own text.
-// transfer shows a stream of a pull's or push's messages.
-// selected loads the services asked for, without their dependencies unless deps.

@@ -96,6 +96,7 @@ func names(list []container.Summary) string {
 	return strings.Join(out, ", ")
 }
 
+// confirm asks on the terminal; without one the answer is no.
 func (a *app) confirm(question string) (bool, error) {
 	if _, err := fmt.Fprintf(a.Err, "? %s? [yN] ", question); err != nil {
 		return false, err

@@ -55,7 +55,6 @@ func (a *app) scaleCommand() *cobra.Command {
 	return cmd
 }
 
-// imagesOf are the images that down --rmi removes.
 func (a *app) startCommand() *cobra.Command {
 	var wait bool
 	var waitTimeout int
@@ -112,10 +111,6 @@ func (a *app) restartCommand() *cobra.Command {
 	return cmd
 }
 
-// containers lists a project's containers of the given services (none: all), in
-// the order of their names and numbers.
-// each does something to containers at the same time, with a display.
-// confirm asks on the terminal; without one the answer is no.
 func (a *app) pauseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pause [SERVICE...]",
@@ -183,6 +178,3 @@ func (a *app) waitCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&downProject, "down-project", false, "Drops project when the first container stops")
 	return cmd
 }
-
-// onContainers runs do with the project's containers of the services.
-// one is the container of a service that exec, port and the like mean.

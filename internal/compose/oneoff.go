@@ -16,6 +16,7 @@ import (
 	"muelle/internal/id"
 )
 
+// pick takes a service out of the document.
 func pick(spec *api.ProjectSpec, service string) api.ProjectService {
 	var picked api.ProjectService
 	var rest []api.ProjectService
@@ -31,6 +32,7 @@ func pick(spec *api.ProjectSpec, service string) api.ProjectService {
 	return picked
 }
 
+// container describes the one-off container.
 func (o *runFlags) container(p *types.Project, spec *api.ProjectSpec, s api.ProjectService, command []string, terminal bool) (client.CreateOptions, error) {
 	slug := id.New()
 	config, host := *s.Config, *s.HostConfig
@@ -140,6 +142,7 @@ func (o *runFlags) environment(p *types.Project) ([]string, error) {
 	return out, nil
 }
 
+// ports publishes the service's ports only where asked for.
 func (o *runFlags) ports(config *container.Config, host *container.HostConfig) error {
 	if !o.servicePorts {
 		host.PortBindings = network.PortMap{}

@@ -107,28 +107,3 @@ func (a *app) table(format, standard string, headers map[string]string, list []c
 	}
 	return console.Table{Out: a.Out, Format: format, Headers: headers}.Write(rows...)
 }
-
-// psRow is a container for ps and its templates.
-// publisher is a published port as Docker Compose's JSON has it.
-// MarshalJSON writes Docker Compose's fields.
-// ID is the container's id.
-// Name is the container's name.
-// Names is the same.
-// Image is what the container was created from.
-// Command is quoted, and cut at twenty characters.
-// Project is the project's name.
-// Service is the service's name.
-// CreatedAt is a time.
-// RunningFor is the container's age.
-// State is a word.
-// Status is a sentence.
-// Health is the health check's state, or empty.
-// ExitCode is read from the status: the list has no field for it.
-// Publishers are the ports, one by one.
-// Ports is the ports in one line.
-// Labels are key=value, sorted.
-// Label is one label's value.
-// Networks are their names.
-// Mounts are volumes' names and hosts' paths.
-// LocalVolumes counts the volumes.
-// Size of the writable layer.

@@ -16,11 +16,13 @@ import (
 	"muelle/internal/console"
 )
 
+// psRow is a container for ps and its templates.
 type psRow struct {
 	trunc bool
 	c     container.Summary
 }
 
+// publisher is a published port as Docker Compose's JSON has it.
 type publisher struct {
 	URL           string
 	TargetPort    uint16
@@ -28,6 +30,7 @@ type publisher struct {
 	Protocol      string
 }
 
+// MarshalJSON writes Docker Compose's fields.
 func (r *psRow) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{
 		"ID": r.ID(), "Name": r.Name(), "Names": r.Names(), "Image": r.Image(), "Command": r.Command(),
@@ -37,6 +40,7 @@ func (r *psRow) MarshalJSON() ([]byte, error) {
 	})
 }
 
+// ID is the container's id.
 func (r *psRow) ID() string {
 	if r.trunc {
 		return console.ShortID(r.c.ID)
@@ -44,12 +48,16 @@ func (r *psRow) ID() string {
 	return r.c.ID
 }
 
+// Name is the container's name.
 func (r *psRow) Name() string { return containerName(r.c) }
 
+// Names is the same.
 func (r *psRow) Names() string { return containerName(r.c) }
 
+// Image is what the container was created from.
 func (r *psRow) Image() string { return r.c.Image }
 
+// Command is quoted, and cut at twenty characters.
 func (r *psRow) Command() string {
 	c := r.c.Command
 	if r.trunc {
@@ -58,18 +66,25 @@ func (r *psRow) Command() string {
 	return strconv.Quote(c)
 }
 
+// Project is the project's name.
 func (r *psRow) Project() string { return r.c.Labels[api.LabelProject] }
 
+// Service is the service's name.
 func (r *psRow) Service() string { return r.c.Labels[api.LabelService] }
 
+// CreatedAt is a time.
 func (r *psRow) CreatedAt() string { return time.Unix(r.c.Created, 0).String() }
 
+// RunningFor is the container's age.
 func (r *psRow) RunningFor() string { return console.HumanAge(time.Unix(r.c.Created, 0)) }
 
+// State is a word.
 func (r *psRow) State() string { return string(r.c.State) }
 
+// Status is a sentence.
 func (r *psRow) Status() string { return r.c.Status }
 
+// Health is the health check's state, or empty.
 func (r *psRow) Health() string {
 	if r.c.Health == nil || r.c.Health.Status == container.NoHealthcheck {
 		return ""
@@ -77,6 +92,7 @@ func (r *psRow) Health() string {
 	return string(r.c.Health.Status)
 }
 
+// ExitCode is read from the status: the list has no field for it.
 func (r *psRow) ExitCode() int {
 	_, rest, ok := strings.Cut(r.c.Status, "(")
 	code, _, closed := strings.Cut(rest, ")")
@@ -87,6 +103,7 @@ func (r *psRow) ExitCode() int {
 	return n
 }
 
+// Publishers are the ports, one by one.
 func (r *psRow) Publishers() []publisher {
 	out := []publisher{}
 	for _, p := range r.c.Ports {
@@ -102,6 +119,7 @@ func (r *psRow) Publishers() []publisher {
 	return out
 }
 
+// Ports is the ports in one line.
 func (r *psRow) Ports() string {
 	var parts []string
 	for _, p := range r.Publishers() {
@@ -114,6 +132,7 @@ func (r *psRow) Ports() string {
 	return strings.Join(parts, ", ")
 }
 
+// Labels are key=value, sorted.
 func (r *psRow) Labels() string {
 	var out []string
 	for k, v := range r.c.Labels {
@@ -123,8 +142,10 @@ func (r *psRow) Labels() string {
 	return strings.Join(out, ",")
 }
 
+// Label is one label's value.
 func (r *psRow) Label(name string) string { return r.c.Labels[name] }
 
+// Networks are their names.
 func (r *psRow) Networks() string {
 	var out []string
 	if r.c.NetworkSettings != nil {
@@ -136,6 +157,7 @@ func (r *psRow) Networks() string {
 	return strings.Join(out, ",")
 }
 
+// Mounts are volumes' names and hosts' paths.
 func (r *psRow) Mounts() string {
 	var out []string
 	for _, m := range r.c.Mounts {
@@ -148,6 +170,7 @@ func (r *psRow) Mounts() string {
 	return strings.Join(out, ",")
 }
 
+// LocalVolumes counts the volumes.
 func (r *psRow) LocalVolumes() string {
 	n := 0
 	for _, m := range r.c.Mounts {
@@ -158,4 +181,5 @@ func (r *psRow) LocalVolumes() string {
 	return strconv.Itoa(n)
 }
 
+// Size of the writable layer.
 func (r *psRow) Size() string { return console.HumanSize(r.c.SizeRw) }

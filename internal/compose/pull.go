@@ -17,6 +17,7 @@ import (
 	"muelle/internal/compose/display"
 )
 
+// pull fetches one service's image.
 func (a *app) pull(ctx context.Context, c *client.Client, s types.ServiceConfig, platform string, show *display.Progress, quiet bool) error {
 	id := "Image " + s.Image
 	show.On(display.Event{ID: id, Text: "Pulling"})
@@ -40,6 +41,7 @@ func (a *app) pull(ctx context.Context, c *client.Client, s types.ServiceConfig,
 	return err
 }
 
+// plain is the daemon's own text.
 func plain(err error) string {
 	e := new(client.Error)
 	if errors.As(err, &e) {
@@ -48,6 +50,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
+// transfer shows a stream of a pull's or push's messages.
 func (a *app) transfer(ctx context.Context, image, id string, show *display.Progress, quiet bool, begin func() (io.ReadCloser, error)) error {
 	body, err := begin()
 	if err != nil {
@@ -116,6 +119,7 @@ func (a *app) pullCommand() *cobra.Command {
 	return cmd
 }
 
+// selected loads the services asked for, without their dependencies unless deps.
 func (a *app) selected(ctx context.Context, services []string, deps bool) (*types.Project, *client.Client, error) {
 	p, err := a.load(ctx, services)
 	if err != nil {

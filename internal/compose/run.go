@@ -97,7 +97,6 @@ func (a *app) run(cmd *cobra.Command, o *runFlags, service string, command []str
 	return a.runAttached(cmd.Context(), c, res.ID, create, o)
 }
 
-// pick takes a service out of the document.
 // runDependencies brings up the dependencies (none with --no-deps), and in any case
 // the networks and volumes, and waits for their gates.
 func (a *app) runDependencies(ctx context.Context, c *client.Client, p *types.Project, req api.ProjectUpRequest, o *runFlags) error {
@@ -115,8 +114,6 @@ func (a *app) runDependencies(ctx context.Context, c *client.Client, p *types.Pr
 	return c.Projects.Up(ctx, p.Name, req, report(show))
 }
 
-// container describes the one-off container.
-// ports publishes the service's ports only where asked for.
 func (a *app) runAttached(ctx context.Context, c *client.Client, id string, create client.CreateOptions, o *runFlags) error {
 	conn, err := c.Containers.Attach(ctx, id, client.AttachOptions{Stdin: create.Config.OpenStdin, Stdout: true, Stderr: true, Stream: true})
 	if err != nil {

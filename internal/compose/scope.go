@@ -3,26 +3,30 @@ package compose
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/compose-spec/compose-go/v2/types"
 	"muelle/api"
 	"muelle/client"
 	"muelle/internal/compose/display"
 	"muelle/internal/compose/model"
-	"os"
 )
 
+// scope is what a command on existing containers works on: a project's name, and
+// its files' contents where there are files.
 type scope struct {
 	name  string
 	model *types.Project // nil without files
 }
 
+// scope finds the project by -p or by its files. Unset variables are warned of, but
+// environment files need not be there.
 func (a *app) scope(ctx context.Context) (scope, error) {
 	if a.name != "" && len(a.files) == 0 {
 		return scope{name: a.name}, nil
@@ -39,6 +43,7 @@ func (a *app) scope(ctx context.Context) (scope, error) {
 	return scope{name: p.Name, model: p}, nil
 }
 
+// known are the services that the files declare, active or not; nil without files.
 func (s scope) known() []string {
 	if s.model == nil {
 		return nil
@@ -46,6 +51,7 @@ func (s scope) known() []string {
 	return append(s.model.ServiceNames(), s.model.DisabledServiceNames()...)
 }
 
+// check refuses services that the files do not declare.
 func (s scope) check(services []string) error {
 	if s.model == nil {
 		return nil
@@ -80,6 +86,8 @@ func (a *app) projectAction(ctx context.Context, title string, services []string
 	})
 }
 
+// containers lists a project's containers of the given services (none: all), in
+// the order of their names and numbers.
 func (a *app) containers(ctx context.Context, c *client.Client, s scope, services []string, all, oneOff bool) ([]container.Summary, error) {
 	if err := s.check(services); err != nil {
 		return nil, err
@@ -113,6 +121,7 @@ func number(c container.Summary) int {
 	return n
 }
 
+// each does something to containers at the same time, with a display.
 func (a *app) each(ctx context.Context, title, doing, did string, list []container.Summary, do func(context.Context, container.Summary) error) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
@@ -134,6 +143,7 @@ func (a *app) each(ctx context.Context, title, doing, did string, list []contain
 	return interrupted(ctx, eg.Wait())
 }
 
+// onContainers runs do with the project's containers of the services.
 func (a *app) onContainers(ctx context.Context, services []string, all bool,
 	do func(ctx context.Context, c *client.Client, s scope, list []container.Summary) error,
 ) error {
@@ -152,6 +162,7 @@ func (a *app) onContainers(ctx context.Context, services []string, all bool,
 	return do(ctx, c, s, list)
 }
 
+// one is the container of a service that exec, port and the like mean.
 func (a *app) one(ctx context.Context, c *client.Client, s scope, service string, index int) (container.Summary, error) {
 	list, err := a.containers(ctx, c, s, []string{service}, false, true)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"muelle/internal/step"
 )
 
+// containerName is the name of a service's container of that number.
 func (u *up) containerName(svc *api.ProjectService, number int) string {
 	if svc.ContainerName != "" {
 		return svc.ContainerName
@@ -25,6 +26,7 @@ func (u *up) containerName(svc *api.ProjectService, number int) string {
 	return u.spec.Name + "-" + svc.Name + "-" + strconv.Itoa(number)
 }
 
+// create makes a container of a service.
 func (u *up) create(ctx context.Context, svc *api.ProjectService, number int) (member, error) {
 	name := u.containerName(svc, number)
 	var made member
@@ -35,6 +37,8 @@ func (u *up) create(ctx context.Context, svc *api.ProjectService, number int) (m
 	return made, err
 }
 
+// recreate replaces a container: the new one is made beside it under another name
+// first, so that a configuration the engine refuses costs nothing.
 func (u *up) recreate(ctx context.Context, svc *api.ProjectService, old member, img *image.Image) (made member, err error) {
 	name := u.containerName(svc, old.number)
 	if u.gone[old.ID] {
@@ -84,6 +88,7 @@ func (u *up) recreate(ctx context.Context, svc *api.ProjectService, old member, 
 	return made, nil
 }
 
+// createAs creates the container that will be called name, under the name as.
 func (u *up) createAs(ctx context.Context, svc *api.ProjectService, name, as string, number int, old *member, img *image.Image) (member, error) {
 	if img == nil {
 		var err error
@@ -124,6 +129,7 @@ func (u *up) createAs(ctx context.Context, svc *api.ProjectService, name, as str
 	return newMember(ctypes.Summary{ID: res.ID, Names: []string{"/" + as}, Labels: config.Labels, State: ctypes.StateCreated}), nil
 }
 
+// labels are the user's and Docker Compose's.
 func (u *up) labels(svc *api.ProjectService, number int, img *image.Image, replaces bool) map[string]string {
 	l := maps.Clone(svc.Config.Labels)
 	if l == nil {
@@ -151,6 +157,7 @@ func (u *up) labels(svc *api.ProjectService, number int, img *image.Image, repla
 	return l
 }
 
+// resolveReferences puts containers in the place of services.
 func (u *up) resolveReferences(host *ctypes.HostConfig) error {
 	resolve := func(mode, what string) (string, error) {
 		service, ok := strings.CutPrefix(mode, servicePrefix)
@@ -195,6 +202,7 @@ func (u *up) resolveReferences(host *ctypes.HostConfig) error {
 	return nil
 }
 
+// inherit gives the new container the anonymous volumes of the one it replaces.
 func inherit(svc *api.ProjectService, old *member, img *image.Image) []mount.Mount {
 	var mounts []mount.Mount
 	inherited := map[string]bool{}
@@ -220,6 +228,7 @@ func inherit(svc *api.ProjectService, old *member, img *image.Image) []mount.Mou
 	return mounts
 }
 
+// boundElsewhere says whether the new configuration mounts something named there.
 func boundElsewhere(host *ctypes.HostConfig, target string) bool {
 	for _, m := range host.Mounts {
 		if m.Target == target && m.Source != "" {

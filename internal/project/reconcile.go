@@ -37,7 +37,6 @@ func references(svc *api.ProjectService) []string {
 	return out
 }
 
-// containerName is the name of a service's container of that number.
 // reconcileService makes a service's containers as many and as configured as the
 // document says.
 func (u *up) reconcileService(ctx context.Context, name string) error {
@@ -233,12 +232,3 @@ func (u *up) stopDependents(ctx context.Context, name string) error {
 	}
 	return nil
 }
-
-// create makes a container of a service.
-// recreate replaces a container: the new one is made beside it under another name
-// first, so that a configuration the engine refuses costs nothing.
-// createAs creates the container that will be called name, under the name as.
-// labels are the user's and Docker Compose's.
-// resolveReferences puts containers in the place of services.
-// inherit gives the new container the anonymous volumes of the one it replaces.
-// boundElsewhere says whether the new configuration mounts something named there.

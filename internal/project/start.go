@@ -10,10 +10,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// start starts every service behind its gates.
 func (u *up) start(ctx context.Context) error {
 	return u.startGraph(ctx, u.graph, u.have, func(string) bool { return true }, u.report)
 }
 
+// startGraph visits the services in the order of their dependencies: waits for the
+// gates, then starts those containers that wanted names.
 func (s *Service) startGraph(ctx context.Context, g *graph, have map[string][]member, wanted func(service string) bool, r *reporter) error {
 	return g.up(ctx, func(ctx context.Context, name string) error {
 		if !wanted(name) {
@@ -52,6 +55,8 @@ func (s *Service) startAll(ctx context.Context, ms []member, r *reporter) error 
 	return eg.Wait()
 }
 
+// waitAll is up --wait: every service running or healthy, those that others want
+// completed, completed.
 func (s *Service) waitAll(ctx context.Context, g *graph, have map[string][]member, timeout time.Duration, r *reporter) error {
 	if timeout > 0 {
 		var cancel context.CancelFunc

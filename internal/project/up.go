@@ -209,9 +209,3 @@ func (u *up) orphans(ctx context.Context, all []member) error {
 	}
 	return eg.Wait()
 }
-
-// start starts every service behind its gates.
-// startGraph visits the services in the order of their dependencies: waits for the
-// gates, then starts those containers that wanted names.
-// waitAll is up --wait: every service running or healthy, those that others want
-// completed, completed.

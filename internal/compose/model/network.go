@@ -14,6 +14,8 @@ import (
 	"muelle/api"
 )
 
+// endpoints are the attachments by network key, and the network mode: the key of
+// the network of highest priority, or what network_mode says.
 func endpoints(p *types.Project, s types.ServiceConfig) (container.NetworkMode, map[string]*network.EndpointSettings, error) {
 	if s.NetworkMode != "" {
 		return container.NetworkMode(s.NetworkMode), nil, nil

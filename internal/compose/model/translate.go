@@ -336,8 +336,6 @@ func securityOpts(p *types.Project, opts []string) (parsed []string, unconfined 
 	return parsed, unconfined, nil
 }
 
-// endpoints are the attachments by network key, and the network mode: the key of
-// the network of highest priority, or what network_mode says.
 func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
 }
