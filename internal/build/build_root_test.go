@@ -43,6 +43,8 @@ func TestBuild(t *testing.T) {
 	t.Run("classic", w.sub(testClassic))
 	t.Run("cancel", w.sub(testCancel))
 	t.Run("outputs", w.sub(testOutputs))
+	t.Run("syntax", w.sub(testSyntax))
+	t.Run("names", w.sub(testNames))
 	t.Run("base layers once", w.sub(testLayersOnce))
 	t.Run("prune", w.sub(testPrune))
 }
@@ -333,10 +335,10 @@ func testClassic(w *world) {
 	body := func(dockerfile string) *bytes.Reader {
 		return bytes.NewReader(archiveOf(w.TB.(*testing.T), entry{name: "Dockerfile", content: dockerfile}, entry{name: "f", content: "data"}))
 	}
-	id, stream, err := w.classic(build.Request{Tags: []string{"classic"}}, body("FROM busybox\nENV a=b\nRUN echo hi && cat /f; true\nCOPY f /f\n"))
+	id, stream, err := w.classic(build.Request{Tags: []string{"classic"}}, body("FROM busybox\nENV a=b\nRUN echo hi && ! test -e /f\nCOPY f /f\n"))
 	must(w.TB, err)
 	short := strings.TrimPrefix(id, "sha256:")[:12]
-	want := "Step 1/4 : FROM busybox\nStep 2/4 : ENV a=b\nStep 3/4 : RUN echo hi && cat /f; true\nhi\ncat: can't open '/f': No such file or directory\nStep 4/4 : COPY f /f\nSuccessfully built " + short + "\nSuccessfully tagged classic:latest\n"
+	want := "Step 1/4 : FROM busybox\nStep 2/4 : ENV a=b\nStep 3/4 : RUN echo hi && ! test -e /f\nhi\nStep 4/4 : COPY f /f\nSuccessfully built " + short + "\nSuccessfully tagged classic:latest\n"
 	if stream = strings.Replace(stream, "Step 1/4 : FROM busybox\n ---> Using cache\n", "Step 1/4 : FROM busybox\n", 1); stream != want {
 		w.Errorf("stream: -want +got\n%s", cmp.Diff(want, stream))
 	}
@@ -391,6 +393,48 @@ func testOutputs(w *world) {
 		if st, err := os.Stat(path); err != nil || st.Size() == 0 {
 			w.Errorf("%s: %v", typ, err)
 		}
+	}
+}
+
+func testSyntax(w *world) {
+	f := files{"Dockerfile": "# syntax=docker/dockerfile:1\nFROM busybox\nRUN <<EOT\necho heredoc\nEOT\n"}
+	if res := w.built(w.build(f, buildclient.Options{})); !ran(res.log, "heredoc") {
+		w.Errorf("log:\n%s", res.log)
+	}
+	f["Dockerfile"] = "# syntax=localhost:1/mine\nFROM busybox\n"
+	if res := w.build(f, buildclient.Options{}); res.err == nil || !strings.Contains(res.err.Error(), "localhost:1/mine") {
+		w.Errorf("another frontend: %v", res.err)
+	}
+}
+
+// An image without a name is kept as such; naming it, and taking the name away to
+// another image, leaves exactly the names that Docker would.
+func testNames(w *world) {
+	ctx := context.Background()
+	f := files{"Dockerfile": "FROM busybox\nRUN echo names\n"}
+	records := func(id string) []string {
+		all, err := w.store.Images().List(ctx)
+		must(w.TB, err)
+		var names []string
+		for _, r := range all {
+			if r.Target.Digest.String() == id {
+				names = append(names, r.Name)
+			}
+		}
+		return names
+	}
+	first := w.built(w.build(f, buildclient.Options{}))
+	if diff := cmp.Diff([]string{"moby-dangling@" + first.ImageID}, records(first.ImageID)); diff != "" {
+		w.Errorf("unnamed: -want +got\n%s", diff)
+	}
+	w.built(w.build(f, buildclient.Options{Tags: []string{"n"}}))
+	if diff := cmp.Diff([]string{"docker.io/library/n:latest"}, records(first.ImageID)); diff != "" {
+		w.Errorf("named: -want +got\n%s", diff)
+	}
+	f["Dockerfile"] += "LABEL other=1\n"
+	w.built(w.build(f, buildclient.Options{Tags: []string{"n"}}))
+	if diff := cmp.Diff([]string{"moby-dangling@" + first.ImageID}, records(first.ImageID)); diff != "" {
+		w.Errorf("its name taken: -want +got\n%s", diff)
 	}
 }
 

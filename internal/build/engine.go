@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
@@ -22,6 +24,7 @@ import (
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/frontend"
 	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
+	dockerfileversion "github.com/moby/buildkit/frontend/dockerfile/version"
 	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
@@ -69,6 +72,7 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 		}
 	}()
 
+	nameVersion()
 	e := &engine{workers: &worker.Controller{}}
 	if e.sessions, err = session.NewManager(); err != nil {
 		return nil, err
@@ -82,7 +86,7 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.worker = &imageWorker{Worker: w, bus: o.Bus}
+	e.worker = &imageWorker{Worker: w, images: o.Store.Images(), bus: o.Bus}
 	if err := e.workers.Add(e.worker); err != nil {
 		return nil, err
 	}
@@ -104,14 +108,15 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	builtin := forwarder.NewGatewayForwarder(e.workers.Infos(), dockerfile.Build)
 	hosts := opt.RegistryHosts
 	maxEntries := int64(historyEntries)
 	e.controller, err = control.NewController(control.Opt{
 		SessionManager:   e.sessions,
 		WorkerController: e.workers,
 		Frontends: map[string]frontend.Frontend{
-			"dockerfile.v0": forwarder.NewGatewayForwarder(e.workers.Infos(), dockerfile.Build),
-			"gateway.v0":    gatewayFrontend,
+			"dockerfile.v0": builtin,
+			"gateway.v0":    syntaxFrontend{builtin: builtin, image: gatewayFrontend, version: dockerfileversion.Version()},
 		},
 		CacheManager: solver.NewCacheManager(life, "local", cacheStore, worker.NewCacheResultStorage(e.workers)),
 		CacheStore:   cacheStore,
@@ -164,7 +169,7 @@ func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err erro
 		Labels:          labels(ctx, o),
 		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:        keepPolicy(o.Root),
-		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: "v0.33.1", Revision: version.Revision},
+		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
 		Executor:        newExecutor(o),
 		Snapshotter:     containerdsnapshot.NewSnapshotter(store.SnapshotterName, snapshotter, store.Namespace, nil),
 		ContentStore:    content,
@@ -178,6 +183,20 @@ func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err erro
 		MountPoolRoot:   filepath.Join(o.Root, "cachemounts"),
 	}, nil
 }
+
+// nameVersion sets what BuildKit tells clients of its version, which is meant to be
+// filled at linking time; this program knows it from its own module list.
+var nameVersion = sync.OnceFunc(func() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, m := range info.Deps {
+		if m.Path == version.Package {
+			version.Version = m.Version
+		}
+	}
+})
 
 // labels describe the worker. The host's address is what clients put for
 // "host-gateway", as with Docker's builder.

@@ -16,6 +16,7 @@ var (
 	BuildFailure    = buildFailure
 	PruneInfo       = pruneInfo
 	ExitFailure     = exitFailure
+	BuiltinSyntax   = builtinSyntax
 )
 
 // NamedSnapshots and NamedLeases are the store's parts under BuildKit's names.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter"
@@ -21,7 +23,8 @@ import (
 // imageWorker is BuildKit's worker with the exporter that Docker's clients ask for.
 type imageWorker struct {
 	*base.Worker
-	bus *event.Bus
+	images images.Store
+	bus    *event.Bus
 }
 
 // exporterMoby is how Docker's clients name the engine's image store.
@@ -38,12 +41,14 @@ func (w *imageWorker) Exporter(name string, sm *session.Manager) (exporter.Expor
 	if err != nil {
 		return nil, err
 	}
-	return imageExporter{next: next, bus: w.bus}, nil
+	return imageExporter{next: next, local: name == exporterMoby, images: w.images, bus: w.bus}, nil
 }
 
 type imageExporter struct {
-	next exporter.Exporter
-	bus  *event.Bus
+	next   exporter.Exporter
+	local  bool // the image is for this machine, not to be pushed
+	images images.Store
+	bus    *event.Bus
 }
 
 func (e imageExporter) Resolve(ctx context.Context, id int, attrs map[string]string) (exporter.ExporterInstance, error) {
@@ -51,11 +56,16 @@ func (e imageExporter) Resolve(ctx context.Context, id int, attrs map[string]str
 	if err != nil {
 		return nil, err
 	}
+	if e.local {
+		// Compressing takes most of the time of exporting a large layer; the best level
+		// takes twice that of the first and saves a sixth of the space.
+		setDefault(attrs, exptypes.OptKeyCompressionLevel, "1")
+	}
 	next, err := e.next.Resolve(ctx, id, attrs)
 	if err != nil {
 		return nil, err
 	}
-	return imageExport{ExporterInstance: next, bus: e.bus}, nil
+	return imageExport{ExporterInstance: next, images: e.images, bus: e.bus}, nil
 }
 
 // storeAttributes completes what a client asks of the image exporter.
@@ -117,7 +127,8 @@ func normalNames(list string) (string, error) {
 // imageExport is one export to the image store.
 type imageExport struct {
 	exporter.ExporterInstance
-	bus *event.Bus
+	images images.Store
+	bus    *event.Bus
 }
 
 // Export stores the image and tells of its names. The reference that BuildKit's
@@ -128,11 +139,28 @@ func (e imageExport) Export(ctx context.Context, src *exporter.Source, info expo
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	if err := e.named(ctx, resp); err != nil {
+		return nil, nil, nil, err
+	}
 	e.publish(resp)
 	if finalize == nil && ref != nil {
 		return resp, nil, nil, ref.Release()
 	}
 	return resp, finalize, ref, nil
+}
+
+// named forgets that the image once had no name, if it has one now: else removing
+// its last name would leave it.
+func (e imageExport) named(ctx context.Context, resp map[string]string) error {
+	names := resp[exptypes.ExporterImageNameKey]
+	if names == "" || strings.HasPrefix(names, image.DanglingPrefix) {
+		return nil
+	}
+	err := e.images.Delete(ctx, image.DanglingPrefix+"@"+resp[exptypes.ExporterImageDigestKey])
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("forget the unnamed image: %w", err)
+	}
+	return nil
 }
 
 func (e imageExport) publish(resp map[string]string) {

@@ -124,3 +124,30 @@ func TestLeaseNames(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
+
+func TestBuiltinSyntax(t *testing.T) {
+	for _, tc := range []struct {
+		image string
+		want  bool
+	}{
+		{"docker/dockerfile:1", true},
+		{"docker/dockerfile", true},
+		{"docker.io/docker/dockerfile:latest", true},
+		{"docker/dockerfile:1.4", true},
+		{"docker/dockerfile:1.4.2", true},
+		{"docker/dockerfile:1.27", true},
+		{"docker/dockerfile:1.28", false},
+		{"docker/dockerfile:2", false},
+		{"docker/dockerfile:0.9", false},
+		{"docker/dockerfile:1-labs", false},
+		{"docker/dockerfile:1.4-labs", false},
+		{"docker/dockerfile:1@" + chain, false},
+		{"docker/dockerfile-upstream:master", false},
+		{"me/dockerfile:1", false},
+		{"", false},
+	} {
+		if got := build.BuiltinSyntax(tc.image, "1.27.0-dev"); got != tc.want {
+			t.Errorf("%q: got %v", tc.image, got)
+		}
+	}
+}
