@@ -253,29 +253,30 @@ func (s *Service) setHostname(cid string, cfg *ctypes.Config, hc *ctypes.HostCon
 // resolveModes replaces names by ids in container:NAME, so that renaming does not
 // break them.
 func (s *Service) resolveModes(hc *ctypes.HostConfig) error {
-	resolve := func(ref string) (string, error) {
+	resolve := func(namespace, ref string) (string, error) {
 		c, err := s.find(ref)
 		if err != nil {
-			return "", err
+			// Not found would make a client look for the image elsewhere.
+			return "", invalid("joining %s namespace of container: %s", namespace, err)
 		}
 		return "container:" + c.id, nil
 	}
 	if hc.NetworkMode.IsContainer() {
-		mode, err := resolve(hc.NetworkMode.ConnectedContainer())
+		mode, err := resolve("network", hc.NetworkMode.ConnectedContainer())
 		if err != nil {
 			return err
 		}
 		hc.NetworkMode = ctypes.NetworkMode(mode)
 	}
 	if hc.PidMode.IsContainer() {
-		mode, err := resolve(hc.PidMode.Container())
+		mode, err := resolve("PID", hc.PidMode.Container())
 		if err != nil {
 			return err
 		}
 		hc.PidMode = ctypes.PidMode(mode)
 	}
 	if hc.IpcMode.IsContainer() {
-		mode, err := resolve(hc.IpcMode.Container())
+		mode, err := resolve("IPC", hc.IpcMode.Container())
 		if err != nil {
 			return err
 		}
@@ -288,7 +289,7 @@ func (s *Service) resolveModes(hc *ctypes.HostConfig) error {
 func (s *Service) mountsOf(ref string) ([]mountPoint, error) {
 	c, err := s.find(ref)
 	if err != nil {
-		return nil, err
+		return nil, invalid("%s", err)
 	}
 	rec, _ := c.snapshot()
 	return rec.Mounts, nil

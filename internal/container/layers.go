@@ -22,18 +22,29 @@ func openLayers(lower []string) (*os.File, error) {
 	case 1:
 		return os.Open(lower[0])
 	}
-	type result struct {
-		f   *os.File
-		err error
-	}
-	done := make(chan result)
+	var f *os.File
+	var err error
+	onOwnThread(func() { f, err = mountLayers(lower) })
+	return f, err
+}
+
+// onOwnThread runs f on a thread that ends with it. Never on the first thread of
+// the process, which does not end before the process, and whose namespaces are what
+// others take for the process's own.
+func onOwnThread(f func()) {
+	done := make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is thrown away
-		f, err := mountLayers(lower)
-		done <- result{f, err}
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // still locked: the thread is thrown away
+		}
+		// While this goroutine keeps the first thread, the next cannot be given it.
+		onOwnThread(f)
+		runtime.UnlockOSThread()
 	}()
-	r := <-done
-	return r.f, r.err
+	<-done
 }
 
 func mountLayers(lower []string) (*os.File, error) {
