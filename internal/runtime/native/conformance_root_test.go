@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,11 @@ import (
 var shimPath string
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv("MUELLE_TEST_SHIM"); path != "" {
+		shimPath = path
+		parent = os.Getenv("MUELLE_TEST_PARENT")
+	}
+	runtimetest.Daemon(newRuntime)
 	dir, err := os.MkdirTemp("", "muelle-shim-test")
 	if err != nil {
 		panic(err)
@@ -30,7 +36,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	os.Setenv("MUELLE_TEST_SHIM", shimPath)
+	os.Setenv("MUELLE_TEST_PARENT", parent)
 	code := m.Run()
+	if code == 0 {
+		code = leaks()
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -41,9 +52,39 @@ func newRuntime(t testing.TB, execRoot string) (runtime.Runtime, func()) {
 	r, err := native.New(native.Options{ShimPath: shimPath, ExecRoot: execRoot, CgroupParent: parent,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return r, func() { r.Close() }
+}
+
+// leaks fails if anything of the tests is left: cgroups, mounts, shims.
+func leaks() (code int) {
+	complain := func(what string) {
+		fmt.Fprintln(os.Stderr, "left behind:", what)
+		code = 1
+	}
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
+	for _, g := range append(groups, "/sys/fs/cgroup/"+parent) {
+		if _, err := os.Stat(g); err == nil {
+			complain("cgroup " + g)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		complain(err.Error())
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "TestConformance") || strings.Contains(line, "BenchmarkRuntime") {
+			complain("mount " + line)
+		}
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range processes {
+		if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), fmt.Sprintf("muelle-shim\x00t%d-", os.Getpid())) {
+			complain("process " + p)
+		}
+	}
+	return code
 }
 
 func TestConformance(t *testing.T) {

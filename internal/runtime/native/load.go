@@ -37,8 +37,7 @@ func (r *Runtime) Load(ctx context.Context, id, dir string) (runtime.Task, error
 	if err != nil {
 		return t.loadEnded(err)
 	}
-	t.client = newClient(conn, t.exited)
-	go t.listen()
+	t.serve(conn)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -43,6 +44,11 @@ type Runtime struct {
 	null   *os.File
 	stderr *os.File
 	shims  *shimsGroup
+
+	mu      sync.Mutex
+	closing bool
+	tasks   map[*task]struct{} // whose connections are served
+	served  sync.WaitGroup
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -62,7 +68,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
-	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)),
+	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), tasks: map[*task]struct{}{},
 		shims: &shimsGroup{path: filepath.Join("/", o.CgroupParent, "shims")}}
 	if r.binary, err = seal(o.ShimPath); err != nil {
 		return nil, err
@@ -86,6 +92,22 @@ func New(o Options) (*Runtime, error) {
 // Close releases what New made, the shims' cgroup too if it is empty. Containers
 // keep running.
 func (r *Runtime) Close() error {
+	r.mu.Lock()
+	r.closing = true
+	for t := range r.tasks {
+		if !t.isDeleted() {
+			t.client.conn.Close()
+		}
+	}
+	r.mu.Unlock()
+	// A shim whose container was deleted ends by itself, unless it still feeds a slow
+	// reader: then it outlives this daemon as any other.
+	ended := make(chan struct{})
+	go func() { r.served.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
+	}
 	r.shims.close()
 	return errors.Join(r.binary.Close(), r.null.Close(), r.stderr.Close())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -43,14 +44,29 @@ var _ runtime.Task = (*task)(nil)
 // newTask begins to listen to a shim that this daemon started.
 func (r *Runtime) newTask(id, dir string, g *cgroup.Group, l *launched) *task {
 	t := &task{r: r, id: id, dir: dir, group: g, shim: l, ended: make(chan struct{}), execs: map[string]*process{}}
-	t.client = newClient(l.conn, t.exited)
-	go t.listen()
+	t.serve(l.conn)
 	return t
+}
+
+// serve begins to listen on a connection.
+func (t *task) serve(conn *net.UnixConn) {
+	t.client = newClient(conn, t.exited)
+	t.r.mu.Lock()
+	t.r.tasks[t] = struct{}{}
+	t.r.mu.Unlock()
+	t.r.served.Go(t.listen)
 }
 
 // listen owns the connection; after it, whatever ran has ended for this daemon.
 func (t *task) listen() {
 	t.client.read()
+	t.r.mu.Lock()
+	closing := t.r.closing && !t.isDeleted()
+	delete(t.r.tasks, t)
+	t.r.mu.Unlock()
+	if closing {
+		return // the container stays
+	}
 	if t.shim != nil && t.shim.pid > 0 {
 		reap(t.shim.pid)
 		unix.Close(t.shim.pidfd)
@@ -288,6 +304,12 @@ func (t *task) Delete(ctx context.Context) error {
 	t.deleted = true
 	t.mu.Unlock()
 	return nil
+}
+
+func (t *task) isDeleted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.deleted
 }
 
 // remove takes away what is left of an ended container.

@@ -112,4 +112,3 @@ func newNetNS(b testing.TB) *os.File {
 	}
 	return r.f
 }
-

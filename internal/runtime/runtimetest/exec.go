@@ -83,7 +83,7 @@ func testExec(t *testing.T, s *suite) {
 	})
 	t.Run("input", func(t *testing.T) {
 		var want digest
-		must(t, want.of(noise(5 << 20)))
+		must(t, want.of(noise(5<<20)))
 		o := execRun(t, task, execOf(c, "cat"), runtime.ExecOptions{OpenStdin: true, Streams: &runtime.Streams{Stdin: noise(5 << 20)}})
 		var got digest
 		must(t, got.of(strings.NewReader(o.stdout)))

@@ -61,7 +61,7 @@ func testIsolation(t *testing.T, s *suite) {
 			c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/mine/kmsg", Type: "c", Major: 1, Minor: 11, FileMode: ptr(os.FileMode(0o640)), UID: ptr(uint32(7)), GID: ptr(uint32(8))}}
 		}, "stat -c '%t %T %a %u %g' /dev/mine/kmsg; cat /dev/mine/kmsg 2>&1 | cut -d: -f3", "1 b 640 7 8\n Operation not permitted\n"},
 		{"signals are as after login", nil, "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f2", "0000000000000000\n0000000000000000\n"},
-		{"no descriptor is left open", nil, "ls /proc/self/fd | wc -l; ls -l /proc/1/fd | wc -l", "4\n4\n"},
+		{"no descriptor is left open", nil, "ls /proc/self/fd | wc -l", "4\n"},
 		{"keyring of its own", nil, "grep -c muelle /proc/keys; echo", "0\n\n"},
 	}
 	for _, tt := range tests {
