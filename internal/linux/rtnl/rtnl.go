@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -57,69 +55,6 @@ func Configure(name string, addrs []netip.Prefix, gateways ...netip.Addr) error 
 	return nil
 }
 
-// Bridge describes a bridge interface. Alias marks its owner.
-type Bridge struct {
-	Name, Alias string
-	Addresses   []netip.Prefix
-	MTU         int
-	IPv6        bool
-}
-
-// AddBridge makes the bridge, or takes one of this name and alias that exists,
-// and gives its index.
-func AddBridge(b Bridge) (int, error) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.Name, b.MTU, bridgeMAC(b.Addresses)
-	// A bridge whose ports change every second must not learn multicast groups.
-	snooping := false
-	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping})
-	existed := errors.Is(err, unix.EEXIST)
-	if err != nil && !existed {
-		return 0, fmt.Errorf("make bridge %s: %w", b.Name, err)
-	}
-	link, err := netlink.LinkByName(b.Name)
-	if err != nil {
-		return 0, fmt.Errorf("find bridge %s: %w", b.Name, err)
-	}
-	if existed && (link.Type() != "bridge" || link.Attrs().Alias != b.Alias) {
-		return 0, fmt.Errorf("interface %s exists and belongs to somebody else: %w", b.Name, unix.EEXIST)
-	}
-	if err := settle(link, b); err != nil {
-		if !existed {
-			err = errors.Join(err, netlink.LinkDel(link))
-		}
-		return 0, err
-	}
-	return link.Attrs().Index, nil
-}
-
-func settle(link netlink.Link, b Bridge) error {
-	if err := netlink.LinkSetAlias(link, b.Alias); err != nil {
-		return fmt.Errorf("mark bridge %s: %w", b.Name, err)
-	}
-	have, err := netlink.AddrList(link, unix.AF_UNSPEC)
-	if err != nil {
-		return fmt.Errorf("list addresses of %s: %w", b.Name, err)
-	}
-	want := map[string]bool{}
-	for _, a := range b.Addresses {
-		want[a.String()] = true
-	}
-	for _, a := range have {
-		if !want[a.IPNet.String()] && !a.IP.IsLinkLocalUnicast() {
-			if err := netlink.AddrDel(link, &a); err != nil {
-				return fmt.Errorf("remove address %s from %s: %w", a.IPNet, b.Name, err)
-			}
-		}
-	}
-	for _, a := range b.Addresses {
-		if err := netlink.AddrReplace(link, address(a)); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", a, b.Name, err)
-		}
-	}
-	return nil
-}
-
 // address leaves out duplicate address detection: nobody else lives there, and a
 // container must be able to bind its address at once.
 func address(p netip.Prefix) *netlink.Addr {
@@ -130,17 +65,6 @@ func address(p netip.Prefix) *netlink.Addr {
 		a.Broadcast = net.IPv4zero
 	}
 	return a
-}
-
-// bridgeMAC is fixed from the beginning: a bridge without one takes its lowest
-// port's, which changes as containers come and go.
-func bridgeMAC(addrs []netip.Prefix) net.HardwareAddr {
-	for _, a := range addrs {
-		if a.Addr().Is4() {
-			return MAC(a.Addr())
-		}
-	}
-	return nil
 }
 
 // MAC derives a locally administered address from an IPv4 address, so that a
@@ -205,24 +129,6 @@ func Exists(name string) bool {
 	return err == nil
 }
 
-// Isolate forbids a bridge's port to talk to other isolated ports.
-func Isolate(name string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find interface %s: %w", name, err)
-	}
-	return netlink.LinkSetIsolated(link, true)
-}
-
-// Hairpin lets a bridge's port send frames back where they came from.
-func Hairpin(name string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find interface %s: %w", name, err)
-	}
-	return netlink.LinkSetHairpin(link, true)
-}
-
 // IsNotFound tells whether an interface was missing.
 func IsNotFound(err error) bool {
 	var missing netlink.LinkNotFoundError
@@ -248,76 +154,4 @@ func Links(prefix string) ([]Link, error) {
 		}
 	}
 	return links, nil
-}
-
-// Route is a destination that the host reaches by an interface.
-type Route struct {
-	Prefix    netip.Prefix
-	Interface string
-}
-
-// Routes lists the destinations of every table but the local one, default routes left out.
-func Routes() ([]Route, error) {
-	list, err := netlink.RouteListFiltered(unix.AF_UNSPEC, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	names := map[int]string{}
-	var routes []Route
-	for _, r := range list {
-		if r.Dst == nil || r.Table == unix.RT_TABLE_LOCAL {
-			continue
-		}
-		addr, ok := netip.AddrFromSlice(r.Dst.IP)
-		ones, _ := r.Dst.Mask.Size()
-		if !ok || ones == 0 {
-			continue
-		}
-		name, known := names[r.LinkIndex]
-		if !known && r.LinkIndex > 0 {
-			if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
-				name = l.Attrs().Name
-			}
-			names[r.LinkIndex] = name
-		}
-		routes = append(routes, Route{Prefix: netip.PrefixFrom(addr.Unmap(), ones), Interface: name})
-	}
-	return routes, nil
-}
-
-// DefaultMTU is that of the interface with the default route, or 1500.
-func DefaultMTU() int {
-	list, err := netlink.RouteList(nil, unix.AF_INET)
-	if err != nil {
-		return 1500
-	}
-	for _, r := range list {
-		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-			continue
-		}
-		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil && l.Attrs().MTU > 0 {
-			return l.Attrs().MTU
-		}
-	}
-	return 1500
-}
-
-// Sysctl writes a value below /proc/sys/net; name as in sysctl(8), with slashes.
-func Sysctl(name, value string) error {
-	if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
-		return fmt.Errorf("set sysctl net/%s: %w", name, err)
-	}
-	return nil
-}
-
-// SysctlIs tells whether a number below /proc/sys/net has the value; false if it is not there.
-func SysctlIs(name string, value int) bool {
-	data, err := os.ReadFile("/proc/sys/net/" + name)
-	return err == nil && strings.TrimSpace(string(data)) == strconv.Itoa(value)
-}
-
-// HasIPv6 tells whether the kernel speaks IPv6.
-func HasIPv6() bool {
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	return err == nil
 }

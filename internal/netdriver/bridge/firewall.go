@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/nftables"
@@ -237,44 +236,3 @@ func (f *firewall) transaction(fill func(*nftables.Conn) error) error {
 
 // settle waits for deletions under way.
 func (f *firewall) settle() { f.wg.Wait() }
-
-// tables are the nftables tables of all instances, by name, with their chains.
-type tables map[string][]string
-
-func listTables() (tables, error) {
-	c, err := nft.New()
-	if err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
-	}
-	list, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return nil, fmt.Errorf("list nftables tables: %w", err)
-	}
-	found := tables{}
-	for _, t := range list {
-		if isOurs(t.Name) {
-			found[t.Name] = nil
-		}
-	}
-	if len(found) == 0 {
-		return found, nil
-	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return nil, fmt.Errorf("list nftables chains: %w", err)
-	}
-	for _, ch := range chains {
-		if _, ok := found[ch.Table.Name]; ok {
-			found[ch.Table.Name] = append(found[ch.Table.Name], ch.Name)
-		}
-	}
-	return found, nil
-}
-
-// isOurs tells the tables of any instance.
-func isOurs(table string) bool {
-	rest, ok := strings.CutPrefix(table, "muelle")
-	return ok && (rest == "" || rest[0] == '-')
-}
-
-func (t tables) has(name string) bool { _, ok := t[name]; return ok }

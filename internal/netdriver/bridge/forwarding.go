@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"fmt"
-	"slices"
 
 	"muelle/internal/linux/rtnl"
 )
@@ -59,15 +58,3 @@ func (f *firewall) forbidForwarding() error {
 	}
 	return nil
 }
-
-// guarded tells whether some instance switched ip_forward on.
-func (t tables) guarded() bool {
-	for name := range t {
-		if t.guard(name) {
-			return true
-		}
-	}
-	return false
-}
-
-func (t tables) guard(name string) bool { return slices.Contains(t[name], guardChain) }

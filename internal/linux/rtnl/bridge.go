@@ -1,0 +1,103 @@
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Bridge describes a bridge interface. Alias marks its owner.
+type Bridge struct {
+	Name, Alias string
+	Addresses   []netip.Prefix
+	MTU         int
+	IPv6        bool
+}
+
+// AddBridge makes the bridge, or takes one of this name and alias that exists,
+// and gives its index.
+func AddBridge(b Bridge) (int, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.Name, b.MTU, bridgeMAC(b.Addresses)
+	// A bridge whose ports change every second must not learn multicast groups.
+	snooping := false
+	err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping})
+	existed := errors.Is(err, unix.EEXIST)
+	if err != nil && !existed {
+		return 0, fmt.Errorf("make bridge %s: %w", b.Name, err)
+	}
+	link, err := netlink.LinkByName(b.Name)
+	if err != nil {
+		return 0, fmt.Errorf("find bridge %s: %w", b.Name, err)
+	}
+	if existed && (link.Type() != "bridge" || link.Attrs().Alias != b.Alias) {
+		return 0, fmt.Errorf("interface %s exists and belongs to somebody else: %w", b.Name, unix.EEXIST)
+	}
+	if err := settle(link, b); err != nil {
+		if !existed {
+			err = errors.Join(err, netlink.LinkDel(link))
+		}
+		return 0, err
+	}
+	return link.Attrs().Index, nil
+}
+
+func settle(link netlink.Link, b Bridge) error {
+	if err := netlink.LinkSetAlias(link, b.Alias); err != nil {
+		return fmt.Errorf("mark bridge %s: %w", b.Name, err)
+	}
+	have, err := netlink.AddrList(link, unix.AF_UNSPEC)
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", b.Name, err)
+	}
+	want := map[string]bool{}
+	for _, a := range b.Addresses {
+		want[a.String()] = true
+	}
+	for _, a := range have {
+		if !want[a.IPNet.String()] && !a.IP.IsLinkLocalUnicast() {
+			if err := netlink.AddrDel(link, &a); err != nil {
+				return fmt.Errorf("remove address %s from %s: %w", a.IPNet, b.Name, err)
+			}
+		}
+	}
+	for _, a := range b.Addresses {
+		if err := netlink.AddrReplace(link, address(a)); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", a, b.Name, err)
+		}
+	}
+	return nil
+}
+
+// bridgeMAC is fixed from the beginning: a bridge without one takes its lowest
+// port's, which changes as containers come and go.
+func bridgeMAC(addrs []netip.Prefix) net.HardwareAddr {
+	for _, a := range addrs {
+		if a.Addr().Is4() {
+			return MAC(a.Addr())
+		}
+	}
+	return nil
+}
+
+// Isolate forbids a bridge's port to talk to other isolated ports.
+func Isolate(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return netlink.LinkSetIsolated(link, true)
+}
+
+// Hairpin lets a bridge's port send frames back where they came from.
+func Hairpin(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return netlink.LinkSetHairpin(link, true)
+}
