@@ -68,7 +68,7 @@ func (st *stream) streams(cancel context.CancelCauseFunc, tty bool, keys []byte,
 			c.Stdin = newDetachable(in, keys, cancel)
 		}
 	}
-	out, errout := outputs(st.Conn, tty)
+	out, errout := (&framer{w: st.Conn, raw: tty, before: st.settle}).outputs()
 	if stdout {
 		c.Stdout = out
 	}

@@ -16,10 +16,14 @@ const (
 
 const frameHead = 8
 
-// framer writes frames of several streams to one connection.
+// framer writes frames of several streams to one connection, or, raw, the streams
+// as they are.
 type framer struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu  sync.Mutex
+	w   io.Writer
+	raw bool
+	// before, if not nil, is called once, ahead of the first write.
+	before func()
 }
 
 // stream gives the writer of one stream; each Write is one frame.
@@ -37,19 +41,22 @@ func (w *frameWriter) Write(p []byte) (int, error) {
 	}
 	head := [frameHead]byte{w.typ}
 	binary.BigEndian.PutUint32(head[4:], uint32(len(p)))
-	w.framer.mu.Lock()
-	defer w.framer.mu.Unlock()
+	f := w.framer
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.before != nil {
+		f.before()
+		f.before = nil
+	}
+	if f.raw {
+		return f.w.Write(p)
+	}
 	buffers := net.Buffers{head[:], p}
-	n, err := buffers.WriteTo(w.framer.w)
+	n, err := buffers.WriteTo(f.w)
 	return max(0, int(n)-frameHead), err
 }
 
-// outputs gives the writers for a process's standard output and error: raw for a
-// terminal, framed otherwise.
-func outputs(w io.Writer, tty bool) (stdout, stderr io.Writer) {
-	if tty {
-		return w, w
-	}
-	f := &framer{w: w}
+// outputs gives the writers for a process's standard output and error.
+func (f *framer) outputs() (stdout, stderr io.Writer) {
 	return f.stream(stdoutFrame), f.stream(stderrFrame)
 }

@@ -111,6 +111,33 @@ func (st *stream) upgrade(r *http.Request, contentType string, header ...string)
 	return err
 }
 
+// headPatience bounds how long the first output waits for the client to read the
+// head of the answer.
+const headPatience = time.Second
+
+// settle returns when the client has taken the head of the answer from the socket.
+// docker-py reads the head through a buffer that it then throws away, and with it
+// the output that came in the same read; Docker is too slow for that to show.
+func (st *stream) settle() {
+	sc, ok := st.Conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	deadline, pause := time.Now().Add(headPatience), 20*time.Microsecond
+	for ; ; time.Sleep(pause) {
+		pause = min(2*pause, 5*time.Millisecond)
+		unread := 0
+		err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if err != nil || unread == 0 || time.Now().After(deadline) {
+			return
+		}
+	}
+}
+
 // awaitHangup returns when the peer has closed both directions, or the stream was
 // closed here. A half-close alone (the end of its input) does not count. It must
 // not run beside Read.

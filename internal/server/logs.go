@@ -80,7 +80,7 @@ type logWriter struct {
 
 func newLogWriter(w io.Writer, tty, timestamps, details bool) *logWriter {
 	l := &logWriter{timestamps: timestamps, details: details}
-	l.stdout, l.stderr = outputs(w, tty)
+	l.stdout, l.stderr = (&framer{w: w, raw: tty}).outputs()
 	return l
 }
 

@@ -134,6 +134,42 @@ func TestAttachCarriesEveryByte(t *testing.T) {
 	}
 }
 
+// A client that throws away what it read together with the head, as docker-py does,
+// loses nothing.
+func TestOutputWaitsForTheHead(t *testing.T) {
+	h := serve(t, server.Options{Containers: containers{attach: func(_ context.Context, _ string, o container.AttachOptions) error {
+		s, err := o.Open(true)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(s.Stdout, "first")
+		return err
+	}}})
+	c, err := net.Dial("unix", h.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST /v1.44/containers/x/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: m\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, 8192)
+	n, err := c.Read(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(string(head[:n]), "\r\n\r\n") {
+		t.Errorf("read %q", head[:n])
+	}
+	rest, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(rest) != "first" {
+		t.Errorf("then read %q", rest)
+	}
+}
+
 func TestDetachKeys(t *testing.T) {
 	for _, tc := range []struct{ name, keys, typed, want string }{
 		{"default", "", "ls\x10\x11more", "ls"},
