@@ -31,8 +31,8 @@ type Options struct {
 	Services   []string
 	// AllResources keeps networks and volumes that no service uses.
 	AllResources bool
-	// Lenient skips environment files and the check for unsupported attributes: for
-	// commands that need names only.
+	// Lenient skips environment files, the schema and the check for unsupported
+	// attributes: for commands that need names only.
 	Lenient bool
 	// NoInterpolate, NoNormalize, NoConsistency, NoPathResolution and NoEnvResolution
 	// are flags of config.
@@ -60,7 +60,7 @@ func Load(ctx context.Context, o Options) (*types.Project, error) {
 			return nil, err
 		}
 	}
-	p, err := po.LoadProject(ctx)
+	p, err := loadProject(ctx, po, o)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,28 @@ func Load(ctx context.Context, o Options) (*types.Project, error) {
 		return p, nil
 	}
 	return p.WithServicesEnvironmentResolved(true)
+}
+
+// loadProject leaves the schema out for lenient loads: compiling it takes longer
+// than all the rest. Of files that fail without it, it says best why.
+func loadProject(ctx context.Context, po *cli.ProjectOptions, o Options) (*types.Project, error) {
+	if !o.Lenient || slices.Contains(po.ConfigPaths, "-") {
+		return po.LoadProject(ctx)
+	}
+	validate := func(on bool) error {
+		return cli.WithLoadOptions(func(l *loader.Options) { l.SkipValidation = !on })(po)
+	}
+	if err := validate(false); err != nil {
+		return nil, err
+	}
+	p, err := po.LoadProject(ctx)
+	if err == nil {
+		return p, nil
+	}
+	if err := validate(true); err != nil {
+		return nil, err
+	}
+	return po.LoadProject(ctx)
 }
 
 // projectOptions applies the sources in Docker Compose's order: the process's
