@@ -17,13 +17,16 @@ type Pool struct {
 	Size int
 }
 
-// DefaultPools are Docker's, in Docker's order.
+// DefaultPools are Docker's, in Docker's order, whose 31 subnets are soon used up,
+// and behind them one of 32,768 small ones.
 func DefaultPools() []Pool {
-	pools := make([]Pool, 0, 16)
+	pools := make([]Pool, 0, 17)
 	for second := byte(17); second < 32; second++ {
 		pools = append(pools, Pool{Base: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, second}), 16), Size: 16})
 	}
-	return append(pools, Pool{Base: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168}), 16), Size: 20})
+	return append(pools,
+		Pool{Base: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168}), 16), Size: 20},
+		Pool{Base: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 128}), 9), Size: 24})
 }
 
 // Choose gives the first subnet of the pools that overlaps with nothing taken.

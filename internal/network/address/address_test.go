@@ -25,6 +25,7 @@ func TestChoose(t *testing.T) {
 		{"first", address.DefaultPools(), nil, "172.17.0.0/16"},
 		{"route inside", address.DefaultPools(), prefixes("172.17.5.0/24"), "172.18.0.0/16"},
 		{"route around", address.DefaultPools(), prefixes("172.16.0.0/12"), "192.168.0.0/20"},
+		{"Docker's used up", address.DefaultPools(), prefixes("172.16.0.0/12", "192.168.0.0/16", "10.128.0.0/24"), "10.128.1.0/24"},
 		{"part of the last pool", address.DefaultPools(), prefixes("172.16.0.0/12", "192.168.1.0/24"), "192.168.16.0/20"},
 		{"second", small, prefixes("10.0.0.0/24"), "10.0.1.0/24"},
 		{"none", small, prefixes("10.0.0.0/8"), ""},
