@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/containerd/log"
 	"github.com/spf13/cobra"
 
 	"muelle/client"
@@ -21,6 +22,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// BuildKit's client logs what it also returns, and remarks that no user can act on.
+	if err := log.SetLevel("panic"); err != nil {
+		panic(err) // the level's name was mistyped
+	}
 	a := &app{o: console.NewOptions(os.Getenv("MUELLE_NAME")), in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	code := a.run(ctx, os.Args[1:])
 	stop()

@@ -296,20 +296,21 @@ func removeLeftovers(ctx context.Context, o Options) error {
 		}
 		errs = append(errs, mount.UnmountAll(filepath.Join(dir, "rootfs"), unix.MNT_DETACH), os.RemoveAll(dir))
 	}
-	errs = append(errs, unmountTemporary(o.Store.Root()))
+	errs = append(errs, unmountTemporary(o))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return os.Remove(o.ExecRoot)
 }
 
-// unmountTemporary removes the mounts that BuildKit makes below the temporary
-// folder for COPY, of layers of this store only.
-func unmountTemporary(store string) error {
-	tmp := filepath.Join(os.TempDir(), "buildkit-mount")
+// unmountTemporary removes the mounts that BuildKit makes of this store's layers:
+// below the temporary folder for COPY, below its own for mounts that steps share.
+func unmountTemporary(o Options) error {
+	temporary := filepath.Join(os.TempDir(), "buildkit-mount")
+	layers, own := o.Store.Root()+"/", o.Root+"/"
 	found, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
-		ours := strings.Contains(i.VFSOptions, store+"/") || strings.HasPrefix(i.Root, store+"/")
-		return !ours || !strings.HasPrefix(i.Mountpoint, tmp), false
+		ofStore := strings.Contains(i.VFSOptions, layers) || strings.HasPrefix(i.Root, layers)
+		return !strings.HasPrefix(i.Mountpoint, own) && !(ofStore && strings.HasPrefix(i.Mountpoint, temporary)), false
 	})
 	if err != nil {
 		return err
