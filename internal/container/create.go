@@ -305,20 +305,41 @@ func (n *creation) holdImage(s *Service) func(context.Context) error {
 	}
 }
 
-// makeFolders makes what a container has on disk: the writable layer, and the
-// folder for what is valid for one boot.
+// makeFolders makes the folders of a container: one on disk, unless it goes when it
+// ends, and one for what is valid for one boot.
 func (c *entry) makeFolders() error {
-	for _, dir := range []string{c.dir, c.upper(), c.work(), c.execDir} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("make container's folder: %w", err)
-		}
+	dir := c.execDir
+	if !c.volatile {
+		dir = c.dir
 	}
-	// The root directory of the container is the layer's: everybody may enter it.
-	if err := os.Chmod(c.upper(), 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make container's folder: %w", err)
 	}
 	return c.openRecords()
 }
+
+// makeLayer makes the writable layer, where it is missing.
+func (c *entry) makeLayer() error {
+	for _, dir := range []string{c.dir, c.upper(), c.work()} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make container's layer: %w", err)
+		}
+	}
+	// The root directory of the container is the layer's: everybody may enter it.
+	if err := os.Chmod(c.upper(), 0o755); err != nil {
+		return fmt.Errorf("make container's layer: %w", err)
+	}
+	if len(c.lower) > 0 {
+		return nil
+	}
+	if err := os.Mkdir(c.emptyLayer(), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make container's layer: %w", err)
+	}
+	return nil
+}
+
+// emptyLayer stands below an image without layers: an overlay needs something.
+func (c *entry) emptyLayer() string { return filepath.Join(c.dir, "empty") }
 
 func (c *entry) removeFolders() error {
 	return errors.Join(os.RemoveAll(c.dir), os.RemoveAll(c.execDir))

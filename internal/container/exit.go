@@ -147,7 +147,7 @@ func (s *Service) clearExecDir(c *entry) {
 		entries, rerr := os.ReadDir(c.execDir)
 		err = errIgnored(rerr, func(err error) bool { return errors.Is(err, os.ErrNotExist) })
 		for _, e := range entries {
-			if e.Name() != filepath.Base(c.recordDir()) {
+			if e.Name() != recordName+".json" && e.Name() != stateName+".json" {
 				err = errors.Join(err, os.RemoveAll(filepath.Join(c.execDir, e.Name())))
 			}
 		}

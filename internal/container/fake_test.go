@@ -249,7 +249,7 @@ func (p fakeProcess) Resize(context.Context, uint16, uint16) error { return nil 
 
 // bench is a Service over fakes; reopen gives the next one, as after a crash.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	rt     *fakeRuntime
 	nets   *fakeNetworks
@@ -259,7 +259,7 @@ type bench struct {
 	*container.Service
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	layer := filepath.Join(dir, "layer")

@@ -140,7 +140,7 @@ func (s *Service) newEntry(cid string, volatile bool) *entry {
 // recordDir is where records of a container are.
 func (c *entry) recordDir() string {
 	if c.volatile {
-		return filepath.Join(c.execDir, "record")
+		return c.execDir
 	}
 	return c.dir
 }

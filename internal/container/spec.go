@@ -51,8 +51,7 @@ func resolveUser(spec string, groups []string, read func(string) ([]byte, error)
 func (c *entry) rootfs() []runtime.Mount {
 	lower := c.lower
 	if len(lower) == 0 {
-		// An image without layers: an overlay needs something below.
-		lower = []string{filepath.Join(c.dir, "empty")}
+		lower = []string{c.emptyLayer()}
 	}
 	return []runtime.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 		"lowerdir=" + strings.Join(lower, ":"), "upperdir=" + c.upper(), "workdir=" + c.work(),
@@ -60,37 +59,20 @@ func (c *entry) rootfs() []runtime.Mount {
 }
 
 // files are those of a container that live on the host.
-type files struct{ dir, hosts, hostname, resolvConf string }
-
-func (f files) remove() error {
-	if f.dir == "" {
-		return nil
-	}
-	return os.RemoveAll(f.dir)
-}
+type files struct{ hosts, hostname, resolvConf string }
 
 // writeFiles writes /etc/hosts, /etc/hostname and /etc/resolv.conf of the run. A
 // container that joins another's network uses the other's files.
 func (n *starting) writeFiles(context.Context) error {
-	c := n.c
-	if len(c.lower) == 0 {
-		if err := os.Mkdir(filepath.Join(c.dir, "empty"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("make empty layer: %w", err)
-		}
-	}
 	if n.sandbox == nil {
 		other, err := n.s.find(n.rec.HostConfig.NetworkMode.ConnectedContainer())
 		if err != nil {
 			return err
 		}
 		n.files = other.files()
-		n.files.dir = "" // not ours to remove
 		return nil
 	}
-	n.files = c.files()
-	if err := os.MkdirAll(n.files.dir, 0o755); err != nil {
-		return fmt.Errorf("make folder of the container's files: %w", err)
-	}
+	n.files = n.c.files()
 	for name, data := range map[string][]byte{
 		n.files.hosts: n.sandbox.Hosts, n.files.resolvConf: n.sandbox.ResolvConf, n.files.hostname: []byte(n.rec.Config.Hostname + "\n"),
 	} {
@@ -103,8 +85,8 @@ func (n *starting) writeFiles(context.Context) error {
 
 func (c *entry) files() files {
 	return files{
-		dir: filepath.Join(c.execDir, "etc"), hosts: c.hostPath("hosts"),
-		hostname: c.hostPath("hostname"), resolvConf: c.hostPath("resolv.conf"),
+		hosts: filepath.Join(c.execDir, "hosts"), hostname: filepath.Join(c.execDir, "hostname"),
+		resolvConf: filepath.Join(c.execDir, "resolv.conf"),
 	}
 }
 

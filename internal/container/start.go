@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -86,7 +85,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		return err
 	}
 	// Also after a start that failed, or in a boot that did not see it created.
-	if err := os.MkdirAll(c.execDir, 0o700); err != nil {
+	if err := os.Mkdir(c.execDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make container's folder: %w", err)
 	}
 	n := &starting{s: s, c: c}
@@ -97,10 +96,11 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 	err := step.Run(ctx,
 		step.Together("prepare",
 			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
+			step.Step{Name: "layer", Do: func(context.Context) error { return c.makeLayer() }},
 			step.Step{Name: "mounts", Do: n.checkMounts},
 			step.Step{Name: "user", Do: n.resolveUser},
 		),
-		step.Step{Name: "files", Do: n.writeFiles, Undo: func(context.Context) error { return n.files.remove() }},
+		step.Step{Name: "files", Do: n.writeFiles},
 		step.Step{Name: "document", Do: n.buildSpec},
 		step.Step{Name: "process", Do: n.startProcess},
 	)
@@ -272,6 +272,7 @@ func (s *Service) started(n *starting) {
 func (s *Service) startFailed(ctx context.Context, n *starting, cause error) error {
 	c := n.c
 	code, err := startError(cause)
+	s.clearExecDir(c)
 	for _, a := range n.pending {
 		a.finish(nil)
 	}
@@ -330,6 +331,3 @@ func sandboxSpec(rec *record, endpoints endpointMap) network.SandboxSpec {
 	}
 	return spec
 }
-
-// hostPath is a file of the container that lives on the host.
-func (c *entry) hostPath(name string) string { return filepath.Join(c.execDir, "etc", name) }
