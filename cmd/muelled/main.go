@@ -15,13 +15,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
-)
 
-// Set by the linker.
-var (
-	version   = "0.1.0-dev"
-	commit    = ""
-	buildTime = ""
+	"muelle/api"
 )
 
 func main() {
@@ -41,7 +36,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	switch {
 	case c.showVersion:
-		_, err := fmt.Fprintf(stdout, "Muelle version %s, build %s\n", version, orUnknown(commit))
+		_, err := fmt.Fprintf(stdout, "Muelle version %s\n", api.Version)
 		return err
 	case c.validate:
 		_, err := fmt.Fprintln(stdout, "configuration OK")
@@ -58,13 +53,6 @@ func run(args []string, stdout, stderr io.Writer) error {
 	ctx, stop := untilSignal(log)
 	defer stop()
 	return serve(ctx, stop, c, log)
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
 }
 
 // level is the lowest level that is logged.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -114,8 +113,11 @@ func lockFile(path string) (*os.File, error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock: %w", err)
 		}
-		b, _ := os.ReadFile(path)
-		return nil, fmt.Errorf("in use by another muelled (pid %s)", orUnknown(strings.TrimSpace(string(bytes.TrimRight(b, "\x00")))))
+		pid, err := os.ReadFile(path)
+		if err != nil || len(pid) == 0 {
+			pid = []byte("unknown")
+		}
+		return nil, fmt.Errorf("in use by another muelled (pid %s)", bytes.TrimSpace(pid))
 	}
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)

@@ -85,7 +85,7 @@ func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Lo
 		}
 		return err
 	}
-	log.Info("muelled is ready", "version", version, "took", time.Since(begun))
+	log.Info("muelled is ready", "version", api.Version, "took", time.Since(begun))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("notify systemd", "err", err)
 	}
@@ -191,12 +191,12 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 	}
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver,
-		ID: id, DataRoot: p.data, Version: version, Commit: commit, BuildTime: buildTime, Shim: shim,
+		ID: id, DataRoot: p.data, Version: api.Version, Shim: shim,
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, Log: log,
 	})
 	e.server = server.New(server.Options{
 		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
-		System: sys, Bus: bus, Version: version, Debug: c.Debug, Shutdown: shutdown,
+		System: sys, Bus: bus, Version: api.Version, Debug: c.Debug, Shutdown: shutdown,
 		Idle: func() { release(log) }, Log: log,
 	})
 	return e, nil

@@ -114,6 +114,24 @@ func controllerHas(controller, file string) bool {
 	return false
 }
 
+// buildSettings are the commit that the program was built from and its time, where
+// the build recorded them.
+func buildSettings() (commit, at string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", ""
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.time":
+			at = s.Value
+		}
+	}
+	return commit, at
+}
+
 // libraryVersion is the version of a module that is linked into this program.
 func libraryVersion(module string) string {
 	info, ok := debug.ReadBuildInfo()

@@ -51,8 +51,8 @@ type Options struct {
 	// ID is the engine's identity, from ID.
 	ID       string
 	DataRoot string
-	// Version and Commit are the program's.
-	Version, Commit, BuildTime string
+	// Version is the program's.
+	Version string
 	// Shim is the path of the runtime's program.
 	Shim         string
 	AddressPools []system.NetworkAddressPool

@@ -15,10 +15,11 @@ func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	commit, built := buildSettings()
 	v := &system.VersionResponse{
 		Version: s.o.Version, APIVersion: api.DefaultVersion, MinAPIVersion: api.MinVersion,
-		Os: "linux", Arch: goruntime.GOARCH, GitCommit: s.o.Commit, GoVersion: goruntime.Version(),
-		KernelVersion: h.kernel, BuildTime: s.o.BuildTime,
+		Os: "linux", Arch: goruntime.GOARCH, GitCommit: commit, GoVersion: goruntime.Version(),
+		KernelVersion: h.kernel, BuildTime: built,
 	}
 	v.Platform.Name = "Muelle"
 	v.Components = []system.ComponentVersion{
