@@ -119,7 +119,7 @@ func lockFile(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("in use by another muelled (pid %s)", bytes.TrimSpace(pid))
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
