@@ -171,6 +171,12 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 	return c.version, nil
 }
 
+// Older says whether the server speaks only versions before the given one.
+func (c *Client) Older(ctx context.Context, than string) (bool, error) {
+	v, err := c.Version(ctx)
+	return err == nil && versionLess(v, than), err
+}
+
 // Get reads a JSON answer into out, which may be nil or an *[]byte or io.Writer
 // for the raw body. Paths begin with a slash and carry no version.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, out any) error {

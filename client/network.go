@@ -13,7 +13,12 @@ type Networks struct{ c *Client }
 // Create makes a network.
 func (s Networks) Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error) {
 	var out network.CreateResponse
-	err := s.c.Post(ctx, "/networks/create", nil, r, &out)
+	// Servers before 1.44 allow two networks of a name unless told not to.
+	in := struct {
+		network.CreateRequest
+		CheckDuplicate bool
+	}{r, true}
+	err := s.c.Post(ctx, "/networks/create", nil, in, &out)
 	return out, err
 }
 

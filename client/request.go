@@ -102,7 +102,9 @@ func (c *Client) settle(version string) {
 // downgrade takes the server's own version after it refused ours, and says whether
 // the request is worth repeating.
 func (c *Client) downgrade(asked string, res *http.Response, e *Error) bool {
-	if e.Status != http.StatusBadRequest || !strings.Contains(e.Message, "is too new") {
+	// The answer to HEAD has no text.
+	head := res.Request != nil && res.Request.Method == http.MethodHead && res.Header.Get("Api-Version") != ""
+	if e.Status != http.StatusBadRequest || !head && !strings.Contains(e.Message, "is too new") {
 		return false
 	}
 	max := res.Header.Get("Api-Version")

@@ -70,7 +70,7 @@ func (a *app) ps(use string) *cobra.Command {
 // for.
 func showsSize(format string) (bool, error) {
 	switch format {
-	case "", "json", "{{json .}}", "{{ json . }}", "raw", "table":
+	case "", "json", "raw", "table":
 		return false, nil
 	}
 	t, err := console.ParseTemplate(strings.TrimPrefix(format, "table"))

@@ -136,18 +136,27 @@ func (a *app) prune(p pruner, short string) *cobra.Command {
 	var force, all bool
 	var filter filters
 	c := a.command("prune [OPTIONS]", short, noArgs, func(ctx context.Context, _ []string) error {
-		if !force {
-			ok, err := a.confirm(ctx, p.warning(all)+sure)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				return nil
-			}
-		}
 		c, err := a.api(ctx)
 		if err != nil {
 			return err
+		}
+		everything := all
+		if p.what == "volume" {
+			// Servers before 1.42 do not tell anonymous volumes from others.
+			older, err := c.Older(ctx, "1.42")
+			if err != nil {
+				return err
+			}
+			if older && all {
+				return errors.New(`"--all" requires API version 1.42, but the daemon's is older: it always removes all unused volumes`)
+			}
+			everything = all || older
+		}
+		if !force {
+			ok, err := a.confirm(ctx, p.warning(everything)+sure)
+			if err != nil || !ok {
+				return err
+			}
 		}
 		freed, text, err := p.do(ctx, c, all, filter.Filters)
 		if err != nil {
@@ -178,12 +187,17 @@ func (a *app) systemPrune() *cobra.Command {
 			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
 		}
 		if !force {
-			ok, err := a.confirm(ctx, systemWarning(all, volumes, filter.Filters))
+			c, err := a.api(ctx)
 			if err != nil {
 				return err
 			}
-			if !ok {
-				return nil
+			older, err := c.Older(ctx, "1.42")
+			if err != nil {
+				return err
+			}
+			ok, err := a.confirm(ctx, systemWarning(all, volumes, older, filter.Filters))
+			if err != nil || !ok {
+				return err
 			}
 		}
 		return a.pruneSystem(ctx, all, volumes, filter.Filters)
@@ -225,9 +239,12 @@ func (a *app) pruneSystem(ctx context.Context, all, volumes bool, f client.Filte
 	return nil
 }
 
-func systemWarning(all, volumes bool, f client.Filters) string {
+func systemWarning(all, volumes, older bool, f client.Filters) string {
 	lines := []string{"all stopped containers", "all networks not used by at least one container"}
-	if volumes {
+	switch {
+	case volumes && older:
+		lines = append(lines, "all volumes not used by at least one container")
+	case volumes:
 		lines = append(lines, "all anonymous volumes not used by at least one container")
 	}
 	if all {
