@@ -10,11 +10,11 @@ import (
 
 // linked is everything that the shim may link beside the packages of Go's runtime.
 // One shim runs beside each container: a package costs memory in all of them.
-// Absent by intent: os, fmt, net, net/http, encoding/json, os/exec, os/signal, log.
+// Absent by intent: os, fmt, net, net/netip, net/http, encoding/json, os/exec, os/signal, log.
 var linked = []string{
-	"bytes", "cmp", "encoding/binary", "errors", "io", "iter", "math", "math/bits", "net/netip", "path", "reflect", "runtime",
+	"bytes", "cmp", "encoding/binary", "errors", "io", "iter", "math", "math/bits", "path", "reflect", "runtime",
 	"slices", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "time", "unicode", "unicode/utf8",
-	"unique", "unsafe", "hash/maphash", "weak",
+	"unsafe",
 	"golang.org/x/sys/unix",
 	"muelle/internal/linux/spawn", "muelle/internal/logdriver", "muelle/internal/logdriver/jsonfile",
 	"muelle/internal/shim", "muelle/internal/shimapi", "muelle/cmd/muelle-shim",

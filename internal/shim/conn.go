@@ -48,26 +48,45 @@ func (c *conn) ready(uint32) {
 		return
 	}
 	c.takeFDs(oob[:oobn])
-	c.in = append(c.in, c.s.loop.scratch[:n]...)
-	for len(c.in) >= shimapi.HeaderSize {
-		h, ok := shimapi.ParseHeader(c.in)
-		if !ok {
-			c.close()
-			return
+	in := c.s.loop.scratch[:n]
+	if len(c.in) > 0 {
+		in = append(c.in, in...)
+	}
+	c.in = nil
+	for c.fd >= 0 {
+		h, payload, fds, rest := c.frame(in)
+		if rest == nil {
+			break
 		}
-		end := shimapi.HeaderSize + int(h.Length)
-		if len(c.in) < end || len(c.fds) < int(h.FDs) {
-			return
-		}
-		fds := c.fds[:h.FDs:h.FDs]
-		c.fds = c.fds[h.FDs:]
-		payload := c.in[shimapi.HeaderSize:end:end]
-		c.in = c.in[end:]
-		if len(c.in) == 0 {
-			c.in = nil
+		// A request may read into the scratch buffer, where further frames may lie.
+		if len(rest) > 0 {
+			rest = append([]byte(nil), rest...)
 		}
 		c.s.serve(c, h, payload, fds)
+		in = rest
 	}
+	if len(in) > 0 && c.fd >= 0 {
+		c.in = append([]byte(nil), in...)
+	}
+}
+
+// frame cuts the first frame off; rest is nil where none is complete.
+func (c *conn) frame(in []byte) (h shimapi.Header, payload []byte, fds []int, rest []byte) {
+	if len(in) < shimapi.HeaderSize {
+		return h, nil, nil, nil
+	}
+	h, ok := shimapi.ParseHeader(in)
+	if !ok {
+		c.close()
+		return h, nil, nil, nil
+	}
+	end := shimapi.HeaderSize + int(h.Length)
+	if len(in) < end || len(c.fds) < int(h.FDs) {
+		return h, nil, nil, nil
+	}
+	fds = c.fds[:h.FDs:h.FDs]
+	c.fds = c.fds[h.FDs:]
+	return h, in[shimapi.HeaderSize:end:end], fds, in[end:]
 }
 
 func (c *conn) takeFDs(oob []byte) {

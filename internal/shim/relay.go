@@ -1,31 +1,41 @@
 package shim
 
 import (
-	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/shimapi"
 )
 
 // relay begins to pass on what arrives at a held socket: for [::1], to which no
 // DNAT can lead.
-func (s *shim) relay(fd int, to netip.AddrPort, datagram bool) (relay, error) {
+func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
+	to := sockaddr(h.Relay, int(h.RelayPort))
+	if to == nil {
+		return nil, unix.EAFNOSUPPORT
+	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, err
 	}
-	if datagram {
-		u := &udpRelay{s: s, fd: fd, to: sockaddr(to), clients: map[netip.AddrPort]*udpClient{}}
+	if h.Datagram {
+		u := &udpRelay{s: s, fd: fd, to: to, clients: map[clientKey]*udpClient{}}
 		return u, s.loop.watch(fd, unix.EPOLLIN, u)
 	}
-	r := &tcpRelay{s: s, fd: fd, to: sockaddr(to), pairs: map[*pair]bool{}}
+	r := &tcpRelay{s: s, fd: fd, to: to, pairs: map[*pair]bool{}}
 	return r, s.loop.watch(fd, unix.EPOLLIN, r)
 }
 
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+// sockaddr makes an address of 4 or 16 bytes; package netip would cost every shim
+// memory.
+func sockaddr(addr []byte, port int) unix.Sockaddr {
+	switch len(addr) {
+	case 4:
+		return &unix.SockaddrInet4{Port: port, Addr: [4]byte(addr)}
+	case 16:
+		return &unix.SockaddrInet6{Port: port, Addr: [16]byte(addr)}
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	return nil
 }
 
 func dial(to unix.Sockaddr, kind int) (int, error) {
@@ -212,9 +222,14 @@ type udpRelay struct {
 	s       *shim
 	fd      int
 	to      unix.Sockaddr
-	clients map[netip.AddrPort]*udpClient
+	clients map[clientKey]*udpClient
 	timed   bool
 	stopped bool
+}
+
+type clientKey struct {
+	addr [16]byte
+	port int
 }
 
 type udpClient struct {
@@ -234,7 +249,7 @@ func (u *udpRelay) ready(uint32) {
 	if !ok {
 		return
 	}
-	key := netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	key := clientKey{a.Addr, a.Port}
 	c := u.clients[key]
 	if c == nil {
 		if len(u.clients) >= maxClients {

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -124,8 +123,8 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	}
 	for i, h := range m.Held {
 		held := held{Held: h, fd: t.held[i]}
-		if addr, ok := netip.AddrFromSlice(h.Relay); ok {
-			r, err := s.relay(held.fd, netip.AddrPortFrom(addr, h.RelayPort), h.Datagram)
+		if len(h.Relay) > 0 {
+			r, err := s.relay(held.fd, &h)
 			if err != nil {
 				return wrap("relay "+h.Name, err)
 			}

@@ -102,6 +102,7 @@ func TestDockerProfile(t *testing.T) {
 func TestARM64(t *testing.T) {
 	p := docker(t)
 	p.Architectures = []specs.Arch{specs.ArchAARCH64, specs.ArchARM}
+	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: []string{"breakpoint", "cacheflush", "set_tls"}, Action: specs.ActAllow})
 	prog, err := seccomp.Instructions(p, "arm64")
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +117,8 @@ func TestARM64(t *testing.T) {
 		{"arm read", call{nr: 3, arch: archARM}, allow},
 		{"arm mount", call{nr: 21, arch: archARM}, eperm},
 		{"arm cacheflush", call{nr: 0xf0002, arch: archARM}, allow},
-		{"arm private call that is unknown", call{nr: 0xf0007, arch: archARM}, eperm},
+		{"arm private call that is unknown", call{nr: 0xf0007, arch: archARM}, enosys},
+		{"arm, newer than the profile", call{nr: 4000, arch: archARM}, enosys},
 		{"amd64 on arm64", call{nr: 0, arch: archAMD64}, kill},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,6 +249,35 @@ func BenchmarkAssemble(b *testing.B) {
 	}
 	for b.Loop() {
 		if _, err := seccomp.Assemble(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestCache(t *testing.T) {
+	var c seccomp.Cache
+	first, err := c.Assemble(docker(t, "CAP_CHOWN"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.Assemble(docker(t, "CAP_CHOWN")); err != nil || again != first {
+		t.Errorf("the same profile was assembled again: %v", err)
+	}
+	other := docker(t, "CAP_CHOWN")
+	other.Syscalls[0].Names[0] = "mount"
+	if f, err := c.Assemble(other); err != nil || f == first {
+		t.Errorf("another profile got the same program: %v", err)
+	}
+}
+
+func BenchmarkCached(b *testing.B) {
+	p, err := profile.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var c seccomp.Cache
+	for b.Loop() {
+		if _, err := c.Assemble(p); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -9,19 +9,24 @@ import (
 
 const maxSlots = 16
 
-// op is one raw system call of the child.
+// op is one raw system call of the child, packed, because a shim makes hundreds of
+// them and pays for their memory as long as its container runs.
 type op struct {
-	call     uintptr
 	args     [6]uintptr
-	tolerate [3]syscall.Errno // errors that do not end the program
-	optional bool             // no error ends the program
-	exec     bool             // success does not return
-	slots    uint8            // bit i: args[i] is the number of a slot
-	out      int8             // the slot that takes the result, or -1
-	then     uint8            // how many operations are left out after success
-	skip     uint8            // and after a tolerated error
 	what     string
+	call     uint16
+	slots    uint8    // bit i: args[i] is the number of a slot
+	out      int8     // the slot that takes the result, or -1
+	then     uint8    // how many operations are left out after success
+	skip     uint8    // and after a tolerated error
+	tolerate [3]uint8 // errors that do not end the program
+	flags    uint8
 }
+
+const (
+	opOptional = 1 << iota // no error ends the program
+	opExec                 // success does not return
+)
 
 // Program is a list of system calls, built before the fork. Errors of building
 // (a string with a NUL) are kept and returned by Err.
@@ -101,7 +106,10 @@ func (p *Program) Len() int { return len(p.ops) }
 
 // Do appends a system call; what is for the error's text.
 func (p *Program) Do(what string, call uintptr, args ...Value) Call {
-	o := op{call: call, out: -1, what: what}
+	if p.ops == nil {
+		p.ops = make([]op, 0, 288) // what Docker's defaults take
+	}
+	o := op{call: uint16(call), out: -1, what: what}
 	for i, a := range args {
 		o.args[i] = a.v
 		if a.slot {
@@ -118,17 +126,19 @@ func (c Call) Out(s Slot) Call {
 	return c
 }
 
-// Tolerate goes on after these errors, leaving out the next skip operations.
+// Tolerate goes on after these errors, three at most, leaving out the next skip operations.
 func (c Call) Tolerate(skip int, errs ...syscall.Errno) Call {
 	o := &c.p.ops[c.i]
 	o.skip = uint8(skip)
-	copy(o.tolerate[:], errs)
+	for i, e := range errs {
+		o.tolerate[i] = uint8(e)
+	}
 	return c
 }
 
 // Optional goes on after any error.
 func (c Call) Optional() Call {
-	c.p.ops[c.i].optional = true
+	c.p.ops[c.i].flags |= opOptional
 	return c
 }
 
@@ -179,5 +189,5 @@ func (p *Program) Exec(fd int, path string, args, env []string) {
 	} else {
 		p.Do("exec", unix.SYS_EXECVEAT, Int(fd), p.String(""), p.Strings(args), p.Strings(env), Int(unix.AT_EMPTY_PATH))
 	}
-	p.ops[len(p.ops)-1].exec = true
+	p.ops[len(p.ops)-1].flags |= opExec
 }

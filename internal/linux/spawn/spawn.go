@@ -103,7 +103,7 @@ func Start(p *Program, o Options) (*Child, error) {
 	}
 	c := &Child{Pid: int(pid), PidFD: int(*pidfd)}
 	last := p.ops[min(int(res.at), len(p.ops)-1)]
-	if res.errno == 0 && last.exec {
+	if res.errno == 0 && last.flags&opExec != 0 {
 		return c, nil
 	}
 	var status unix.WaitStatus
@@ -115,7 +115,7 @@ func Start(p *Program, o Options) (*Child, error) {
 	if c.PidFD >= 0 {
 		unix.Close(c.PidFD)
 	}
-	e := &Error{What: last.what, Errno: syscall.Errno(res.errno), Exec: last.exec}
+	e := &Error{What: last.what, Errno: syscall.Errno(res.errno), Exec: last.flags&opExec != 0}
 	if res.errno == 0 {
 		// It was killed by a signal between two operations, most likely by its own
 		// seccomp filter.
@@ -147,7 +147,7 @@ func child(ops *op, n uintptr, slots *[maxSlots]uintptr, res *result) {
 	for pc := uintptr(0); pc < n; pc++ {
 		o := (*op)(unsafe.Add(unsafe.Pointer(ops), pc*unsafe.Sizeof(op{})))
 		res.at = pc
-		r, _, e := syscall.RawSyscall6(o.call,
+		r, _, e := syscall.RawSyscall6(uintptr(o.call),
 			arg(o, slots, 0), arg(o, slots, 1), arg(o, slots, 2),
 			arg(o, slots, 3), arg(o, slots, 4), arg(o, slots, 5))
 		if e == 0 {
@@ -157,7 +157,7 @@ func child(ops *op, n uintptr, slots *[maxSlots]uintptr, res *result) {
 			pc += uintptr(o.then)
 			continue
 		}
-		if e != o.tolerate[0] && e != o.tolerate[1] && e != o.tolerate[2] && !o.optional {
+		if t := uint8(e); (e > 255 || t != o.tolerate[0] && t != o.tolerate[1] && t != o.tolerate[2]) && o.flags&opOptional == 0 {
 			res.errno = uintptr(e)
 			break
 		}

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/cgroup"
-	"muelle/internal/linux/seccomp"
 	"muelle/internal/runtime"
 	"muelle/internal/shimapi"
 )
@@ -23,7 +22,7 @@ func (p *plan) process(c *runtime.Container, _ *cgroup.Group) error {
 		return err
 	}
 	if c.Spec.Linux.Seccomp != nil {
-		f, err := seccomp.Assemble(c.Spec.Linux.Seccomp)
+		f, err := p.filters.Assemble(c.Spec.Linux.Seccomp)
 		if err != nil {
 			return fmt.Errorf("assemble seccomp profile: %w", err)
 		}

@@ -12,15 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/seccomp"
 	"muelle/internal/runtime"
 	"muelle/internal/shimapi"
 )
 
 // plan is a Start message with the descriptors that go with it.
 type plan struct {
-	start shimapi.Start
-	fds   []int
-	close []*os.File // ours, once the shim has them
+	filters *seccomp.Cache
+	start   shimapi.Start
+	fds     []int
+	close   []*os.File // ours, once the shim has them
 }
 
 func (p *plan) release() { closeFiles(p.close) }
@@ -41,7 +43,7 @@ func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group) (*plan, error) 
 	if s == nil || s.Process == nil || s.Linux == nil {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("runtime document without process or linux part")
 	}
-	p := &plan{start: shimapi.Start{
+	p := &plan{filters: &r.filters, start: shimapi.Start{
 		BootID: r.bootID, ID: c.ID, CgroupsPath: g.Path(), Root: filepath.Join(c.Dir, shimapi.RootDir),
 		Hostname: s.Hostname, Domainname: s.Domainname,
 		OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Width: c.ConsoleWidth, Height: c.ConsoleHeight,

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/seccomp"
 	"muelle/internal/runtime"
 	"muelle/internal/shimapi"
 )
@@ -44,6 +45,8 @@ type Runtime struct {
 	null   *os.File
 	stderr *os.File
 	shims  *shimsGroup
+	// filters are seccomp programs that were assembled before.
+	filters seccomp.Cache
 
 	mu      sync.Mutex
 	closing bool
