@@ -310,3 +310,38 @@ func (e *engine) cgroupBusy(id string) bool {
 	data, err := os.ReadFile(filepath.Join("/sys/fs/cgroup/pids", e.parent, id, "cgroup.procs"))
 	return err == nil && len(data) > 0
 }
+
+// TestEngineReboot has the folder of the boot cleared, with processes that go on all
+// the same: they are ended before policies apply.
+func TestEngineReboot(t *testing.T) {
+	e := newEngine(t)
+	always := e.make("sleep 1000", &ctypes.HostConfig{RestartPolicy: ctypes.RestartPolicy{Name: "always"}, Binds: []string{"/data"}})
+	once := e.make("sleep 1000", nil)
+	auto := e.make("sleep 1000", &ctypes.HostConfig{AutoRemove: true})
+	stopped := e.make("sleep 1000", &ctypes.HostConfig{RestartPolicy: ctypes.RestartPolicy{Name: "unless-stopped"}})
+	for _, id := range []string{always, once, auto, stopped} {
+		e.start(id)
+	}
+	if err := e.Stop(t.Context(), stopped, container.StopOptions{Timeout: new(int)}); err != nil {
+		t.Fatal(err)
+	}
+	before := e.state(always).Pid
+	e.close()
+	if err := os.RemoveAll(filepath.Join(e.dir, "exec/containers")); err != nil {
+		t.Fatal(err)
+	}
+	e.open()
+	e.await(always, "a new run", func(s *ctypes.State) bool { return s.Running && s.Pid != 0 && s.Pid != before })
+	if err := syscall.Kill(before, 0); err != syscall.ESRCH {
+		t.Errorf("the process of the last boot: %v", err)
+	}
+	if st := e.state(once); st.Status != "exited" || st.ExitCode != 255 {
+		t.Errorf("once: %+v", st)
+	}
+	if st := e.state(stopped); st.Running {
+		t.Errorf("stopped: %+v", st)
+	}
+	if _, err := e.ID(auto); !errdefs.IsNotFound(err) {
+		t.Errorf("auto: %v", err)
+	}
+}

@@ -153,11 +153,3 @@ func (c *entry) sizeRw(ctx context.Context) (int64, error) {
 	})
 	return size, err
 }
-
-// Changes lists what differs from the image.
-func (s *Service) Changes(_ context.Context, ref string) ([]ctypes.FilesystemChange, error) {
-	if _, err := s.find(ref); err != nil {
-		return nil, err
-	}
-	return nil, unsupported("listing the changes of a container")
-}

@@ -133,11 +133,12 @@ func (s *Service) regain(ctx context.Context, c *entry) {
 func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]bool) map[*entry]runtime.Task {
 	tasks := make(map[*entry]runtime.Task, len(list))
 	for _, c := range list {
-		if !present[c.id] {
+		alive := c.st.alive()
+		if !present[c.id] && !alive {
 			continue
 		}
-		if !c.st.alive() {
-			// A start or a clean-up was cut off.
+		if !present[c.id] || !alive {
+			// Another boot, or a start or a clean-up that was cut off.
 			s.clean(ctx, c.id, c.execDir)
 			continue
 		}
