@@ -33,6 +33,7 @@ type session struct {
 	mu       sync.Mutex
 	started  []string // containers that this up started
 	stopping bool
+	cancelUp context.CancelFunc
 	exitCode int
 	work     sync.WaitGroup
 	errs     []error
@@ -63,8 +64,9 @@ func (a *app) upAttached(ctx context.Context, p *types.Project, req api.ProjectU
 	if err != nil {
 		return err
 	}
-	upCtx, cancelUp := context.WithCancel(ctx)
-	defer cancelUp()
+	var upCtx context.Context
+	upCtx, s.cancelUp = context.WithCancel(ctx)
+	defer s.cancelUp()
 	done := make(chan error, 1)
 	go func() { done <- s.runUp(upCtx, req) }()
 
@@ -74,8 +76,6 @@ func (a *app) upAttached(ctx context.Context, p *types.Project, req api.ProjectU
 		case <-signals:
 			interrupted++
 			if interrupted == 1 {
-				cancelUp()
-				s.follow.begin(ctx, false)
 				s.note("Gracefully Stopping... press Ctrl+C again to force")
 				s.stopAll(ctx)
 			} else {
@@ -83,7 +83,7 @@ func (a *app) upAttached(ctx context.Context, p *types.Project, req api.ProjectU
 			}
 		case err := <-done:
 			done = nil
-			if err != nil && interrupted == 0 {
+			if err != nil && !s.isStopping() {
 				cancel()
 				s.follow.close()
 				return err
@@ -223,6 +223,8 @@ func (s *session) stopAll(ctx context.Context) {
 	if again {
 		return
 	}
+	s.cancelUp()
+	s.follow.begin(ctx, false)
 	s.work.Go(func() {
 		show := s.progress("stop")
 		err := s.cli.Projects.Stop(ctx, s.project.Name, api.ProjectActionOptions{Services: s.existing(ctx), Timeout: s.stopTimeout()}, report(show))
@@ -232,6 +234,12 @@ func (s *session) stopAll(ctx context.Context) {
 		}
 		s.follow.settle(nil)
 	})
+}
+
+func (s *session) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
 }
 
 func (s *session) stopTimeout() *int {

@@ -20,6 +20,9 @@ func (s *Service) Down(ctx context.Context, name string, o api.ProjectDownOption
 	if !validName.MatchString(name) {
 		return own(errdefs.ErrInvalidArgument, "invalid project name %q", name)
 	}
+	if err := s.running.end(ctx, name, "down", o.Services); err != nil {
+		return err
+	}
 	release, err := s.locks.acquire(ctx, name)
 	if err != nil {
 		return err
@@ -164,6 +167,9 @@ func (s *Service) Stop(ctx context.Context, name string, o api.ProjectActionOpti
 }
 
 func (s *Service) stopProject(ctx context.Context, name string, o api.ProjectActionOptions, r *reporter) error {
+	if err := s.running.end(ctx, name, "stop", o.Services); err != nil {
+		return err
+	}
 	groups, g, err := s.groups(ctx, name, o.Services)
 	if err != nil {
 		return err

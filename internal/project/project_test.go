@@ -515,3 +515,28 @@ func TestList(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A stop ends an up that waits, so that nothing is started behind its back.
+func TestStopEndsUp(t *testing.T) {
+	e := newEngine()
+	s := open(t, e)
+	waiting := make(chan struct{}, 1)
+	done := make(chan error)
+	go func() {
+		done <- s.Up(t.Context(), spec("web>db:service_healthy", "db+"), api.ProjectUpOptions{}, func(l api.ProjectProgress) {
+			if l.Status == "Waiting" {
+				waiting <- struct{}{}
+			}
+		})
+	}()
+	<-waiting
+	if err := s.Stop(t.Context(), "p", api.ProjectActionOptions{Services: []string{"db", "web"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; text(err) != "up of project p was ended by stop" {
+		t.Error(err)
+	}
+	if log := e.taken(); slices.Contains(log, "start p-web-1") || log[len(log)-1] != "stop p-db-1" {
+		t.Errorf("%q", log)
+	}
+}

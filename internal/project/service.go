@@ -80,6 +80,7 @@ type Service struct {
 
 	records *meta.Dir[api.ProjectSpec]
 	locks   locks
+	running running
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 }
@@ -100,7 +101,8 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		log: log, records: records,
 	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.loops.Go(func() { s.boot(ctx, o.Containers.Pending()) })
+	pending := o.Containers.Pending()
+	s.loops.Go(func() { s.boot(ctx, pending) })
 	if o.Bus != nil {
 		s.loops.Go(func() { s.forget(ctx, o.Bus) })
 	}

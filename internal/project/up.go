@@ -46,7 +46,17 @@ func (s *Service) Up(ctx context.Context, spec api.ProjectSpec, o api.ProjectUpO
 	if err != nil {
 		return r.finish(err)
 	}
-	return r.finish(u.run(ctx))
+	names := map[string]bool{}
+	for name := range u.services {
+		names[name] = true
+	}
+	ctx, end := s.running.begin(ctx, spec.Name, names)
+	defer end()
+	if err = u.run(ctx); err != nil && ctx.Err() != nil {
+		// Where a stop ended it, the cause says so.
+		err = context.Cause(ctx)
+	}
+	return r.finish(err)
 }
 
 func (u *up) run(ctx context.Context) error {
