@@ -102,7 +102,8 @@ expect() {
 inside() { # SERVICE COMMAND…
 	service=$1
 	shift
-	muelle compose -f docker/compose.yaml exec -T "$service" "$@"
+	# Unquoted on purpose: the service, or flags and the service.
+	muelle compose -f docker/compose.yaml exec -T $service "$@" </dev/null
 }
 
 prove() {
@@ -111,8 +112,8 @@ prove() {
 	expect 'cliente reaches app:5000' yes inside cliente curl -fsS --max-time 5 http://app:5000/healthcheck/mongo
 	expect 'cliente cannot resolve mongo' no inside cliente nslookup mongo
 	expect "cliente cannot reach mongo by its address ($mongo)" no inside cliente curl -sS --max-time 2 "telnet://$mongo:27017" </dev/null
-	expect 'app resolves and reaches mongo:27017' yes inside app nc -z -w 2 mongo 27017
-	expect 'app reaches cliente' yes inside app ping -c 1 -W 2 cliente
+	expect 'app resolves and reaches mongo:27017' yes inside app nc -w 2 mongo 27017
+	expect 'app reaches cliente' yes inside '-u0 app' ping -c 1 -W 2 cliente
 	expect 'this host reaches app on port 5000' yes curl -fsS --max-time 5 http://127.0.0.1:5000/healthcheck/mongo
 	expect 'this host has no port 27017' no curl -sS --max-time 2 telnet://127.0.0.1:27017 </dev/null
 }

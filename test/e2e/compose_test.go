@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -23,12 +24,11 @@ func zones(t *testing.T, d *daemon) (run func(name string, args ...string) resul
 	}
 	return func(name string, args ...string) result {
 		t.Helper()
-		c := client{name, name, d}
-		cmd := c.command(t.Context(), args...)
-		cmd.Dir = dir
-		if !strings.Contains(name, "/") {
-			cmd.Path = filepath.Join(world.bin, name)
+		if name == "muelle" {
+			name = ours(d).path
 		}
+		cmd := client{name, name, d}.command(context.WithoutCancel(t.Context()), args...)
+		cmd.Dir = dir
 		var out, errs strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		err := cmd.Run()
@@ -70,9 +70,9 @@ func TestZonesExample(t *testing.T) {
 	mongo := ours(d).must(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "zones-mongo-1")
 	inside(true, "cliente", "curl", "-fsS", "http://app:5000/healthcheck/mongo")
 	inside(false, "cliente", "nslookup", "mongo")
-	inside(false, "cliente", "nc", "-z", "-w", "2", mongo, "27017")
-	inside(true, "app", "nc", "-z", "-w", "2", "mongo", "27017")
-	inside(true, "app", "ping", "-c", "1", "-W", "2", "cliente")
+	inside(false, "cliente", "nc", "-w", "2", mongo, "27017")
+	inside(true, "app", "nc", "-w", "2", "mongo", "27017")
+	inside(true, "-u0", "app", "ping", "-c", "1", "-W", "2", "cliente")
 
 	var ps []struct{ Service, State, Health string }
 	out := compose("ps", "--format", "json").out

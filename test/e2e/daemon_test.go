@@ -26,14 +26,14 @@ type daemon struct {
 	ended chan error
 }
 
-// instances holds the instance ids of every daemon of this run: the first eight
+// instances names every daemon of this run by its instance id: the first eight
 // digits of the digest of its data-root.
-var instances []string
+var instances = map[string]string{}
 
 func newDaemon(name string, flags ...string) *daemon {
 	d := &daemon{dir: filepath.Join(world.dir, name), flags: flags}
 	sum := sha256.Sum256([]byte(filepath.Join(d.dir, "data")))
-	instances = append(instances, hex.EncodeToString(sum[:4]))
+	instances[hex.EncodeToString(sum[:4])] = name
 	return d
 }
 

@@ -58,10 +58,10 @@ func leftovers() error {
 			errs = append(errs, fmt.Errorf("process is left: %s", strings.ReplaceAll(string(data), "\x00", " ")))
 		}
 	}
-	for _, instance := range instances {
+	for instance, name := range instances {
 		err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() && d.Name() == "muelle-"+instance {
-				errs = append(errs, fmt.Errorf("cgroup %s is left", path))
+				errs = append(errs, fmt.Errorf("cgroup %s of daemon %s is left", path, name))
 				return filepath.SkipDir
 			}
 			return nil

@@ -37,6 +37,7 @@ const (
 var world struct {
 	dir     string
 	bin     string
+	echo    string // the program in the folder of that name
 	outside netns.NsHandle
 	daemon  *daemon
 }
@@ -88,6 +89,12 @@ func inside(m *testing.M) (code int, err error) {
 	defer os.RemoveAll(world.dir)
 	if world.bin, err = filepath.Abs("../../bin"); err != nil {
 		return 1, err
+	}
+	world.echo = filepath.Join(world.dir, "echo")
+	build := exec.Command("go", "build", "-o", world.echo, "./echo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("build the echo program: %w: %s", err, out)
 	}
 	if err := makeNetwork(); err != nil {
 		return 1, fmt.Errorf("make the test's network: %w", err)
