@@ -59,6 +59,10 @@ func responseError(res *http.Response) *Error {
 	e.Message = strings.TrimSpace(string(body))
 	if e.Message == "" {
 		e.Message = http.StatusText(res.StatusCode)
+		// The answer to HEAD has no text.
+		if res.Request != nil && res.StatusCode == http.StatusNotImplemented {
+			e.Message = res.Request.Method + " " + res.Request.URL.Path + " is not supported by the daemon"
+		}
 	}
 	return e
 }

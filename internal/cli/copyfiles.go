@@ -63,7 +63,7 @@ func (a *app) copyFrom(ctx context.Context, c *client.Client, ref, src, dst stri
 		return err
 	}
 	counted := &counter{r: body}
-	if err := unpack(counted, dir, name); err != nil {
+	if err := unpack(counted, dir, name, contentOnly(src)); err != nil {
 		return err
 	}
 	a.sayCopied(o, counted.n, dst)
@@ -95,9 +95,10 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpack extracts an archive in dir, its first name replaced by name. Links in it
-// cannot lead out of dir: it comes from a container.
-func unpack(r io.Reader, dir, name string) error {
+// unpack extracts an archive in dir, its first name replaced by name, or all of it
+// below name if it is a folder's content. Links in it cannot lead out of dir: it
+// comes from a container.
+func unpack(r io.Reader, dir, name string, content bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -111,7 +112,7 @@ func unpack(r io.Reader, dir, name string) error {
 		if err != nil {
 			return fmt.Errorf("read archive: %w", err)
 		}
-		target := rebase(h.Name, name)
+		target := rebase(h.Name, name, content)
 		if target == "." {
 			continue
 		}
@@ -121,11 +122,11 @@ func unpack(r io.Reader, dir, name string) error {
 	}
 }
 
-// rebase replaces a path's first part.
-func rebase(entry, name string) string {
+// rebase replaces a path's first part, or puts another before a content's.
+func rebase(entry, name string, content bool) string {
 	entry = path.Clean(strings.TrimPrefix(entry, "/"))
-	if name == "" {
-		return entry
+	if name == "" || content {
+		return path.Join(name, entry)
 	}
 	_, rest, _ := strings.Cut(entry, "/")
 	return path.Join(name, rest)
