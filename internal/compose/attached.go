@@ -83,12 +83,15 @@ func (a *app) upAttached(ctx context.Context, p *types.Project, req api.ProjectU
 			}
 		case err := <-done:
 			done = nil
-			if err != nil && !s.isStopping() {
+			switch {
+			case err != nil && s.beginStopping():
+				// Nobody stops it: what was started stays, as with -d.
 				cancel()
 				s.follow.close()
 				return err
+			case err == nil:
+				s.follow.settle(s.startedNames())
 			}
-			s.follow.settle(s.startedNames())
 		case <-s.follow.idle:
 			s.work.Wait()
 			cancel()
@@ -216,11 +219,7 @@ func (s *session) note(text string) {
 
 // stopAll asks the daemon to stop the project, once, beside the logs.
 func (s *session) stopAll(ctx context.Context) {
-	s.mu.Lock()
-	again := s.stopping
-	s.stopping = true
-	s.mu.Unlock()
-	if again {
+	if !s.beginStopping() {
 		return
 	}
 	s.cancelUp()
@@ -236,10 +235,13 @@ func (s *session) stopAll(ctx context.Context) {
 	})
 }
 
-func (s *session) isStopping() bool {
+// beginStopping is true for the first who asks: the end has one cause only.
+func (s *session) beginStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stopping
+	first := !s.stopping
+	s.stopping = true
+	return first
 }
 
 func (s *session) stopTimeout() *int {
