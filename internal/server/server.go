@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"muelle/api"
@@ -142,7 +143,7 @@ func (s *Server) serve(w *reply, r *http.Request) error {
 // fail answers with an error, or ends the answer that has begun already.
 func (s *Server) fail(w *reply, r *http.Request, err error) {
 	code := statusOf(err)
-	gone := r.Context().Err() != nil && errors.Is(err, context.Canceled)
+	gone := r.Context().Err() != nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 	if code == http.StatusInternalServerError && !gone {
 		s.log.Error("request failed", "req", r.Method+" "+r.URL.Path, "err", err)
 	}
