@@ -342,7 +342,7 @@ func (c *entry) makeLayer() error {
 func (c *entry) emptyLayer() string { return filepath.Join(c.dir, "empty") }
 
 func (c *entry) removeFolders() error {
-	return errors.Join(os.RemoveAll(c.dir), os.RemoveAll(c.execDir))
+	return errors.Join(c.unmountShm(), os.RemoveAll(c.dir), os.RemoveAll(c.execDir))
 }
 
 func (c *entry) upper() string { return filepath.Join(c.dir, "upper") }

@@ -345,3 +345,21 @@ func TestEngineReboot(t *testing.T) {
 		t.Errorf("auto: %v", err)
 	}
 }
+
+func TestEngineSharedIPC(t *testing.T) {
+	e := newEngine(t)
+	donor := e.make("echo shared >/dev/shm/file; sleep 1000", &ctypes.HostConfig{IpcMode: "shareable", ShmSize: 1 << 20})
+	e.start(donor)
+	for out := ""; out != "shared\n"; out, _ = e.exec(donor, "cat", "/dev/shm/file") {
+	}
+	guest := e.make("cat /dev/shm/file", &ctypes.HostConfig{IpcMode: ctypes.IpcMode("container:" + donor)})
+	if out, errOut, code := e.run(guest, nil); string(out) != "shared\n" || code != 0 {
+		t.Errorf("got %q, %q, %d", out, errOut, code)
+	}
+	alone := e.make("sleep 1000", nil)
+	e.start(alone)
+	refused := e.make("true", &ctypes.HostConfig{IpcMode: ctypes.IpcMode("container:" + alone)})
+	if err := e.Start(t.Context(), refused); !errdefs.IsConflict(err) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -140,12 +140,12 @@ func (s *Service) clearExecDir(c *entry) {
 	c.mu.Lock()
 	removed := c.removed
 	c.mu.Unlock()
-	var err error
+	err := c.unmountShm()
 	if removed || !c.volatile {
-		err = os.RemoveAll(c.execDir)
+		err = errors.Join(err, os.RemoveAll(c.execDir))
 	} else {
 		entries, rerr := os.ReadDir(c.execDir)
-		err = errIgnored(rerr, func(err error) bool { return errors.Is(err, os.ErrNotExist) })
+		err = errors.Join(err, errIgnored(rerr, func(err error) bool { return errors.Is(err, os.ErrNotExist) }))
 		for _, e := range entries {
 			if e.Name() != recordName+".json" && e.Name() != stateName+".json" {
 				err = errors.Join(err, os.RemoveAll(filepath.Join(c.execDir, e.Name())))

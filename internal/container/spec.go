@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/mount"
@@ -99,12 +100,22 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		Mounts:      specMounts(n.rec.Mounts, n.files),
 		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(),
 	}
+	if n.rec.HostConfig.IpcMode.IsShareable() {
+		o.ShmPath = n.c.shmPath()
+	}
 	if err := n.s.shareNamespaces(&o, n.rec.HostConfig); err != nil {
 		return err
 	}
 	var err error
-	n.spec, err = oci.Spec(o)
-	return err
+	if n.spec, err = oci.Spec(o); err != nil {
+		return err
+	}
+	// A host without message queues has none to share.
+	n.spec.Mounts = slices.DeleteFunc(n.spec.Mounts, func(m specs.Mount) bool {
+		_, err := os.Stat("/dev/mqueue")
+		return m.Source == "/dev/mqueue" && errors.Is(err, os.ErrNotExist)
+	})
+	return nil
 }
 
 func (s *Service) cgroupsPath(cid string) string {
@@ -134,7 +145,10 @@ func (s *Service) shareNamespaces(o *oci.Options, hc *ctypes.HostConfig) error {
 			return err
 		}
 		o.IPCNamespace = fmt.Sprintf("/proc/%d/ns/ipc", task.Pid())
-		o.ShmPath = fmt.Sprintf("/proc/%d/root/dev/shm", task.Pid())
+		o.ShmPath = "/dev/shm"
+		if rec.HostConfig.IpcMode.IsShareable() {
+			o.ShmPath = other.shmPath()
+		}
 	}
 	return nil
 }

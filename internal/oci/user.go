@@ -22,7 +22,7 @@ func ResolveUser(spec string, groupAdd []string, passwd, group io.ReadSeeker) (s
 	}
 	u, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, p, g)
 	if err != nil {
-		return specs.User{}, "", invalid("unable to find user %s: %v", spec, err)
+		return specs.User{}, "", invalid("%v", err) // "unable to find user x: …"
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
 	add := func(gid int) {

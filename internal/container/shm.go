@@ -1,0 +1,41 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// shmPath is where the shared memory of a container is that others may join. It is
+// the one mount of a container that the host sees: a mount inside one container's
+// mount namespace cannot be bound in another's.
+func (c *entry) shmPath() string { return filepath.Join(c.execDir, "shm") }
+
+// mountShm makes the shared memory of a container whose IPC is shareable.
+func (n *starting) mountShm(context.Context) error {
+	if !n.rec.HostConfig.IpcMode.IsShareable() {
+		return nil
+	}
+	dir := n.c.shmPath()
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make shared memory: %w", err)
+	}
+	options := fmt.Sprintf("mode=1777,size=%d", n.rec.HostConfig.ShmSize)
+	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("mount shared memory: %w", err)
+	}
+	return nil
+}
+
+// unmountShm removes it again; where there is none, it does nothing.
+func (c *entry) unmountShm() error {
+	err := unix.Unmount(c.shmPath(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
+		return nil // EPERM: without privilege nothing was mounted
+	}
+	return fmt.Errorf("unmount shared memory: %w", err)
+}
