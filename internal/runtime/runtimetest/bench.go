@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +55,38 @@ func Bench(b *testing.B, env Env, pause time.Duration) {
 			if err := task.Delete(context.Background()); err != nil {
 				b.Fatal(err)
 			}
+			return time.Since(began)
+		})
+	})
+	b.Run("50 by 8", func(b *testing.B) {
+		measure(b, pause, func() time.Duration {
+			var all []*engine.Container
+			for range 50 {
+				all = append(all, h.container("true"))
+			}
+			next := make(chan *engine.Container)
+			var wg sync.WaitGroup
+			began := time.Now()
+			for range 8 {
+				wg.Go(func() {
+					for c := range next {
+						task, err := r.Start(context.Background(), c)
+						if err != nil {
+							b.Error(err)
+							continue
+						}
+						task.Wait(context.Background())
+						if err := task.Delete(context.Background()); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			for _, c := range all {
+				next <- c
+			}
+			close(next)
+			wg.Wait()
 			return time.Since(began)
 		})
 	})
