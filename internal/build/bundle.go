@@ -7,23 +7,19 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/oci"
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/executor"
 	bkoci "github.com/moby/buildkit/executor/oci"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/moby/sys/mountinfo"
-	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
+	"muelle/internal/logdriver"
 	"muelle/internal/network"
+	"muelle/internal/runtime"
 )
 
 // defaultHostname is what a RUN step reads as its host's name, as in BuildKit: a
@@ -203,62 +199,31 @@ func (b *bundle) generate(ctx context.Context, mounts []executor.Mount, meta exe
 	return nil
 }
 
-// ensureDir makes the working directory where the image lacks it, as Docker does.
-func ensureDir(rootfs, cwd string, uid, gid int) error {
-	path, err := fs.RootPath(rootfs, cwd)
+func (b *bundle) start(ctx context.Context, process executor.ProcessInfo, streams *runtime.Streams) (runtime.Task, error) {
+	run := filepath.Join(b.dir, "run")
+	if err := os.Mkdir(run, 0o700); err != nil {
+		return nil, err
+	}
+	c := &runtime.Container{
+		ID:        b.id,
+		Dir:       run,
+		Spec:      b.spec,
+		Rootfs:    []runtime.Mount{{Type: "bind", Source: b.rootfs, Options: []string{"rbind"}}},
+		OpenStdin: process.Stdin != nil,
+		StdinOnce: true,
+		Log:       logdriver.Config{Type: "none"},
+		Attach:    []*runtime.Streams{streams},
+	}
+	if b.sandbox != nil {
+		c.NetNS, c.Held = b.sandbox.NetNS, b.sandbox.Held
+	}
+	task, err := b.o.Runtime.Start(ctx, c)
+	b.closeSandboxFiles()
 	if err != nil {
-		return fmt.Errorf("working dir %s points to invalid target: %w", cwd, err)
+		return nil, err
 	}
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	if err := user.MkdirAllAndChown(path, 0o755, uid, gid); err != nil {
-		return fmt.Errorf("create working directory %s: %w", cwd, err)
-	}
-	return nil
-}
-
-// execProcess is the container's process with what an exec changes.
-func execProcess(step *runningStep, meta executor.Meta) (*specs.Process, error) {
-	p := *step.spec.Process
-	if meta.User != "" {
-		uid, gid, groups, err := bkoci.GetUser(step.rootfs, meta.User)
-		if err != nil {
-			return nil, err
-		}
-		p.User = specs.User{UID: uid, GID: gid, AdditionalGids: groups}
-	}
-	p.Terminal, p.Args = meta.Tty, meta.Args
-	if meta.Cwd != "" {
-		p.Cwd = meta.Cwd
-	}
-	if len(meta.Env) > 0 {
-		p.Env = meta.Env
-	}
-	var err error
-	p.Env, err = withHome(p.Env, step.rootfs, p.User.UID)
-	return &p, err
-}
-
-// withHome sets HOME from the root filesystem's passwd where the step does not: the
-// runtimes that BuildKit is written for do it when the process starts.
-func withHome(env []string, rootfs string, uid uint32) ([]string, error) {
-	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
-		return env, nil
-	}
-	home := "/"
-	passwd, err := fs.RootPath(rootfs, "/etc/passwd")
-	if err != nil {
-		return nil, fmt.Errorf("look up the home directory: %w", err)
-	}
-	users, err := user.ParsePasswdFileFilter(passwd, func(u user.User) bool { return u.Uid == int(uid) })
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("look up the home directory: %w", err)
-	}
-	if len(users) > 0 && users[0].Home != "" {
-		home = users[0].Home
-	}
-	return append(slices.Clip(env), "HOME="+home), nil
+	b.later(func() error { return task.Delete(context.WithoutCancel(ctx)) })
+	return task, nil
 }
 
 func cgroupsPath(parent, id string) string { return filepath.Join("/", parent, id) }
@@ -276,48 +241,3 @@ func (n sandboxNamespace) Set(s *specs.Spec) error {
 
 func (sandboxNamespace) Sample() (*resourcestypes.NetworkSample, error) { return nil, nil }
 func (sandboxNamespace) Close() error                                   { return nil }
-
-// removeLeftovers ends and removes the running steps of a daemon that died. Builds
-// are the one thing that does not survive their daemon.
-func removeLeftovers(ctx context.Context, o Options) error {
-	entries, err := os.ReadDir(o.ExecRoot)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		dir := filepath.Join(o.ExecRoot, e.Name())
-		errs = append(errs, o.Runtime.Clean(ctx, e.Name(), filepath.Join(dir, "run"), cgroupsPath(o.CgroupParent, e.Name())))
-		if err := o.Networks.Release(ctx, e.Name()); err != nil && !errdefs.IsNotFound(err) {
-			errs = append(errs, err)
-		}
-		errs = append(errs, mount.UnmountAll(filepath.Join(dir, "rootfs"), unix.MNT_DETACH), os.RemoveAll(dir))
-	}
-	errs = append(errs, unmountTemporary(o))
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return os.Remove(o.ExecRoot)
-}
-
-// unmountTemporary removes the mounts that BuildKit makes of this store's layers:
-// below the temporary folder for COPY, below its own for mounts that steps share.
-func unmountTemporary(o Options) error {
-	temporary := filepath.Join(os.TempDir(), "buildkit-mount")
-	layers, own := o.Store.Root()+"/", o.Root+"/"
-	found, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
-		ofStore := strings.Contains(i.VFSOptions, layers) || strings.HasPrefix(i.Root, layers)
-		return !strings.HasPrefix(i.Mountpoint, own) && !(ofStore && strings.HasPrefix(i.Mountpoint, temporary)), false
-	})
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for i := len(found) - 1; i >= 0; i-- {
-		errs = append(errs, mount.UnmountAll(found[i].Mountpoint, unix.MNT_DETACH), os.Remove(found[i].Mountpoint))
-	}
-	return errors.Join(errs...)
-}

@@ -6,20 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"sync"
 	"time"
 
-	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/defaults"
-	"github.com/containerd/containerd/v2/plugins/diff/walking"
-	"github.com/containerd/platforms"
-	"github.com/moby/buildkit/cache/metadata"
 	"github.com/moby/buildkit/cache/remotecache"
 	inlinecache "github.com/moby/buildkit/cache/remotecache/inline"
 	localcache "github.com/moby/buildkit/cache/remotecache/local"
 	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
-	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/frontend"
@@ -28,21 +21,14 @@ import (
 	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
-	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/grpcerrors"
-	"github.com/moby/buildkit/util/leaseutil"
-	"github.com/moby/buildkit/version"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
-
-	"muelle/internal/network"
-	"muelle/internal/store"
 )
 
 // engine is BuildKit, opened.
@@ -54,7 +40,6 @@ type engine struct {
 	server     *grpc.Server
 	conns      *connListener
 	serving    chan error // gets the result of server.Serve
-	dialed     chan struct{}
 }
 
 // openEngine wires BuildKit on the store's parts. life ends when the daemon stops.
@@ -148,85 +133,6 @@ const (
 	historyAge     = 48 * time.Hour
 	historyEntries = 50
 )
-
-// workerOptions gives BuildKit the store's parts, each with the store's namespace
-// and, where layers are named, BuildKit's names for them.
-func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err error) {
-	db := o.Store.DB()
-	content := containerdsnapshot.NewContentStore(db.ContentStore(), store.Namespace)
-	snapshotter := namedSnapshots{db.Snapshotter(store.SnapshotterName)}
-	id, err := base.ID(o.Root)
-	if err != nil {
-		return opt, err
-	}
-	md, err := metadata.NewStore(filepath.Join(o.Root, "metadata_v2.db"))
-	if err != nil {
-		return opt, err
-	}
-	return base.WorkerOpt{
-		ID:              id,
-		Root:            o.Root,
-		Labels:          labels(ctx, o),
-		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
-		GCPolicy:        keepPolicy(o.Root),
-		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		Executor:        newExecutor(o),
-		Snapshotter:     containerdsnapshot.NewSnapshotter(store.SnapshotterName, snapshotter, store.Namespace, nil),
-		ContentStore:    content,
-		Applier:         o.Store.Applier(),
-		Differ:          walking.NewWalkingDiff(content),
-		ImageStore:      o.Store.Images(),
-		RegistryHosts:   o.Remote.Hosts(nil),
-		LeaseManager:    leaseutil.WithNamespace(namedLeases{ctdmetadata.NewLeaseManager(db)}, store.Namespace),
-		GarbageCollect:  db.GarbageCollect,
-		MetadataStore:   md,
-		MountPoolRoot:   filepath.Join(o.Root, "cachemounts"),
-	}, nil
-}
-
-// nameVersion sets what BuildKit tells clients of its version, which is meant to be
-// filled at linking time; this program knows it from its own module list.
-var nameVersion = sync.OnceFunc(func() {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return
-	}
-	for _, m := range info.Deps {
-		if m.Path == version.Package {
-			version.Version = m.Version
-		}
-	}
-})
-
-// labels describe the worker. The host's address is what clients put for
-// "host-gateway", as with Docker's builder.
-func labels(ctx context.Context, o Options) map[string]string {
-	l := map[string]string{
-		"org.mobyproject.buildkit.worker.executor":    "muelle",
-		"org.mobyproject.buildkit.worker.snapshotter": store.SnapshotterName,
-	}
-	if a := hostGateway(ctx, o.Networks); a != "" {
-		l["org.mobyproject.buildkit.worker.moby.host-gateway-ip"] = a
-	}
-	return l
-}
-
-// hostGateway is the host's address on the default bridge, or empty.
-func hostGateway(ctx context.Context, n *network.Service) string {
-	if n == nil {
-		return ""
-	}
-	bridge, err := n.Inspect(ctx, "bridge", false)
-	if err != nil {
-		return ""
-	}
-	for _, c := range bridge.IPAM.Config {
-		if c.Gateway.IsValid() {
-			return c.Gateway.String()
-		}
-	}
-	return ""
-}
 
 // serve starts the gRPC server on connections that are handed to e.conns.
 func (e *engine) serve(life context.Context) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -19,7 +17,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/id"
-	"muelle/internal/logdriver"
 	"muelle/internal/runtime"
 )
 
@@ -245,31 +242,4 @@ func accepted(code int, valid []int) bool {
 		return code == 0
 	}
 	return slices.Contains(valid, code)
-}
-
-func (b *bundle) start(ctx context.Context, process executor.ProcessInfo, streams *runtime.Streams) (runtime.Task, error) {
-	run := filepath.Join(b.dir, "run")
-	if err := os.Mkdir(run, 0o700); err != nil {
-		return nil, err
-	}
-	c := &runtime.Container{
-		ID:        b.id,
-		Dir:       run,
-		Spec:      b.spec,
-		Rootfs:    []runtime.Mount{{Type: "bind", Source: b.rootfs, Options: []string{"rbind"}}},
-		OpenStdin: process.Stdin != nil,
-		StdinOnce: true,
-		Log:       logdriver.Config{Type: "none"},
-		Attach:    []*runtime.Streams{streams},
-	}
-	if b.sandbox != nil {
-		c.NetNS, c.Held = b.sandbox.NetNS, b.sandbox.Held
-	}
-	task, err := b.o.Runtime.Start(ctx, c)
-	b.closeSandboxFiles()
-	if err != nil {
-		return nil, err
-	}
-	b.later(func() error { return task.Delete(context.WithoutCancel(ctx)) })
-	return task, nil
 }
