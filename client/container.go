@@ -161,10 +161,15 @@ func (s Containers) Inspect(ctx context.Context, ref string) (container.InspectR
 	return out, err
 }
 
-// InspectRaw returns the daemon's own JSON.
+// InspectRaw returns the daemon's own JSON, in the form before 1.52: that version
+// left out fields which scripts ask for (NetworkSettings.IPAddress).
 func (s Containers) InspectRaw(ctx context.Context, ref string, size bool) ([]byte, error) {
+	res, err := s.c.do(ctx, request{method: http.MethodGet, path: "/containers/" + ref + "/json", query: values("size", flag(size)), atMost: "1.51"})
+	if err != nil {
+		return nil, err
+	}
 	var out []byte
-	err := s.c.Get(ctx, "/containers/"+ref+"/json", values("size", flag(size)), &out)
+	err = decode(res, &out)
 	return out, err
 }
 

@@ -23,6 +23,8 @@ type request struct {
 	header http.Header
 	in     any
 	stream io.Reader
+	// atMost is the newest version of the API whose answer is wanted.
+	atMost string
 }
 
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
@@ -75,7 +77,9 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 			return nil, c.transportError(ctx, err)
 		}
 		if res.StatusCode < http.StatusBadRequest {
-			c.settle(version)
+			if r.atMost == "" {
+				c.settle(version)
+			}
 			return res, nil
 		}
 		e := responseError(res)
@@ -151,6 +155,9 @@ func (c *Client) newRequest(ctx context.Context, r request, version string) (*ht
 
 func (c *Client) url(r request, version string) string {
 	u := c.base
+	if r.atMost != "" && versionLess(r.atMost, version) {
+		version = r.atMost
+	}
 	if !strings.HasPrefix(r.path, api.Prefix) && r.path != "/_ping" {
 		u += "/v" + version
 	}

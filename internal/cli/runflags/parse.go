@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -154,8 +155,8 @@ func (o *Options) hostConfig() (*container.HostConfig, error) {
 		VolumeDriver:    o.volumeDriver,
 		VolumesFrom:     o.volumesFrom.Values,
 		Annotations:     o.annotations.orEmpty(),
-		CapAdd:          o.capAdd.Values,
-		CapDrop:         o.capDrop.Values,
+		CapAdd:          capabilities(o.capAdd.Values),
+		CapDrop:         capabilities(o.capDrop.Values),
 		DNS:             []netip.Addr{},
 		DNSOptions:      o.dnsOptions.orEmpty(),
 		DNSSearch:       o.dnsSearch.orEmpty(),
@@ -206,6 +207,20 @@ func (o *Options) hostConfig() (*container.HostConfig, error) {
 		return nil, err
 	}
 	return h, o.limits(&h.Resources)
+}
+
+// capabilities writes names in the one form that the API has, sorted.
+func capabilities(names []string) []string {
+	var out []string
+	for _, n := range names {
+		n = strings.ToUpper(n)
+		if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
+			n = "CAP_" + n
+		}
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (o *Options) modes(h *container.HostConfig) error {

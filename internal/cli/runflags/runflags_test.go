@@ -234,8 +234,8 @@ func TestParse(t *testing.T) {
 		}},
 		{"shared memory", "--shm-size 1g img", func(s *spec) { s.HostConfig.ShmSize = 1 << 30 }},
 
-		{"capabilities", "--cap-add NET_ADMIN --cap-drop ALL --privileged img", func(s *spec) {
-			s.HostConfig.CapAdd, s.HostConfig.CapDrop, s.HostConfig.Privileged = []string{"NET_ADMIN"}, []string{"ALL"}, true
+		{"capabilities", "--cap-add net_admin --cap-add CAP_CHOWN --cap-add NET_ADMIN --cap-drop all --privileged img", func(s *spec) {
+			s.HostConfig.CapAdd, s.HostConfig.CapDrop, s.HostConfig.Privileged = []string{"CAP_CHOWN", "CAP_NET_ADMIN"}, []string{"ALL"}, true
 		}},
 		{"security", "--security-opt no-new-privileges --security-opt apparmor=unconfined --security-opt seccomp=unconfined img", func(s *spec) {
 			s.HostConfig.SecurityOpt = []string{"no-new-privileges", "apparmor=unconfined", "seccomp=unconfined"}
