@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,7 +63,7 @@ func Load(ctx context.Context, o Options) (*types.Project, error) {
 	}
 	p, err := loadProject(ctx, po, o)
 	if err != nil {
-		return nil, err
+		return nil, readable(err)
 	}
 	if p, err = selectServices(p, o); err != nil {
 		return nil, err
@@ -99,6 +100,16 @@ func loadProject(ctx context.Context, po *cli.ProjectOptions, o Options) (*types
 		return nil, err
 	}
 	return po.LoadProject(ctx)
+}
+
+var unknownAttribute = regexp.MustCompile(`^(.*: .*)\.([^.\s]+) false schema$`)
+
+// readable rewords what the schema's library says of an unknown attribute.
+func readable(err error) error {
+	if m := unknownAttribute.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s additional properties '%s' not allowed", m[1], m[2])
+	}
+	return err
 }
 
 // projectOptions applies the sources in Docker Compose's order: the process's

@@ -195,6 +195,7 @@ func TestUnsupported(t *testing.T) {
 		{"mount", "services: {a: {image: x, volumes: [{type: image, source: y, target: /z}]}}", `service "a": attribute volumes.type type image is not supported by Muelle yet (FILE)`},
 		{"link", "services: {a: {image: x, links: ['b:database']}, b: {image: y}}", `service "a": attribute links alias "database" of service b (give that service the alias under networks instead) is not supported by Muelle yet (FILE)`},
 		{"config content", "services: {a: {image: x, configs: [c]}}\nconfigs: {c: {content: hello}}", `config "c": attribute content is not supported by Muelle yet (FILE)`},
+		{"unknown", "services: {a: {image: x, imge: y}}", `validating FILE: services.a additional properties 'imge' not allowed`},
 		{"models", "services: {a: {image: x, models: [m]}}\nmodels: {m: {model: y}}", `models is not supported by Muelle yet (FILE)`},
 	}
 	for _, tt := range tests {
