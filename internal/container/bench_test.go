@@ -31,3 +31,14 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen is what two hundred stopped containers cost when the daemon starts.
+func BenchmarkOpen(b *testing.B) {
+	s := newBench(b)
+	for range 200 {
+		s.create(container.CreateOptions{})
+	}
+	for b.Loop() {
+		s.reopen()
+	}
+}

@@ -197,7 +197,7 @@ func (s *Service) execProcess(ctx context.Context, x *exec, task runtime.Task, o
 		eo.Height, eo.Width = size[0], size[1]
 		ro.Height, ro.Width = uint16(size[0]), uint16(size[1])
 	}
-	p, err := s.execSpec(x.c, task, x.cfg.User, eo)
+	p, err := s.execSpec(ctx, x.c, task, x.cfg.User, eo)
 	if err != nil {
 		return nil, err
 	}
@@ -263,8 +263,8 @@ func (s *Service) execFailed(x *exec, cause error) error {
 
 // execSpec gives the process document of an exec. Names of users are looked up in
 // the running container's own files.
-func (s *Service) execSpec(c *entry, task runtime.Task, user string, o oci.ExecOptions) (*specs.Process, error) {
-	base, err := s.runningSpec(c, task)
+func (s *Service) execSpec(ctx context.Context, c *entry, task runtime.Task, user string, o oci.ExecOptions) (*specs.Process, error) {
+	base, err := s.runningSpec(ctx, c, task)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +281,7 @@ func (s *Service) execSpec(c *entry, task runtime.Task, user string, o oci.ExecO
 
 // runningSpec gives the document of the run, put together again where the daemon
 // was restarted since.
-func (s *Service) runningSpec(c *entry, task runtime.Task) (*specs.Spec, error) {
+func (s *Service) runningSpec(ctx context.Context, c *entry, task runtime.Task) (*specs.Spec, error) {
 	c.mu.Lock()
 	spec, rec := c.spec, c.rec
 	c.mu.Unlock()
@@ -293,15 +293,16 @@ func (s *Service) runningSpec(c *entry, task runtime.Task) (*specs.Spec, error) 
 	if n.user, n.home, err = resolveUserIn(task, rec.Config.User, rec.HostConfig.GroupAdd); err != nil {
 		return nil, err
 	}
-	if err := n.buildSpec(context.Background()); err != nil {
+	if err := n.buildSpec(ctx); err != nil {
 		return nil, err
 	}
+	spec = &specs.Spec{Process: n.spec.Process}
 	c.mu.Lock()
 	if c.task == task {
-		c.spec = n.spec
+		c.spec = spec
 	}
 	c.mu.Unlock()
-	return n.spec, nil
+	return spec, nil
 }
 
 // resolveUserIn looks a user up in the root of a running container, which the

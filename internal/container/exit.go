@@ -29,7 +29,8 @@ func (s *Service) watch(c *entry, task runtime.Task) {
 		return
 	}
 	defer c.op.release()
-	s.handleExit(s.ctx, c, task, exit)
+	// What began is finished, also when the daemon ends meanwhile.
+	s.handleExit(context.WithoutCancel(s.ctx), c, task, exit)
 }
 
 // handleExit gives back what the run held, records how it ended, and restarts or
@@ -63,7 +64,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 	s.background(func() {
 		defer close(cleaned)
 		if !deleted {
-			s.deleteTask(context.WithoutCancel(ctx), c, task)
+			s.deleteTask(ctx, c, task)
 		}
 		s.clearExecDir(c)
 		if !remove {

@@ -169,7 +169,7 @@ func (s *Service) probe(ctx context.Context, c *entry, task runtime.Task, p *pro
 		r.End, r.ExitCode, r.Output = time.Now(), -1, fmt.Sprintf(format, args...)
 		return r
 	}
-	spec, err := s.execSpec(c, task, "", oci.ExecOptions{Args: p.cmd})
+	spec, err := s.execSpec(ctx, c, task, "", oci.ExecOptions{Args: p.cmd})
 	if err != nil {
 		return fail("%s", err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"muelle/internal/id"
-	"muelle/internal/image"
 	"muelle/internal/runtime"
 )
 
@@ -112,10 +111,8 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 
 // regain takes again what the container holds: layers, image, volumes.
 func (s *Service) regain(ctx context.Context, c *entry) {
-	img := &image.Image{ID: c.rec.Image.ID, Manifest: c.rec.Image.Manifest, ChainID: c.rec.Image.ChainID}
-	var err error
-	if c.lower, err = s.o.Images.Lower(ctx, img, c.id); err != nil {
-		s.log.Error("find the image's layers", "container", c.id, "image", c.rec.Config.Image, "err", err)
+	if c.lower, c.lowerErr = s.o.Images.Lower(ctx, c.rec.image(), c.id); c.lowerErr != nil {
+		s.log.Error("find the image's layers", "container", c.id, "image", c.rec.Config.Image, "err", c.lowerErr)
 	}
 	s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, c.st.running())
 	for _, m := range c.rec.Mounts {
@@ -254,7 +251,7 @@ func (s *Service) startOnBoot(c *entry) {
 	if err != nil {
 		return // somebody was quicker
 	}
-	if err := s.start(s.ctx, c); err != nil {
+	if err := s.start(context.WithoutCancel(s.ctx), c); err != nil {
 		s.log.Warn("start container by its restart policy", "container", c.id, "err", err)
 	}
 }

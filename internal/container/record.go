@@ -11,6 +11,7 @@ import (
 
 	ctypes "github.com/moby/moby/api/types/container"
 
+	"muelle/internal/image"
 	"muelle/internal/logdriver"
 	"muelle/internal/meta"
 	"muelle/internal/runtime"
@@ -45,6 +46,11 @@ type imageRecord struct {
 	Manifest ocispec.Descriptor
 	ChainID  digest.Digest
 	Size     int64
+}
+
+// image gives what the image service needs to find the layers again.
+func (r *record) image() *image.Image {
+	return &image.Image{ID: r.Image.ID, Manifest: r.Image.Manifest, ChainID: r.Image.ChainID}
 }
 
 // state is what changes by itself. It is written at each change without fsync.
@@ -99,6 +105,7 @@ type entry struct {
 	st  state
 
 	lower      []string // overlay's lower directories, top first
+	lowerErr   error    // why they are not known; changed with op held
 	task       runtime.Task
 	spec       *specs.Spec   // of the run that is on; nil after a restart of the daemon
 	ended      chan struct{} // closed when the run that is on has ended

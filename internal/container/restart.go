@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
@@ -77,7 +78,7 @@ func (s *Service) restartLater(c *entry, wait time.Duration) {
 		if !due {
 			return
 		}
-		if err := s.start(s.ctx, c); err != nil {
+		if err := s.start(context.WithoutCancel(s.ctx), c); err != nil {
 			s.log.Warn("restart by policy", "container", c.id, "err", err)
 		}
 	})

@@ -96,9 +96,8 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 	err := step.Run(ctx,
 		step.Together("prepare",
 			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
-			step.Step{Name: "layer", Do: func(context.Context) error { return c.makeLayer() }},
+			step.Step{Name: "layer", Do: n.prepareLayers},
 			step.Step{Name: "mounts", Do: n.checkMounts},
-			step.Step{Name: "user", Do: n.resolveUser},
 		),
 		step.Step{Name: "files", Do: n.writeFiles},
 		step.Step{Name: "shared memory", Do: n.mountShm, Undo: func(context.Context) error { return c.unmountShm() }},
@@ -195,7 +194,25 @@ func (n *starting) checkMounts(context.Context) error {
 	return nil
 }
 
-func (n *starting) resolveUser(context.Context) (err error) {
+// prepareLayers finds the image's layers where that failed when the daemon came up,
+// and makes the writable one.
+func (n *starting) prepareLayers(ctx context.Context) error {
+	if n.c.lowerErr != nil {
+		lower, err := n.s.o.Images.Lower(ctx, n.rec.image(), n.c.id)
+		if err != nil {
+			return fmt.Errorf("find the layers of image %s: %w", n.rec.Config.Image, err)
+		}
+		n.c.mu.Lock()
+		n.c.lower, n.c.lowerErr = lower, nil
+		n.c.mu.Unlock()
+	}
+	if err := n.c.makeLayer(); err != nil {
+		return err
+	}
+	return n.resolveUser()
+}
+
+func (n *starting) resolveUser() (err error) {
 	layers := append([]string{n.c.upper()}, n.c.lower...)
 	n.user, n.home, err = resolveUser(n.rec.Config.User, n.rec.HostConfig.GroupAdd, func(name string) ([]byte, error) {
 		return readInLayers(layers, name)
@@ -242,6 +259,8 @@ func (n *starting) closeFiles() {
 // started records that the container runs, tells of it, and begins to watch it.
 func (s *Service) started(n *starting) {
 	c := n.c
+	// An exec needs no more of it, and profiles are large.
+	n.spec = &specs.Spec{Process: n.spec.Process}
 	s.volumeEvents(c.id, n.rec.Mounts, events.ActionMount)
 	c.mu.Lock()
 	c.task, c.spec, c.ended, c.cleaned = n.task, n.spec, make(chan struct{}), nil

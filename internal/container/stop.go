@@ -84,12 +84,11 @@ func (s *Service) StopAll(ctx context.Context, timeout int) error {
 	var wg sync.WaitGroup
 	for i, c := range list {
 		wg.Go(func() {
-			rec, _ := c.snapshot()
-			o := StopOptions{Timeout: &timeout}
-			if own := rec.Config.StopTimeout; own != nil && *own >= 0 && *own < timeout {
-				o.Timeout = own
+			_, patience, err := c.stopSettings(StopOptions{})
+			if err != nil || patience < 0 || patience > timeout {
+				patience = timeout
 			}
-			err := s.stop(ctx, c, o)
+			err = s.stop(ctx, c, StopOptions{Timeout: &patience})
 			if err != nil && !errdefs.IsNotModified(err) && !errdefs.IsNotFound(err) {
 				errs[i] = fmt.Errorf("stop container %s: %w", c.id, err)
 			}
