@@ -119,6 +119,17 @@ func (e *engine) answer(ctx context.Context, stop context.CancelFunc, listeners 
 	return errors.Join(all...)
 }
 
+// ownTemp makes data-root/tmp the process's temporary folder. BuildKit mounts layers
+// and secrets below it; so what a crash leaves there is known to be this daemon's,
+// and nobody else can get in.
+func ownTemp(data string) (string, error) {
+	dir := filepath.Join(data, "tmp")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make temporary folder: %w", err)
+	}
+	return dir, os.Setenv("TMPDIR", dir)
+}
+
 // open builds the services from the bottom up. On error none stays open.
 func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown func(bool)) (_ *engine, err error) {
 	e := &engine{}
@@ -128,6 +139,10 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 		}
 	}()
 	shim, err := beside("muelle-shim")
+	if err != nil {
+		return e, err
+	}
+	temp, err := ownTemp(p.data)
 	if err != nil {
 		return e, err
 	}
@@ -172,7 +187,7 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 	e.onClose("containers", e.containers.Close)
 	builds, err := build.Open(ctx, build.Options{
 		Root: filepath.Join(p.data, "buildkit"), ExecRoot: filepath.Join(p.exec, "build"), Store: st, Images: images,
-		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Instance: p.instance, CgroupParent: p.cgroupParent(), Log: log,
+		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), Log: log,
 	})
 	if err != nil {
 		return e, err

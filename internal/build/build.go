@@ -8,9 +8,9 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -25,8 +25,10 @@ import (
 
 // Options are the parts that builds are made of.
 type Options struct {
-	Root         string // data-root/buildkit; made at the first build
-	ExecRoot     string // exec-root/build: folders of running steps
+	Root     string // data-root/buildkit; made at the first build
+	ExecRoot string // exec-root/build: folders of running steps
+	// Temp is the process's temporary folder if it is this daemon's alone, else empty.
+	Temp         string
 	Store        *store.Store
 	Images       *image.Service
 	Runtime      runtime.Runtime
@@ -121,5 +123,8 @@ func (s *Service) Close() error {
 	if e == nil {
 		return nil
 	}
-	return errors.Join(e.close())
+	if err := e.close(); err != nil {
+		return err
+	}
+	return os.Remove(s.o.ExecRoot)
 }

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -506,10 +507,16 @@ func TestRestart(t *testing.T) {
 	left := filepath.Join(w.dir, "exec", "build", strings.Repeat("a", 64))
 	must(t, os.MkdirAll(filepath.Join(left, "rootfs"), 0o700))
 	must(t, os.MkdirAll(filepath.Join(left, "run"), 0o700))
+	// What a killed daemon leaves mounted: a secret, and a mount that steps share.
+	for _, dir := range []string{"temp/buildkit-secrets1", "buildkit/cachemounts/buildkit1"} {
+		must(t, os.MkdirAll(filepath.Join(w.dir, dir), 0o700))
+		must(t, syscall.Mount("tmpfs", filepath.Join(w.dir, dir), "tmpfs", 0, ""))
+	}
 	w.open()
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the step's folder is left: %v", err)
 	}
+	w.clean()
 	second := w.built(w.build(f, buildclient.Options{Tags: []string{"x"}}))
 	if first.ImageID != second.ImageID || !strings.Contains(second.log, "CACHED") {
 		t.Errorf("not cached:\n%s", second.log)

@@ -53,9 +53,6 @@ func (b *bundle) release() error {
 
 func (b *bundle) prepare(ctx context.Context, root executor.Mount, mounts []executor.Mount, meta executor.Meta) error {
 	b.dir = filepath.Join(b.o.ExecRoot, b.id)
-	if err := os.MkdirAll(b.o.ExecRoot, 0o700); err != nil {
-		return err
-	}
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return err
 	}

@@ -44,8 +44,11 @@ type engine struct {
 
 // openEngine wires BuildKit on the store's parts. life ends when the daemon stops.
 func openEngine(life context.Context, o Options) (_ *engine, err error) {
-	if err := os.MkdirAll(o.Root, 0o700); err != nil {
-		return nil, err
+	// That ExecRoot is there tells the next daemon that this one did not end well.
+	for _, dir := range []string{o.Root, o.ExecRoot} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	var undo []func() error
 	defer func() {
@@ -114,7 +117,8 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 			"registry": registrycache.ResolveCacheImporterFunc(e.sessions, opt.ContentStore, hosts),
 			"local":    localcache.ResolveCacheImporterFunc(e.sessions),
 		},
-		Entitlements:   []string{"network.host", "security.insecure"},
+		// As Docker's: RUN --security=insecure is off unless the daemon is told otherwise.
+		Entitlements:   []string{"network.host"},
 		HistoryDB:      historyDB,
 		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: historyAge}, MaxEntries: &maxEntries},
 		LeaseManager:   opt.LeaseManager,

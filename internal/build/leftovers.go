@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -36,24 +37,49 @@ func removeLeftovers(ctx context.Context, o Options) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return os.Remove(o.ExecRoot)
+	return errors.Join(emptyTemp(o.Temp), os.Remove(o.ExecRoot))
 }
 
-// unmountTemporary removes the mounts that BuildKit makes of this store's layers:
-// below the temporary folder for COPY, below its own for mounts that steps share.
+// unmountTemporary removes the mounts that BuildKit makes below its own folder and
+// the temporary one: of layers for COPY, of secrets for RUN, of mounts that steps
+// share. In a temporary folder of everybody only those of this store are ours.
 func unmountTemporary(o Options) error {
-	temporary := filepath.Join(os.TempDir(), "buildkit-mount")
-	layers, own := o.Store.Root()+"/", o.Root+"/"
+	own := []string{o.Root + "/"}
+	if o.Temp != "" {
+		own = append(own, o.Temp+"/")
+	}
+	shared := filepath.Join(os.TempDir(), "buildkit-mount")
+	layers := o.Store.Root() + "/"
 	found, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		if slices.ContainsFunc(own, func(dir string) bool { return strings.HasPrefix(i.Mountpoint, dir) }) {
+			return false, false
+		}
 		ofStore := strings.Contains(i.VFSOptions, layers) || strings.HasPrefix(i.Root, layers)
-		return !strings.HasPrefix(i.Mountpoint, own) && !(ofStore && strings.HasPrefix(i.Mountpoint, temporary)), false
+		return !ofStore || !strings.HasPrefix(i.Mountpoint, shared), false
 	})
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for i := len(found) - 1; i >= 0; i-- {
-		errs = append(errs, mount.UnmountAll(found[i].Mountpoint, unix.MNT_DETACH), os.Remove(found[i].Mountpoint))
+		errs = append(errs, mount.UnmountAll(found[i].Mountpoint, unix.MNT_DETACH))
+	}
+	return errors.Join(errs...)
+}
+
+// emptyTemp removes what was left in the daemon's own temporary folder, once
+// nothing is mounted there any more.
+func emptyTemp(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return errors.Join(errs...)
 }

@@ -108,6 +108,7 @@ func newWorld(t testing.TB) *world {
 	must(t, rtnl.Sysctl("ipv4/ip_forward", "0"))
 	worlds++
 	w := &world{TB: t, dir: t.TempDir(), parent: fmt.Sprintf("muelle-bt%d-%d", os.Getpid(), worlds)}
+	must(t, os.Mkdir(filepath.Join(w.dir, "temp"), 0o700))
 	w.open()
 	t.Cleanup(func() {
 		w.close()
@@ -135,7 +136,7 @@ func (w *world) open() {
 	must(w.TB, err)
 	w.builds, err = build.Open(ctx, build.Options{
 		Root: filepath.Join(w.dir, "buildkit"), ExecRoot: filepath.Join(w.dir, "exec", "build"), Store: st, Images: w.images,
-		Runtime: rt, Networks: networks, Remote: hub, Bus: w.bus, CgroupParent: w.parent, Log: log,
+		Temp: filepath.Join(w.dir, "temp"), Runtime: rt, Networks: networks, Remote: hub, Bus: w.bus, CgroupParent: w.parent, Log: log,
 	})
 	must(w.TB, err)
 	stop := w.serve()
