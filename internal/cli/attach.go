@@ -15,11 +15,14 @@ import (
 func attachable(c container.InspectResponse) error {
 	switch {
 	case c.State == nil || !c.State.Running:
-		return errors.New("You cannot attach to a stopped container, start it first") //nolint:staticcheck // Docker's own text
+		//lint:ignore ST1005 Docker's own text
+		return errors.New("You cannot attach to a stopped container, start it first")
 	case c.State.Paused:
-		return errors.New("You cannot attach to a paused container, unpause it first") //nolint:staticcheck // Docker's own text
+		//lint:ignore ST1005 Docker's own text
+		return errors.New("You cannot attach to a paused container, unpause it first")
 	case c.State.Restarting:
-		return errors.New("You cannot attach to a restarting container, wait until it is running") //nolint:staticcheck // Docker's own text
+		//lint:ignore ST1005 Docker's own text
+		return errors.New("You cannot attach to a restarting container, wait until it is running")
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func (a *app) findObject(ctx context.Context, c *client.Client, ref string, amon
 			return nil, nil, err
 		}
 	}
-	return nil, nil, fmt.Errorf("Error: No such object: %s", ref) //nolint:staticcheck // Docker's own text
+	return nil, nil, fmt.Errorf("Error: No such object: %s", ref)
 }
 
 func (a *app) inspectCommand(use, short string, kind func(c *cobra.Command) func() inspector) *cobra.Command {

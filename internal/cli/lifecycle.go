@@ -156,7 +156,7 @@ func (a *app) rename() *cobra.Command {
 	c := a.command("rename CONTAINER NEW_NAME", "Rename a container", exactArgs(2), func(ctx context.Context, args []string) error {
 		from, to := strings.TrimSpace(args[0]), strings.TrimSpace(args[1])
 		if from == "" || to == "" {
-			return errors.New("Error: Neither old nor new names may be empty") //nolint:staticcheck // Docker's own text
+			return errors.New("Error: Neither old nor new names may be empty")
 		}
 		c, err := a.api(ctx)
 		if err != nil {
@@ -164,7 +164,7 @@ func (a *app) rename() *cobra.Command {
 		}
 		if err := c.Containers.Rename(ctx, from, to); err != nil {
 			_, _ = fmt.Fprintln(a.Err, err)
-			return fmt.Errorf("Error: failed to rename container named %s", from) //nolint:staticcheck // Docker's own text
+			return fmt.Errorf("Error: failed to rename container named %s", from)
 		}
 		return nil
 	})

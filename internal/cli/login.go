@@ -98,7 +98,7 @@ func (a *app) loginTo(ctx context.Context, server, user, password string) error 
 
 func (a *app) askCredentials(auth *registry.AuthConfig) error {
 	if (auth.Username == "" || auth.Password == "") && !console.IsTerminal(a.In) {
-		return errors.New("Error: Cannot perform an interactive login from a non TTY device") //nolint:staticcheck // Docker's own text
+		return errors.New("Error: Cannot perform an interactive login from a non TTY device")
 	}
 	in := bufio.NewReader(a.In)
 	if auth.Username == "" {

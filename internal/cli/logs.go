@@ -144,14 +144,14 @@ func portLines(ports network.PortMap, args []string) ([]string, error) {
 	if len(args) > 1 {
 		number, _, _ := strings.Cut(args[1], "/")
 		if _, err := strconv.ParseUint(number, 10, 16); err != nil {
-			return nil, fmt.Errorf("Error: invalid port (%s): %w", number, err) //nolint:staticcheck // Docker's own text
+			return nil, fmt.Errorf("Error: invalid port (%s): %w", number, err)
 		}
 		p, err := network.ParsePort(args[1])
 		if err != nil {
 			return nil, err
 		}
 		if len(ports[p]) == 0 {
-			return nil, fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0]) //nolint:staticcheck // Docker's own text
+			return nil, fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0])
 		}
 		for _, b := range ports[p] {
 			out = append(out, hostPort(b))
@@ -188,7 +188,7 @@ func (a *app) oneByOne(refs []string, summary string, do func(ref string) error)
 		_, _ = fmt.Fprintln(a.Out, ref)
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("Error: %s: %s", summary, strings.Join(failed, ", ")) //nolint:staticcheck // Docker's own text
+		return fmt.Errorf("Error: %s: %s", summary, strings.Join(failed, ", "))
 	}
 	return nil
 }

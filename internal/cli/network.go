@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 
 	"muelle/internal/cli/runflags"
@@ -23,13 +21,6 @@ func (a *app) network() *cobra.Command {
 	})
 	return a.group("network", "Manage networks", a.networkCreate(), a.networkLs(), inspect, a.networkRm(),
 		a.prune(networkPruner(), "Remove all unused networks"), a.networkConnect(), a.networkDisconnect())
-}
-
-// ipamFlags are the address management's.
-type ipamFlags struct {
-	driver                     string
-	subnets, ranges, gateways  []string
-	auxAddresses, ipamOptsFlag runflags.Map
 }
 
 func (a *app) networkCreate() *cobra.Command {
@@ -88,74 +79,6 @@ func (a *app) networkCreate() *cobra.Command {
 	f.Var(&ipam.auxAddresses, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
 	f.Var(&ipam.ipamOptsFlag, "ipam-opt", "Set IPAM driver specific options")
 	return c
-}
-
-// config gives each range, gateway and auxiliary address to the subnet that it lies
-// in.
-func (i *ipamFlags) config() (*network.IPAM, error) {
-	if len(i.subnets) < len(i.ranges) || len(i.subnets) < len(i.gateways) {
-		return nil, errors.New("every ip-range or gateway must have a corresponding subnet")
-	}
-	out := &network.IPAM{Driver: i.driver, Options: i.ipamOptsFlag.Values, Config: []network.IPAMConfig{}}
-	for _, s := range i.subnets {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("invalid subnet: invalid CIDR address: %s", s)
-		}
-		for _, c := range out.Config {
-			if c.Subnet.Overlaps(p) {
-				return nil, errors.New("multiple overlapping subnet configuration is not supported")
-			}
-		}
-		out.Config = append(out.Config, network.IPAMConfig{Subnet: p})
-	}
-	of := func(a netip.Addr) *network.IPAMConfig {
-		n := slices.IndexFunc(out.Config, func(c network.IPAMConfig) bool { return c.Subnet.Contains(a) })
-		if n < 0 {
-			return nil
-		}
-		return &out.Config[n]
-	}
-	for _, r := range i.ranges {
-		p, err := netip.ParsePrefix(r)
-		if err != nil {
-			return nil, fmt.Errorf("invalid CIDR address: %s", r)
-		}
-		c := of(p.Addr())
-		if c == nil {
-			return nil, fmt.Errorf("no matching subnet for range %s", r)
-		}
-		if c.IPRange.IsValid() {
-			return nil, fmt.Errorf("cannot configure multiple ranges (%s, %s) on the same subnet (%s)", r, c.IPRange, c.Subnet)
-		}
-		c.IPRange = p
-	}
-	for _, g := range i.gateways {
-		addr, err := netip.ParseAddr(g)
-		if err != nil {
-			return nil, fmt.Errorf("no matching subnet for gateway %s", g)
-		}
-		c := of(addr)
-		if c == nil {
-			return nil, fmt.Errorf("no matching subnet for gateway %s", g)
-		}
-		if c.Gateway.IsValid() {
-			return nil, fmt.Errorf("cannot configure multiple gateways (%s, %s) for the same subnet (%s)", g, c.Gateway, c.Subnet)
-		}
-		c.Gateway = addr
-	}
-	for k, v := range i.auxAddresses.Values {
-		addr, err := netip.ParseAddr(v)
-		if err != nil || of(addr) == nil {
-			return nil, fmt.Errorf("no matching subnet for aux-address %s", v)
-		}
-		c := of(addr)
-		if c.AuxAddress == nil {
-			c.AuxAddress = map[string]netip.Addr{}
-		}
-		c.AuxAddress[k] = addr
-	}
-	return out, nil
 }
 
 func (a *app) networkRm() *cobra.Command {
@@ -245,78 +168,4 @@ func (a *app) networkDisconnect() *cobra.Command {
 	})
 	c.Flags().BoolVarP(&force, "force", "f", false, "Force the container to disconnect from a network")
 	return c
-}
-
-func (a *app) volume() *cobra.Command {
-	inspect := a.inspectCommand("inspect [OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes", func(*cobra.Command) func() inspector { return volumeInspector })
-	update := a.command("update [OPTIONS] VOLUME", "Update a volume (cluster volumes only)", maxArgs(1), func(context.Context, []string) error {
-		return swarmError("volume update")
-	})
-	update.Flags().String("availability", "active", `Cluster Volume availability ("active", "pause", "drain")`)
-	return a.group("volume", "Manage volumes", a.volumeCreate(), inspect, a.volumeLs(), a.volumeRm(),
-		a.prune(volumePruner(), "Remove unused local volumes"), update)
-}
-
-func (a *app) volumeCreate() *cobra.Command {
-	var name, driver string
-	var opts runflags.Map
-	labels := runflags.List{Check: runflags.CheckLabel}
-	var c *cobra.Command
-	cluster := []string{"availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing", "topology-preferred", "topology-required", "type"}
-	c = a.command("create [OPTIONS] [VOLUME]", "Create a volume", maxArgs(1), func(ctx context.Context, args []string) error {
-		for _, f := range cluster {
-			if c.Flags().Changed(f) {
-				return swarmError("--" + f)
-			}
-		}
-		if len(args) == 1 {
-			if name != "" {
-				return errors.New("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
-			}
-			name = args[0]
-		}
-		api, err := a.api(ctx)
-		if err != nil {
-			return err
-		}
-		v, err := api.Volumes.Create(ctx, volume.CreateRequest{Name: name, Driver: driver, DriverOpts: opts.Values, Labels: runflags.Pairs(labels.Values)})
-		if err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintln(a.Out, v.Name)
-		return nil
-	})
-	f := c.Flags()
-	f.StringVar(&name, "name", "", "Specify volume name")
-	f.Lookup("name").Hidden = true
-	f.StringVarP(&driver, "driver", "d", "local", "Specify volume driver name")
-	f.VarP(&opts, "opt", "o", "Set driver specific options")
-	f.Var(&labels, "label", "Set metadata for a volume")
-	for _, n := range cluster {
-		f.String(n, "", "Of cluster volumes only")
-	}
-	return c
-}
-
-func (a *app) volumeRm() *cobra.Command {
-	var force bool
-	c := a.command("rm [OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes", minArgs(1), func(ctx context.Context, args []string) error {
-		api, err := a.api(ctx)
-		if err != nil {
-			return err
-		}
-		var errs []error
-		for _, ref := range args {
-			if err := api.Volumes.Remove(ctx, ref, force); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			_, _ = fmt.Fprintln(a.Out, ref)
-		}
-		return errors.Join(errs...)
-	})
-	c.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of one or more volumes")
-	c.Aliases = []string{"remove"}
-	c.Long = "Remove one or more volumes. You cannot remove a volume that is in use by a container."
-	return a.also(c, "volume rm", "volume remove")
 }

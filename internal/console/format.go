@@ -18,7 +18,8 @@ func functions() template.FuncMap {
 		"json":  templateJSON,
 		"split": strings.Split,
 		"join":  strings.Join,
-		"title": strings.Title, //nolint:staticcheck // Docker's templates use it, on ASCII
+		//lint:ignore SA1019 Docker's templates use it, on ASCII
+		"title": strings.Title,
 		"lower": strings.ToLower,
 		"upper": strings.ToUpper,
 		"pad": func(s string, before, after int) string {

@@ -256,7 +256,8 @@ func Explain(o *Options, err error) error {
 		return err
 	}
 	if o.Name == "docker" && u.Host != "unix://"+api.DefaultSocket {
-		return fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?", u.Host) //nolint:staticcheck // Docker's own text
+		//lint:ignore ST1005 Docker's own text
+		return fmt.Errorf("Cannot connect to the Docker daemon at %s. Is the docker daemon running?", u.Host)
 	}
 	if u.Host == "unix://"+api.DefaultSocket {
 		return unreachable(u.Host)

@@ -61,7 +61,7 @@ func pairOf(raw string, n int, lookup func(string) (string, bool)) (string, erro
 }
 
 func unwrapPath(err error) error {
-	if p, ok := err.(*os.PathError); ok { //nolint:errorlint // os returns it bare
+	if p, ok := err.(*os.PathError); ok { // os returns it bare
 		return p.Err
 	}
 	return err

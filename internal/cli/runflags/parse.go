@@ -308,7 +308,8 @@ func securityOpts(values []string) (out, masked, readOnly []string, err error) {
 			key, arg, ok = strings.Cut(v, ":")
 		}
 		if (!ok || arg == "") && key != "no-new-privileges" {
-			return nil, nil, nil, fmt.Errorf("Invalid --security-opt: %q", v) //nolint:staticcheck // Docker's own text
+			//lint:ignore ST1005 Docker's own text
+			return nil, nil, nil, fmt.Errorf("Invalid --security-opt: %q", v)
 		}
 		if key == "seccomp" && arg != "builtin" && arg != "unconfined" {
 			if v, err = seccompProfile(arg); err != nil {

@@ -225,7 +225,10 @@ func TestParse(t *testing.T) {
 			r.BlkioDeviceWriteIOps = []*blkiodev.ThrottleDevice{{Path: "/dev/sda", Rate: 20}}
 		}},
 		{"devices", "--device /dev/a --device /dev/b:r --device /dev/c:/dev/d --device /dev/e:/dev/f:rw --device vendor.com/class=name --device-cgroup-rule 'c 1:* rwm' img", func(s *spec) {
-			s.HostConfig.Devices = []container.DeviceMapping{{"/dev/a", "/dev/a", "rwm"}, {"/dev/b", "/dev/b", "r"}, {"/dev/c", "/dev/d", "rwm"}, {"/dev/e", "/dev/f", "rw"}}
+			dev := func(host, inside, mode string) container.DeviceMapping {
+				return container.DeviceMapping{PathOnHost: host, PathInContainer: inside, CgroupPermissions: mode}
+			}
+			s.HostConfig.Devices = []container.DeviceMapping{dev("/dev/a", "/dev/a", "rwm"), dev("/dev/b", "/dev/b", "r"), dev("/dev/c", "/dev/d", "rwm"), dev("/dev/e", "/dev/f", "rw")}
 			s.HostConfig.DeviceRequests = []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"vendor.com/class=name"}}}
 			s.HostConfig.DeviceCgroupRules = []string{"c 1:* rwm"}
 		}},
