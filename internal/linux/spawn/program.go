@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"cmp"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -9,12 +11,12 @@ import (
 
 const maxSlots = 16
 
-// op is one raw system call of the child, packed, because a shim makes hundreds of
-// them and pays for their memory as long as its container runs.
+// op is one raw system call of the child. It holds no Go pointer, because it lies
+// outside of Go's heap.
 type op struct {
 	args     [6]uintptr
-	what     string
 	call     uint16
+	what     uint16   // index of a text
 	slots    uint8    // bit i: args[i] is the number of a slot
 	out      int8     // the slot that takes the result, or -1
 	then     uint8    // how many operations are left out after success
@@ -29,12 +31,48 @@ const (
 )
 
 // Program is a list of system calls, built before the fork. Errors of building
-// (a string with a NUL) are kept and returned by Err.
+// (a string with a NUL, too many operations) are kept and returned by Err.
+//
+// The list and its strings lie in memory mapped for them and given back by Start: a
+// shim builds hundreds of operations for every container and exec, and what lies in
+// Go's heap would stay with it for as long as its container runs.
 type Program struct {
-	ops  []op
-	keep []any // what the operations point to
-	err  error
-	pid  *int32 // the child's, as its parent sees it; there before the first operation
+	ops   []op
+	texts []string
+	arena []byte // unused rest
+	area  []byte
+	keep  []any // what the operations point to in Go's heap
+	err   error
+	pid   *int32 // the child's, as its parent sees it; there before the first operation
+}
+
+// areaSize is only reserved: memory is what is touched of it. Command line and
+// environment go through the heap, they may be larger.
+const (
+	maxOps    = 4096
+	areaSize  = maxOps*int(unsafe.Sizeof(op{})) + arenaSize
+	arenaSize = 256 << 10
+)
+
+func (p *Program) prepare() bool {
+	if p.area != nil || p.err != nil {
+		return p.err == nil
+	}
+	p.area, p.err = unix.Mmap(-1, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if p.err != nil {
+		return false
+	}
+	p.ops = unsafe.Slice((*op)(unsafe.Pointer(&p.area[0])), maxOps)[:0]
+	p.arena = p.area[areaSize-arenaSize:]
+	return true
+}
+
+// Discard gives the memory of a list back that is not started.
+func (p *Program) Discard() {
+	if p.area != nil {
+		unix.Munmap(p.area)
+	}
+	*p = Program{err: syscall.EINVAL}
 }
 
 // Value is an argument of a call.
@@ -62,13 +100,17 @@ func In(s Slot) Value { return Value{v: uintptr(s), slot: true} }
 
 // String is a NUL-terminated string.
 func (p *Program) String(s string) Value {
-	b, err := unix.BytePtrFromString(s)
-	if err != nil {
-		p.err = err
+	if !p.prepare() {
 		return Value{}
 	}
-	p.keep = append(p.keep, b)
-	return Value{v: uintptr(unsafe.Pointer(b))}
+	if len(s) >= len(p.arena) || strings.IndexByte(s, 0) >= 0 {
+		p.err = syscall.EINVAL
+		return Value{}
+	}
+	n := copy(p.arena, s)
+	v := Value{v: uintptr(unsafe.Pointer(&p.arena[0]))}
+	p.arena = p.arena[n+1:]
+	return v
 }
 
 // Strings is a NULL-terminated vector, as for execve.
@@ -106,10 +148,14 @@ func (p *Program) Len() int { return len(p.ops) }
 
 // Do appends a system call; what is for the error's text.
 func (p *Program) Do(what string, call uintptr, args ...Value) Call {
-	if p.ops == nil {
-		p.ops = make([]op, 0, 288) // what Docker's defaults take
+	if !p.prepare() || len(p.ops) == maxOps {
+		p.err = cmp.Or(p.err, error(syscall.E2BIG))
+		return Call{p: p, i: -1}
 	}
-	o := op{call: uint16(call), out: -1, what: what}
+	if n := len(p.texts); n == 0 || p.texts[n-1] != what {
+		p.texts = append(p.texts, what)
+	}
+	o := op{call: uint16(call), what: uint16(len(p.texts) - 1), out: -1}
 	for i, a := range args {
 		o.args[i] = a.v
 		if a.slot {
@@ -122,12 +168,18 @@ func (p *Program) Do(what string, call uintptr, args ...Value) Call {
 
 // Out keeps the result.
 func (c Call) Out(s Slot) Call {
+	if c.i < 0 {
+		return c
+	}
 	c.p.ops[c.i].out = int8(s)
 	return c
 }
 
 // Tolerate goes on after these errors, three at most, leaving out the next skip operations.
 func (c Call) Tolerate(skip int, errs ...syscall.Errno) Call {
+	if c.i < 0 {
+		return c
+	}
 	o := &c.p.ops[c.i]
 	o.skip = uint8(skip)
 	for i, e := range errs {
@@ -138,12 +190,18 @@ func (c Call) Tolerate(skip int, errs ...syscall.Errno) Call {
 
 // Optional goes on after any error.
 func (c Call) Optional() Call {
+	if c.i < 0 {
+		return c
+	}
 	c.p.ops[c.i].flags |= opOptional
 	return c
 }
 
 // Then leaves out the next skip operations after success.
 func (c Call) Then(skip int) Call {
+	if c.i < 0 {
+		return c
+	}
 	c.p.ops[c.i].then = uint8(skip)
 	return c
 }
@@ -189,5 +247,7 @@ func (p *Program) Exec(fd int, path string, args, env []string) {
 	} else {
 		p.Do("exec", unix.SYS_EXECVEAT, Int(fd), p.String(""), p.Strings(args), p.Strings(env), Int(unix.AT_EMPTY_PATH))
 	}
-	p.ops[len(p.ops)-1].flags |= opExec
+	if p.err == nil {
+		p.ops[len(p.ops)-1].flags |= opExec
+	}
 }

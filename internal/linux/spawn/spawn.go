@@ -67,8 +67,9 @@ func beforeFork()
 func afterFork()
 
 // Start runs p in a new process and returns once that has executed its program. A
-// failed child is reaped; nothing is left of it.
+// failed child is reaped; nothing is left of it. The program is used up.
 func Start(p *Program, o Options) (*Child, error) {
+	defer p.Discard()
 	pidfd := new(int32)
 	*pidfd = -1
 	args := &cloneArgs{
@@ -115,7 +116,7 @@ func Start(p *Program, o Options) (*Child, error) {
 	if c.PidFD >= 0 {
 		unix.Close(c.PidFD)
 	}
-	e := &Error{What: last.what, Errno: syscall.Errno(res.errno), Exec: last.flags&opExec != 0}
+	e := &Error{What: p.texts[last.what], Errno: syscall.Errno(res.errno), Exec: last.flags&opExec != 0}
 	if res.errno == 0 {
 		// It was killed by a signal between two operations, most likely by its own
 		// seccomp filter.

@@ -64,6 +64,9 @@ func New(o Options) (*Runtime, error) {
 	if o.CgroupParent == "" {
 		return nil, errors.New("runtime needs a cgroup parent")
 	}
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
 	if _, err := cgroup.Hierarchies(); err != nil {
 		return nil, err
 	}
@@ -112,6 +115,9 @@ func (r *Runtime) Close() error {
 	case <-time.After(time.Second):
 	}
 	r.shims.close()
+	if st, err := r.stderr.Stat(); err == nil && st.Size() == 0 {
+		os.Remove(r.stderr.Name())
+	}
 	return errors.Join(r.binary.Close(), r.null.Close(), r.stderr.Close())
 }
 

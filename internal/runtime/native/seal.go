@@ -34,3 +34,23 @@ func seal(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// checkKernel names what the kernel lacks. Each call is made so that it fails for
+// another reason where it exists.
+func checkKernel() error {
+	lacks := func(call, since string) error {
+		return fmt.Errorf("the kernel lacks %s: Linux %s or newer is needed", call, since)
+	}
+	if _, err := unix.Openat2(-1, "x", &unix.OpenHow{}); err == unix.ENOSYS {
+		return lacks("openat2", "5.6")
+	}
+	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		return lacks("pidfd_open", "5.3")
+	} else {
+		unix.Close(fd)
+	}
+	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}); err == unix.ENOSYS {
+		return lacks("mount_setattr", "5.12")
+	}
+	return nil
+}
