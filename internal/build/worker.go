@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/cache/metadata"
@@ -50,9 +51,10 @@ func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err erro
 		ImageStore:      o.Store.Images(),
 		RegistryHosts:   o.Remote.Hosts(nil),
 		LeaseManager:    leaseutil.WithNamespace(namedLeases{ctdmetadata.NewLeaseManager(db)}, store.Namespace),
-		GarbageCollect:  db.GarbageCollect,
-		MetadataStore:   md,
-		MountPoolRoot:   filepath.Join(o.Root, "cachemounts"),
+		// By the store's collector: two collections must not run at the same time.
+		GarbageCollect: func(ctx context.Context) (gc.Stats, error) { return nil, o.Store.CollectGarbage(ctx) },
+		MetadataStore:  md,
+		MountPoolRoot:  filepath.Join(o.Root, "cachemounts"),
 	}, nil
 }
 
