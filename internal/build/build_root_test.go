@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -494,6 +495,21 @@ func testPrune(w *world) {
 		w.Errorf("prune took an image's layers: %v", err)
 	}
 	w.built(w.build(files{"Dockerfile": "FROM busybox\nRUN echo after prune\n"}, buildclient.Options{}))
+	// BuildKit's collections and the store's own take turns.
+	var both sync.WaitGroup
+	for range 10 {
+		both.Go(func() {
+			if _, err := w.builds.Prune(ctx, build.PruneOptions{All: true}); err != nil {
+				w.Error(err)
+			}
+		})
+		both.Go(func() {
+			if err := w.store.CollectGarbage(ctx); err != nil {
+				w.Error(err)
+			}
+		})
+	}
+	both.Wait()
 }
 
 // A daemon that was killed leaves steps behind; the next one removes them, and the
