@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	mnet "github.com/moby/moby/api/types/network"
 
+	"muelle/internal/container/config"
 	"muelle/internal/oci"
 )
 
@@ -155,7 +156,7 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 		return response, conflict("Cannot update container %s: container is marked for removal and cannot be \"update\".", c.id)
 	}
 	hc := *rec.HostConfig
-	if err := updateHost(&hc, u); err != nil {
+	if err := config.Update(&hc, u); err != nil {
 		return response, err
 	}
 	rec.HostConfig = &hc
@@ -176,49 +177,6 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 	c.mu.Unlock()
 	s.event(c, events.ActionUpdate, nil)
 	return response, nil
-}
-
-// updateHost puts in what the update names; zero values change nothing.
-func updateHost(hc *ctypes.HostConfig, u ctypes.UpdateConfig) error {
-	if u.RestartPolicy.Name != "" {
-		if hc.AutoRemove && !u.RestartPolicy.IsNone() {
-			return invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
-		}
-		hc.RestartPolicy = u.RestartPolicy
-	}
-	r, n := &hc.Resources, &u.Resources
-	if n.NanoCPUs > 0 && (r.CPUQuota > 0 || r.CPUPeriod > 0) || r.NanoCPUs > 0 && (n.CPUQuota > 0 || n.CPUPeriod > 0) {
-		return conflict("Conflicting options: NanoCPUs cannot be combined with CPU period and quota")
-	}
-	set(&r.CPUShares, n.CPUShares)
-	set(&r.Memory, n.Memory)
-	set(&r.NanoCPUs, n.NanoCPUs)
-	set(&r.BlkioWeight, n.BlkioWeight)
-	set(&r.CPUPeriod, n.CPUPeriod)
-	set(&r.CPUQuota, n.CPUQuota)
-	set(&r.CPURealtimePeriod, n.CPURealtimePeriod)
-	set(&r.CPURealtimeRuntime, n.CPURealtimeRuntime)
-	set(&r.CpusetCpus, n.CpusetCpus)
-	set(&r.CpusetMems, n.CpusetMems)
-	set(&r.MemoryReservation, n.MemoryReservation)
-	set(&r.MemorySwap, n.MemorySwap)
-	if n.PidsLimit != nil {
-		r.PidsLimit = n.PidsLimit
-		if *n.PidsLimit <= 0 {
-			r.PidsLimit = nil
-		}
-	}
-	if r.MemorySwap > 0 && r.Memory > r.MemorySwap && n.MemorySwap == 0 {
-		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
-	}
-	return checkResources(r)
-}
-
-func set[T comparable](to *T, v T) {
-	var zero T
-	if v != zero {
-		*to = v
-	}
 }
 
 // ConnectNetwork attaches a container to a further network, from its next start on.

@@ -19,6 +19,8 @@ import (
 	mnet "github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"muelle/internal/container/config"
+	"muelle/internal/container/mountpoint"
 	"muelle/internal/id"
 	"muelle/internal/image"
 	"muelle/internal/linux/cgroup"
@@ -32,7 +34,7 @@ type creation struct {
 	rec      record
 	img      *image.Image
 	warnings []string
-	acquired []mountPoint
+	acquired []mountpoint.Mount
 }
 
 // Create makes a container from an image and configurations. Nothing runs yet; the
@@ -85,10 +87,10 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if o.HostConfig != nil {
 		hc = *o.HostConfig
 	}
-	if err := validateConfig(&cfg); err != nil {
+	if err := config.Validate(&cfg); err != nil {
 		return nil, err
 	}
-	if err := validateHost(&cfg, &hc); err != nil {
+	if err := config.ValidateHost(&cfg, &hc); err != nil {
 		return nil, err
 	}
 	if _, err := oci.ParseSecurityOpt(hc.SecurityOpt); err != nil {
@@ -106,11 +108,11 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err := n.checkPlatform(o.Platform); err != nil {
 		return nil, err
 	}
-	mergeImage(&cfg, &img.Config.Config)
-	if err := validateConfig(&cfg); err != nil {
+	config.MergeImage(&cfg, &img.Config.Config)
+	if err := config.Validate(&cfg); err != nil {
 		return nil, fmt.Errorf("configuration of the image: %w", err)
 	}
-	program, args := command(&cfg)
+	program, args := config.Command(&cfg)
 	if program == "" && len(args) == 0 {
 		return nil, invalid("no command specified")
 	}
@@ -119,7 +121,7 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := parseMounts(&cfg, &hc, s.mountsOf)
+	mounts, err := mountpoint.ParseAll(&cfg, &hc, s.mountsOf)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +288,7 @@ func (s *Service) resolveModes(hc *ctypes.HostConfig) error {
 }
 
 // mountsOf gives the mounts of another container for --volumes-from.
-func (s *Service) mountsOf(ref string) ([]mountPoint, error) {
+func (s *Service) mountsOf(ref string) ([]mountpoint.Mount, error) {
 	c, err := s.find(ref)
 	if err != nil {
 		return nil, invalid("%s", err)

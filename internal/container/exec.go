@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"muelle/internal/container/layer"
 	"muelle/internal/id"
 	"muelle/internal/oci"
 	"muelle/internal/runtime"
@@ -315,7 +316,7 @@ func resolveUserIn(task runtime.Task, user string, groups []string) (specs.User,
 	defer root.Close()
 	return resolveUser(user, groups, func(name string) ([]byte, error) {
 		const limit = 8 << 20
-		return readInRoot(root, name, limit)
+		return layer.ReadInRoot(root, name, limit)
 	})
 }
 

@@ -2,25 +2,15 @@ package container
 
 // What the tests of the parts see of them.
 var (
-	ParseBind    = parseBind
-	ParseMounts  = parseMounts
-	MergeImage   = mergeImage
 	WantsRestart = wantsRestart
 	StatusText   = statusText
-	CommandText  = commandText
-	ParseSignal  = parseSignal
-	CopyUp       = copyUp
-	ReadInLayers = readInLayers
 	ProbeOf      = probeOf
-	ParsePs      = parsePs
 	StartError   = startError
-	UntilTime    = untilTime
 )
 
 type (
-	MountPoint = mountPoint
-	Backoff    = backoff
-	Probe      = probe
+	Backoff = backoff
+	Probe   = probe
 )
 
 var (
@@ -28,5 +18,3 @@ var (
 	ProbeNext   = (*probe).next
 	ProbeWait   = (*probe).wait
 )
-
-func (c column) Title() string { return c.title }

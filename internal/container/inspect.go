@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	mnet "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+
+	"muelle/internal/container/mountpoint"
 )
 
 // storageDriver is what inspect shows.
@@ -110,7 +112,7 @@ func (s *Service) networksOf(rec *record, st *state) endpointMap {
 	return out
 }
 
-func mountPoints(mounts []mountPoint) []ctypes.MountPoint {
+func mountPoints(mounts []mountpoint.Mount) []ctypes.MountPoint {
 	out := make([]ctypes.MountPoint, 0, len(mounts))
 	for _, m := range mounts {
 		p := ctypes.MountPoint{
@@ -128,6 +130,7 @@ func mountPoints(mounts []mountPoint) []ctypes.MountPoint {
 // sizeRw is what the writable layer occupies on disk.
 func (c *entry) sizeRw(ctx context.Context) (int64, error) {
 	var size int64
+	type inode struct{ dev, ino uint64 }
 	seen := map[inode]bool{}
 	err := filepath.WalkDir(c.upper(), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil {

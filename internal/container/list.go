@@ -12,6 +12,7 @@ import (
 	ctypes "github.com/moby/moby/api/types/container"
 	mnet "github.com/moby/moby/api/types/network"
 
+	"muelle/internal/container/mountpoint"
 	"muelle/internal/filter"
 )
 
@@ -219,7 +220,7 @@ func (sel *selection) onNetwork(rec *record) bool {
 }
 
 func (sel *selection) hasVolume(rec *record) bool {
-	return slices.ContainsFunc(rec.Mounts, func(m mountPoint) bool {
+	return slices.ContainsFunc(rec.Mounts, func(m mountpoint.Mount) bool {
 		return slices.ContainsFunc(sel.volumes, func(v string) bool {
 			return v == m.Name || v == m.Source || v == strings.TrimSuffix(m.Destination, "/")
 		})

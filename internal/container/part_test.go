@@ -2,149 +2,16 @@ package container_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ctypes "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 
 	"muelle/internal/container"
 	"muelle/internal/runtime"
 )
-
-func TestParseBind(t *testing.T) {
-	tests := []struct {
-		name, in string
-		want     container.MountPoint
-		err      string
-	}{
-		{name: "bind", in: "/a:/b", want: container.MountPoint{Type: "bind", Source: "/a", Destination: "/b", RW: true, Propagation: "rprivate", CreateSource: true}},
-		{name: "read-only", in: "/a/:/b/:ro,z", want: container.MountPoint{Type: "bind", Source: "/a", Destination: "/b", Mode: "ro,z", Propagation: "rprivate", CreateSource: true}},
-		{name: "propagation", in: "/a:/b:rshared", want: container.MountPoint{Type: "bind", Source: "/a", Destination: "/b", Mode: "rshared", RW: true, Propagation: "rshared", CreateSource: true}},
-		{name: "volume", in: "data:/b", want: container.MountPoint{Type: "volume", Name: "data", Destination: "/b", RW: true}},
-		{name: "volume nocopy", in: "data:/b:nocopy,ro", want: container.MountPoint{Type: "volume", Name: "data", Destination: "/b", Mode: "nocopy,ro", NoCopy: true}},
-		{name: "anonymous", in: "/b", want: container.MountPoint{Type: "volume", Destination: "/b", RW: true, Anonymous: true}},
-		{name: "mode without destination", in: "/b:ro", err: "invalid volume specification: '/b:ro'"},
-		{name: "root", in: "/a:/", err: "invalid volume specification: '/a:/': invalid specification: destination can't be '/'"},
-		{name: "relative", in: "/a:b", err: "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"},
-		{name: "mode", in: "/a:/b:nope", err: "invalid volume specification: '/a:/b:nope': invalid mode: nope"},
-		{name: "twice", in: "/a:/b:ro,rw", err: "invalid volume specification: '/a:/b:ro,rw': invalid mode: ro,rw"},
-		{name: "too many", in: "/a:/b:ro:x", err: "invalid volume specification: '/a:/b:ro:x'"},
-		{name: "nocopy of a bind", in: "/a:/b:nocopy", err: "invalid volume specification: '/a:/b:nocopy': invalid mode: nocopy"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := container.ParseBind(tt.in, "")
-			if tt.err != "" {
-				if err == nil || err.Error() != tt.err || !errdefs.IsInvalidArgument(err) {
-					t.Fatalf("got error %v, want %s", err, tt.err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(tt.want, got); d != "" {
-				t.Error(d)
-			}
-		})
-	}
-}
-
-func TestParseMountsPrecedence(t *testing.T) {
-	cfg := &ctypes.Config{Volumes: map[string]struct{}{"/img": {}, "/bound": {}, "/tmpfs": {}}}
-	hc := &ctypes.HostConfig{
-		VolumesFrom: []string{"other:ro"}, Binds: []string{"/host:/bound"},
-		Mounts: []mount.Mount{{Type: "tmpfs", Target: "/mem", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1 << 20, Mode: 0o1777}}},
-		Tmpfs:  map[string]string{"/tmpfs": "size=1m,exec"},
-	}
-	got, err := container.ParseMounts(cfg, hc, func(string) ([]container.MountPoint, error) {
-		return []container.MountPoint{
-			{Type: "volume", Name: "v", Destination: "/from", RW: true},
-			{Type: "volume", Name: "w", Destination: "/bound", RW: true},
-		}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for _, m := range got {
-		rw := "ro"
-		if m.RW {
-			rw = "rw"
-		}
-		name := m.Name
-		if m.Anonymous {
-			name = "anonymous"
-		}
-		list = append(list, strings.Join([]string{string(m.Type), name, m.Source, m.Destination, rw, strings.Join(m.TmpfsOptions, ",")}, " "))
-	}
-	want := []string{
-		"volume v  /from ro ", "bind  /host /bound rw ",
-		"tmpfs   /mem rw noexec,nosuid,nodev,rprivate,mode=1777,size=1048576", "volume anonymous  /img rw ",
-	}
-	if d := cmp.Diff(want, list); d != "" {
-		t.Error(d)
-	}
-	hc.Binds = append(hc.Binds, "/x:/mem")
-	if _, err := container.ParseMounts(cfg, hc, func(string) ([]container.MountPoint, error) { return nil, nil }); err == nil || err.Error() != "Duplicate mount point: /mem" {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestMergeImage(t *testing.T) {
-	image := func() *dockerspec.DockerOCIImageConfig {
-		c := &dockerspec.DockerOCIImageConfig{}
-		c.Entrypoint, c.Cmd = []string{"/entry"}, []string{"arg"}
-		c.Env = []string{"PATH=/bin", "A=1"}
-		c.Labels = map[string]string{"l": "image", "m": "image"}
-		c.ExposedPorts = map[string]struct{}{"80/tcp": {}}
-		c.User, c.WorkingDir, c.StopSignal = "app", "/w", "SIGQUIT"
-		c.Healthcheck = &dockerspec.HealthcheckConfig{Test: []string{"CMD", "true"}, Interval: time.Second, Retries: 7}
-		return c
-	}
-	tests := []struct {
-		name            string
-		in              ctypes.Config
-		entrypoint, cmd []string
-	}{
-		{"all of the image", ctypes.Config{}, []string{"/entry"}, []string{"arg"}},
-		{"own command", ctypes.Config{Cmd: []string{"x"}}, []string{"/entry"}, []string{"x"}},
-		{"own entrypoint", ctypes.Config{Entrypoint: []string{"/own"}}, []string{"/own"}, nil},
-		{"no entrypoint", ctypes.Config{Entrypoint: []string{""}, Cmd: []string{"x"}}, nil, []string{"x"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := tt.in
-			container.MergeImage(&c, image())
-			if d := cmp.Diff([][]string{tt.entrypoint, tt.cmd}, [][]string{c.Entrypoint, c.Cmd}); d != "" {
-				t.Error(d)
-			}
-		})
-	}
-	c := ctypes.Config{Env: []string{"A=2", "B=3"}, Labels: map[string]string{"m": "own"}, Healthcheck: &ctypes.HealthConfig{Interval: time.Minute}}
-	container.MergeImage(&c, image())
-	if d := cmp.Diff([]string{"A=2", "B=3", "PATH=/bin"}, c.Env); d != "" {
-		t.Error(d)
-	}
-	if d := cmp.Diff(map[string]string{"l": "image", "m": "own"}, c.Labels); d != "" {
-		t.Error(d)
-	}
-	want := &ctypes.HealthConfig{Test: []string{"CMD", "true"}, Interval: time.Minute, Retries: 7}
-	if d := cmp.Diff(want, c.Healthcheck); d != "" {
-		t.Error(d)
-	}
-	if c.User != "app" || c.WorkingDir != "/w" || c.StopSignal != "SIGQUIT" || len(c.ExposedPorts) != 1 {
-		t.Errorf("got %+v", c)
-	}
-}
 
 func TestBackoff(t *testing.T) {
 	var b container.Backoff
@@ -206,19 +73,6 @@ func TestStatusText(t *testing.T) {
 	}
 }
 
-func TestParseSignal(t *testing.T) {
-	for in, want := range map[string]syscall.Signal{"9": 9, "KILL": 9, "sigterm": 15, "SIGUSR1": 10, "RTMIN+3": 37, "SIGRTMAX-1": 63} {
-		if got, err := container.ParseSignal(in); err != nil || got != want {
-			t.Errorf("%s: got %v, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "0", "65", "-1", "NOPE", "RTMIN+99"} {
-		if _, err := container.ParseSignal(in); !errdefs.IsInvalidArgument(err) {
-			t.Errorf("%s: got %v", in, err)
-		}
-	}
-}
-
 func TestProbe(t *testing.T) {
 	start := time.Now()
 	p := container.ProbeOf(&ctypes.Config{Healthcheck: &ctypes.HealthConfig{Test: []string{"CMD-SHELL", "curl x"}, StartPeriod: time.Minute, Interval: 7 * time.Second}})
@@ -263,91 +117,5 @@ func TestStartError(t *testing.T) {
 	}
 	if code, err := container.StartError(errors.New("other")); code != 128 || errdefs.IsInvalidArgument(err) {
 		t.Errorf("got %d, %v", code, err)
-	}
-}
-
-func TestCopyUpKeepsAttributesAndLinks(t *testing.T) {
-	layer, target := t.TempDir(), t.TempDir()
-	data := filepath.Join(layer, "data")
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.MkdirAll(filepath.Join(data, "sub"), 0o750))
-	must(os.WriteFile(filepath.Join(data, "sub/file"), []byte("x"), 0o640))
-	must(os.Link(filepath.Join(data, "sub/file"), filepath.Join(data, "twin")))
-	must(os.Symlink("/etc/passwd", filepath.Join(data, "out")))
-	must(os.Chmod(data, 0o711|os.ModeSticky))
-	// A link in the image that points out of it is followed inside the image.
-	must(os.Symlink("/data", filepath.Join(layer, "way")))
-	past := time.Unix(1e9, 0)
-	must(os.Chtimes(filepath.Join(data, "sub/file"), past, past))
-	must(container.CopyUp(t.Context(), []string{layer}, "/way", target))
-	info, err := os.Lstat(target)
-	must(err)
-	if info.Mode() != os.ModeDir|0o711|os.ModeSticky {
-		t.Errorf("mode of the volume is %v", info.Mode())
-	}
-	file, err := os.Stat(filepath.Join(target, "sub/file"))
-	must(err)
-	twin, err := os.Stat(filepath.Join(target, "twin"))
-	must(err)
-	if !os.SameFile(file, twin) || file.Mode() != 0o640 || !file.ModTime().Equal(past) {
-		t.Errorf("file %v %v, same as its link: %v", file.Mode(), file.ModTime(), os.SameFile(file, twin))
-	}
-	if link, err := os.Readlink(filepath.Join(target, "out")); err != nil || link != "/etc/passwd" {
-		t.Errorf("link: %q, %v", link, err)
-	}
-	must(container.CopyUp(t.Context(), []string{layer}, "/missing", t.TempDir()))
-	if err := container.CopyUp(t.Context(), []string{layer}, "/data/twin", t.TempDir()); !errdefs.IsInvalidArgument(err) {
-		t.Errorf("over a file: %v", err)
-	}
-}
-
-func TestReadInLayers(t *testing.T) {
-	top, bottom := t.TempDir(), t.TempDir()
-	for dir, content := range map[string]string{top: "top", bottom: "bottom"} {
-		if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "etc", content), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"top", "bottom"} {
-		if got, err := container.ReadInLayers([]string{top, bottom}, "/etc/"+name); err != nil || string(got) != name {
-			t.Errorf("%s: %q, %v", name, got, err)
-		}
-	}
-	if _, err := container.ReadInLayers([]string{top, bottom}, "/etc/none"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestParsePs(t *testing.T) {
-	tests := map[string][]string{
-		"":                 {"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"},
-		"-ef":              {"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"},
-		"aux":              {"USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND"},
-		"-o pid,comm=NAME": {"PID", "NAME"},
-	}
-	for in, want := range tests {
-		cols, err := container.ParsePs(in)
-		if err != nil {
-			t.Errorf("%q: %v", in, err)
-			continue
-		}
-		var titles []string
-		for _, c := range cols {
-			titles = append(titles, c.Title())
-		}
-		if d := cmp.Diff(want, titles); d != "" {
-			t.Errorf("%q: %s", in, d)
-		}
-	}
-	if _, err := container.ParsePs("--forest"); !errdefs.IsNotImplemented(err) {
-		t.Errorf("got %v", err)
 	}
 }

@@ -4,13 +4,13 @@ import (
 	"sync"
 	"time"
 
+	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	ctypes "github.com/moby/moby/api/types/container"
-
+	"muelle/internal/container/mountpoint"
 	"muelle/internal/image"
 	"muelle/internal/logdriver"
 	"muelle/internal/meta"
@@ -34,7 +34,7 @@ type record struct {
 	HostConfig *ctypes.HostConfig
 	Path       string
 	Args       []string
-	Mounts     []mountPoint
+	Mounts     []mountpoint.Mount
 	// Endpoints by network name, as asked for.
 	Endpoints map[string]*network.EndpointSettings
 	Log       logdriver.Config

@@ -16,10 +16,9 @@ import (
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
+	mnet "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/opencontainers/go-digest"
-
-	mnet "github.com/moby/moby/api/types/network"
 
 	"muelle/internal/id"
 	"muelle/internal/image"

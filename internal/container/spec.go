@@ -12,12 +12,12 @@ import (
 	"slices"
 	"strings"
 
+	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	mnet "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	ctypes "github.com/moby/moby/api/types/container"
-
+	"muelle/internal/container/mountpoint"
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/oci"
 	"muelle/internal/runtime"
@@ -154,7 +154,7 @@ func (s *Service) shareNamespaces(o *oci.Options, hc *ctypes.HostConfig) error {
 }
 
 // specMounts gives the container's own mounts for the document.
-func specMounts(mounts []mountPoint, f files) []specs.Mount {
+func specMounts(mounts []mountpoint.Mount, f files) []specs.Mount {
 	out := make([]specs.Mount, 0, len(mounts)+3)
 	taken := map[string]bool{}
 	for _, m := range mounts {
@@ -171,7 +171,7 @@ func specMounts(mounts []mountPoint, f files) []specs.Mount {
 	return out
 }
 
-func specMount(m mountPoint) specs.Mount {
+func specMount(m mountpoint.Mount) specs.Mount {
 	if m.Type == mount.TypeTmpfs {
 		return specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: m.TmpfsOptions}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -13,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/api"
+	"muelle/internal/container/layer"
 	"muelle/internal/network"
 	"muelle/internal/runtime"
 	"muelle/internal/step"
@@ -215,7 +218,7 @@ func (n *starting) prepareLayers(ctx context.Context) error {
 func (n *starting) resolveUser() (err error) {
 	layers := append([]string{n.c.upper()}, n.c.lower...)
 	n.user, n.home, err = resolveUser(n.rec.Config.User, n.rec.HostConfig.GroupAdd, func(name string) ([]byte, error) {
-		return readInLayers(layers, name)
+		return layer.ReadFile(layers, name)
 	})
 	return err
 }
@@ -343,7 +346,7 @@ func sandboxSpec(rec *record, endpoints endpointMap) network.SandboxSpec {
 		DNS: hc.DNS, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
 		ExtraHosts: hc.ExtraHosts, Sysctls: hc.Sysctls,
 	}
-	for _, name := range sortedKeys(endpoints) {
+	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
 		if hc.NetworkMode.IsHost() || hc.NetworkMode.IsNone() {
 			break
 		}

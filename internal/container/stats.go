@@ -11,9 +11,42 @@ import (
 	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
+	"muelle/internal/container/process"
 	"muelle/internal/runtime"
 )
+
+// Top lists the processes of a running container, as the host sees them.
+func (s *Service) Top(ctx context.Context, ref, psArgs string) (ctypes.TopResponse, error) {
+	cols, err := process.Parse(psArgs)
+	if err != nil {
+		return ctypes.TopResponse{}, err
+	}
+	c, err := s.find(ref)
+	if err != nil {
+		return ctypes.TopResponse{}, err
+	}
+	c.mu.Lock()
+	task, alive, restarting := c.task, c.st.alive(), c.st.Status == ctypes.StateRestarting
+	c.mu.Unlock()
+	switch {
+	case restarting:
+		return ctypes.TopResponse{}, conflict("container %s is restarting, wait until the container is running", c.id)
+	case !alive || task == nil:
+		return ctypes.TopResponse{}, conflict("container %s is not running", c.id)
+	}
+	pids, err := task.Pids(ctx)
+	if err != nil {
+		return ctypes.TopResponse{}, notRunning(err, c.id)
+	}
+	r := ctypes.TopResponse{Titles: process.Titles(cols)}
+	if r.Processes, err = process.Rows(cols, pids); err != nil {
+		return r, err
+	}
+	s.event(c, events.ActionTop, nil)
+	return r, nil
+}
 
 // Stats reads the resources that a container uses: once, or every second while it
 // exists. One that does not run has empty readings, as Docker's.
@@ -116,7 +149,7 @@ func systemCPU() uint64 {
 		n, _ := strconv.ParseUint(f, 10, 64)
 		ticks += n
 	}
-	return ticks * uint64(time.Second/clockTicks)
+	return ticks * uint64(time.Second/process.ClockTicks)
 }
 
 func memTotal() uint64 { h := readMem(); return h * 1024 }

@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"muelle/internal/container/config"
 )
 
 const defaultStopTimeout = 10
@@ -144,7 +146,7 @@ func (c *entry) stopSettings(o StopOptions) (sig syscall.Signal, timeout int, er
 		name = o.Signal
 	}
 	if name != "" {
-		sig, err = parseSignal(name)
+		sig, err = config.ParseSignal(name)
 	}
 	return sig, timeout, err
 }
@@ -186,7 +188,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 	sig := syscall.SIGKILL
 	if signal != "" {
 		var err error
-		if sig, err = parseSignal(signal); err != nil {
+		if sig, err = config.ParseSignal(signal); err != nil {
 			return err
 		}
 	}
@@ -218,7 +220,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 func (c *entry) endsWithLocked(sig syscall.Signal) bool {
 	stop := syscall.SIGTERM
 	if name := c.rec.Config.StopSignal; name != "" {
-		if parsed, err := parseSignal(name); err == nil {
+		if parsed, err := config.ParseSignal(name); err == nil {
 			stop = parsed
 		}
 	}

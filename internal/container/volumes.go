@@ -10,6 +10,10 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
+
+	"muelle/internal/container/config"
+	"muelle/internal/container/layer"
+	"muelle/internal/container/mountpoint"
 )
 
 // labelAnonymous marks volumes that were made without a name.
@@ -33,13 +37,13 @@ func (n *creation) acquireVolumes(s *Service) func(context.Context) error {
 	}
 }
 
-func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountPoint) error {
+func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountpoint.Mount) error {
 	unlock := s.copyUps.lock(m.Name)
 	defer unlock()
 	if m.Anonymous || m.Driver != "" || len(m.DriverOpts) > 0 || len(m.Labels) > 0 {
 		r := volume.CreateRequest{Name: m.Name, Driver: m.Driver, DriverOpts: m.DriverOpts, Labels: m.Labels}
 		if m.Anonymous {
-			r.Labels = mergeLabels(r.Labels, map[string]string{labelAnonymous: ""})
+			r.Labels = config.MergeLabels(r.Labels, map[string]string{labelAnonymous: ""})
 		}
 		if _, err := s.o.Volumes.Create(ctx, r); err != nil && !errdefs.IsAlreadyExists(err) {
 			return err
@@ -58,7 +62,7 @@ func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountPoint)
 	if err != nil || !empty {
 		return err
 	}
-	if err := copyUp(ctx, n.c.lower, m.Destination, v.Mountpoint); err != nil {
+	if err := layer.CopyUp(ctx, n.c.lower, m.Destination, v.Mountpoint); err != nil {
 		return fmt.Errorf("copy the image's %s to volume %s: %w", m.Destination, m.Name, err)
 	}
 	return nil
@@ -76,7 +80,7 @@ func isEmpty(dir string) (bool, error) {
 
 // releaseVolumes ends a container's hold on its volumes; anonymous ones are
 // removed too if asked for, unless another container has them.
-func (s *Service) releaseVolumes(ctx context.Context, cid string, mounts []mountPoint, remove bool) {
+func (s *Service) releaseVolumes(ctx context.Context, cid string, mounts []mountpoint.Mount, remove bool) {
 	for _, m := range mounts {
 		if m.Type != mount.TypeVolume {
 			continue
@@ -93,7 +97,7 @@ func (s *Service) releaseVolumes(ctx context.Context, cid string, mounts []mount
 }
 
 // volumeEvents tells of volumes being mounted or unmounted.
-func (s *Service) volumeEvents(cid string, mounts []mountPoint, action events.Action) {
+func (s *Service) volumeEvents(cid string, mounts []mountpoint.Mount, action events.Action) {
 	for _, m := range mounts {
 		if m.Type != mount.TypeVolume {
 			continue

@@ -1,4 +1,6 @@
-package container
+// Package config checks what a container is asked to be, with Docker's texts, and
+// merges the image's defaults in. It knows nothing of containers that exist.
+package config
 
 import (
 	"fmt"
@@ -20,12 +22,8 @@ func unsupported(what string) error {
 	return errdefs.ErrNotImplemented.WithMessage(what + " is not supported yet")
 }
 
-func conflict(format string, args ...any) error {
-	return errdefs.ErrConflict.WithMessage(fmt.Sprintf(format, args...))
-}
-
-// validateConfig checks what is known without the image, with Docker's texts.
-func validateConfig(c *ctypes.Config) error {
+// Validate checks what is known without the image.
+func Validate(c *ctypes.Config) error {
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}
@@ -46,7 +44,7 @@ func validateConfig(c *ctypes.Config) error {
 		return invalid("invalid hostname: %s: more than 63 characters", c.Hostname)
 	}
 	if c.StopSignal != "" {
-		if _, err := parseSignal(c.StopSignal); err != nil {
+		if _, err := ParseSignal(c.StopSignal); err != nil {
 			return err
 		}
 	}
@@ -82,7 +80,8 @@ func validateHealth(h *ctypes.HealthConfig) error {
 	return nil
 }
 
-func validateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
+// ValidateHost checks the part that belongs to this host, together with the other.
+func ValidateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 	for _, check := range []func(*ctypes.Config, *ctypes.HostConfig) error{
 		validateUnsupported, validateModes, validateNetworkMode, validatePorts, validateResources,
 	} {

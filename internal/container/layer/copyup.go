@@ -1,4 +1,4 @@
-package container
+package layer
 
 import (
 	"context"
@@ -8,14 +8,15 @@ import (
 	"os"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
-// copyUp fills an empty volume with what the image has at dest: content, owners,
+// CopyUp fills an empty volume with what the image has at dest: content, owners,
 // modes, times and extended attributes, also those of the directory itself. Links
 // never leave the image's root. An image without such a directory copies nothing.
-func copyUp(ctx context.Context, lower []string, dest, target string) (err error) {
-	root, err := openLayers(lower)
+func CopyUp(ctx context.Context, lower []string, dest, target string) (err error) {
+	root, err := Open(lower)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -23,12 +24,12 @@ func copyUp(ctx context.Context, lower []string, dest, target string) (err error
 		return err
 	}
 	defer root.Close()
-	src, err := openInRoot(root, dest, unix.O_RDONLY|unix.O_DIRECTORY)
+	src, err := OpenInRoot(root, dest, unix.O_RDONLY|unix.O_DIRECTORY)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil
 	case errors.Is(err, unix.ENOTDIR):
-		return invalid("cannot mount volume over existing file, file exists %s", dest)
+		return errdefs.ErrInvalidArgument.WithMessage("cannot mount volume over existing file, file exists " + dest)
 	case err != nil:
 		return err
 	}
@@ -177,8 +178,11 @@ func attributes(src, dst *os.File, st *unix.Stat_t) error {
 
 func copyXattrs(from, to int) error {
 	n, err := unix.Flistxattr(from, nil)
-	if err != nil || n == 0 {
-		return errIgnored(err, func(e error) bool { return errors.Is(e, unix.ENOTSUP) })
+	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	list := make([]byte, n)
 	if n, err = unix.Flistxattr(from, list); err != nil {

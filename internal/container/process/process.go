@@ -1,7 +1,8 @@
-package container
+// Package process lists processes as ps does, from /proc alone: Docker runs the
+// host's ps for `top`, here no other program is needed.
+package process
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,13 +11,12 @@ import (
 	"strings"
 	"time"
 
-	ctypes "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/events"
+	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
 )
 
-// clockTicks is USER_HZ, 100 on every architecture that we build for.
-const clockTicks = 100
+// ClockTicks is USER_HZ, 100 on every architecture that we build for.
+const ClockTicks = 100
 
 // process is what /proc says of one process.
 type process struct {
@@ -33,13 +33,14 @@ type process struct {
 	loginName, groupID string
 }
 
-type column struct {
+// Column is one field of the list.
+type Column struct {
 	title string
 	value func(p *process) string
 }
 
 // columns are the fields that top knows, by ps's names.
-var columns = map[string]column{
+var columns = map[string]Column{
 	"user":  {"USER", func(p *process) string { return p.loginName }},
 	"uid":   {"UID", func(p *process) string { return strconv.Itoa(p.uid) }},
 	"gid":   {"GID", func(p *process) string { return p.groupID }},
@@ -75,9 +76,9 @@ var layouts = map[string][]string{
 	"aux": {"user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "start", "time", "args"},
 }
 
-// parsePs turns ps's options into columns. Docker runs the host's ps; here nothing
-// else is needed, and other options are refused.
-func parsePs(args string) ([]column, error) {
+// Parse turns ps's options into columns. Those that it does not know are
+// errdefs.ErrNotImplemented.
+func Parse(args string) ([]Column, error) {
 	fields := strings.Fields(args)
 	var names []string
 	for i := 0; i < len(fields); i++ {
@@ -91,13 +92,13 @@ func parsePs(args string) ([]column, error) {
 		case strings.HasPrefix(f, "-o"):
 			names = append(names, strings.Split(f[2:], ",")...)
 		default:
-			return nil, unsupported("the option " + f + " of top")
+			return nil, errdefs.ErrNotImplemented.WithMessage("the option " + f + " of top" + " is not supported yet")
 		}
 	}
 	if len(names) == 0 {
 		names = layouts[""]
 	}
-	out := make([]column, 0, len(names))
+	out := make([]Column, 0, len(names))
 	for _, name := range names {
 		name, title, renamed := strings.Cut(name, "=")
 		name = strings.ToLower(name)
@@ -106,7 +107,7 @@ func parsePs(args string) ([]column, error) {
 		}
 		col, ok := columns[name]
 		if !ok {
-			return nil, unsupported("the field " + name + " of top")
+			return nil, errdefs.ErrNotImplemented.WithMessage("the field " + name + " of top" + " is not supported yet")
 		}
 		if renamed {
 			col.title = title
@@ -116,51 +117,34 @@ func parsePs(args string) ([]column, error) {
 	return out, nil
 }
 
-// Top lists the processes of a running container, as the host sees them.
-func (s *Service) Top(ctx context.Context, ref, psArgs string) (ctypes.TopResponse, error) {
-	cols, err := parsePs(psArgs)
-	if err != nil {
-		return ctypes.TopResponse{}, err
+// Titles gives the heads of the columns.
+func Titles(columns []Column) []string {
+	out := make([]string, len(columns))
+	for i, c := range columns {
+		out[i] = c.title
 	}
-	c, err := s.find(ref)
-	if err != nil {
-		return ctypes.TopResponse{}, err
-	}
-	c.mu.Lock()
-	task, alive, restarting := c.task, c.st.alive(), c.st.Status == ctypes.StateRestarting
-	c.mu.Unlock()
-	switch {
-	case restarting:
-		return ctypes.TopResponse{}, conflict("container %s is restarting, wait until the container is running", c.id)
-	case !alive || task == nil:
-		return ctypes.TopResponse{}, conflict("container %s is not running", c.id)
-	}
-	pids, err := task.Pids(ctx)
-	if err != nil {
-		return ctypes.TopResponse{}, notRunning(err, c.id)
-	}
-	slices.Sort(pids)
-	r := ctypes.TopResponse{Processes: [][]string{}}
-	for _, col := range cols {
-		r.Titles = append(r.Titles, col.title)
-	}
+	return out
+}
+
+// Rows reads the processes of these ids; those that have ended are left out.
+func Rows(columns []Column, pids []int) ([][]string, error) {
+	rows := [][]string{}
 	host := readHost()
-	for _, pid := range pids {
+	for _, pid := range slices.Sorted(slices.Values(pids)) {
 		p, err := host.process(pid)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // ended meanwhile
+			continue
 		}
 		if err != nil {
-			return r, err
+			return rows, err
 		}
-		row := make([]string, len(cols))
-		for i, col := range cols {
-			row[i] = col.value(p)
+		row := make([]string, len(columns))
+		for i, c := range columns {
+			row[i] = c.value(p)
 		}
-		r.Processes = append(r.Processes, row)
+		rows = append(rows, row)
 	}
-	s.event(c, events.ActionTop, nil)
-	return r, nil
+	return rows, nil
 }
 
 func (p *process) percent() float64 {
@@ -245,8 +229,8 @@ func (h *host) process(pid int) (*process, error) {
 		return n
 	}
 	p := &process{pid: pid, comm: string(stat[open+1 : end]), stat: f[0], ppid: int(num(4)), threads: num(20), memTotal: h.memTotal}
-	p.cpu = time.Duration(num(14)+num(15)) * time.Second / clockTicks
-	since := time.Duration(num(22)) * time.Second / clockTicks
+	p.cpu = time.Duration(num(14)+num(15)) * time.Second / ClockTicks
+	since := time.Duration(num(22)) * time.Second / ClockTicks
 	p.started, p.alive = h.boot.Add(since), h.uptime-since
 	p.vsz, p.rss = num(23)/1024, num(24)*uint64(os.Getpagesize())/1024
 	p.nice, _ = strconv.Atoi(f[19-3])

@@ -1,4 +1,4 @@
-package container
+package config
 
 import (
 	"maps"
@@ -10,15 +10,15 @@ import (
 	"github.com/moby/moby/api/types/network"
 )
 
-// mergeImage fills what the configuration leaves open from the image, as Docker
+// MergeImage fills what the configuration leaves open from the image, as Docker
 // does: an own entrypoint drops the image's command.
-func mergeImage(c *ctypes.Config, img *dockerspec.DockerOCIImageConfig) {
+func MergeImage(c *ctypes.Config, img *dockerspec.DockerOCIImageConfig) {
 	if c.User == "" {
 		c.User = img.User
 	}
 	mergePorts(c, img)
 	c.Env = mergeEnv(c.Env, img.Env)
-	c.Labels = mergeLabels(c.Labels, img.Labels)
+	c.Labels = MergeLabels(c.Labels, img.Labels)
 	if len(c.Entrypoint) == 0 {
 		if len(c.Cmd) == 0 {
 			c.Cmd = slices.Clone(img.Cmd)
@@ -83,7 +83,8 @@ func mergeEnv(own, image []string) []string {
 	return env
 }
 
-func mergeLabels(own, image map[string]string) map[string]string {
+// MergeLabels gives both, own ones winning.
+func MergeLabels(own, image map[string]string) map[string]string {
 	if len(image) == 0 {
 		return own
 	}
@@ -123,8 +124,8 @@ func mergeHealth(own, image *ctypes.HealthConfig) *ctypes.HealthConfig {
 	return &h
 }
 
-// command gives the program and its arguments: entrypoint, then command.
-func command(c *ctypes.Config) (path string, args []string) {
+// Command gives the program and its arguments: entrypoint, then command.
+func Command(c *ctypes.Config) (path string, args []string) {
 	all := append(slices.Clone(c.Entrypoint), c.Cmd...)
 	if len(all) == 0 {
 		return "", nil

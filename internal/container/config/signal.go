@@ -1,4 +1,4 @@
-package container
+package config
 
 import (
 	"strconv"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parseSignal reads a number or a name, with or without SIG, also RTMIN+n.
-func parseSignal(s string) (syscall.Signal, error) {
+// ParseSignal reads a number or a name, with or without SIG, also RTMIN+n.
+func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n <= 0 || n > 64 {
 			return 0, invalid("invalid signal: %s", s)

@@ -1,9 +1,12 @@
-package container
+// Package mountpoint reads what a container is to have mounted: -v, --mount, --tmpfs,
+// --volumes-from and the volumes of the image, with Docker's rules and texts.
+package mountpoint
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -17,8 +20,8 @@ import (
 	"muelle/internal/id"
 )
 
-// mountPoint is one mount of a container beyond those that every container has.
-type mountPoint struct {
+// Mount is one mount of a container beyond those that every container has.
+type Mount struct {
 	Type        mount.Type
 	Name        string // a volume's
 	Source      string
@@ -42,17 +45,17 @@ type mountPoint struct {
 
 var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
-// parseBind reads Docker's src:dst[:mode], name:dst[:mode] or dst.
-func parseBind(raw, volumeDriver string) (mountPoint, error) {
-	invalid := func(why string) (mountPoint, error) {
+// ParseBind reads Docker's src:dst[:mode], name:dst[:mode] or dst.
+func ParseBind(raw, volumeDriver string) (Mount, error) {
+	invalid := func(why string) (Mount, error) {
 		msg := fmt.Sprintf("invalid volume specification: '%s'", raw)
 		if why != "" {
 			msg += ": " + why
 		}
-		return mountPoint{}, errdefs.ErrInvalidArgument.WithMessage(msg)
+		return Mount{}, errdefs.ErrInvalidArgument.WithMessage(msg)
 	}
 	parts := strings.SplitN(raw, ":", 4)
-	m := mountPoint{RW: true}
+	m := Mount{RW: true}
 	switch {
 	case parts[0] == "" || len(parts) > 3:
 		return invalid("")
@@ -83,7 +86,7 @@ func parseBind(raw, volumeDriver string) (mountPoint, error) {
 	return applyMode(m)
 }
 
-func applyMode(m mountPoint) (mountPoint, error) {
+func applyMode(m Mount) (Mount, error) {
 	for _, o := range strings.Split(m.Mode, ",") {
 		switch {
 		case o == "ro":
@@ -145,7 +148,7 @@ func checkTarget(target string) error {
 }
 
 // parseMount reads one entry of HostConfig.Mounts.
-func parseMount(spec mount.Mount, volumeDriver string) (mountPoint, error) {
+func parseMount(spec mount.Mount, volumeDriver string) (Mount, error) {
 	m, err := mountOf(spec, volumeDriver)
 	if err != nil {
 		if errdefs.IsNotImplemented(err) {
@@ -156,8 +159,8 @@ func parseMount(spec mount.Mount, volumeDriver string) (mountPoint, error) {
 	return m, nil
 }
 
-func mountOf(spec mount.Mount, volumeDriver string) (mountPoint, error) {
-	m := mountPoint{Type: spec.Type, RW: !spec.ReadOnly}
+func mountOf(spec mount.Mount, volumeDriver string) (Mount, error) {
+	m := Mount{Type: spec.Type, RW: !spec.ReadOnly}
 	if err := checkTarget(spec.Target); err != nil {
 		return m, err
 	}
@@ -175,7 +178,7 @@ func mountOf(spec mount.Mount, volumeDriver string) (mountPoint, error) {
 	return m, errors.New("mount type unknown")
 }
 
-func bindOf(m mountPoint, spec mount.Mount) (mountPoint, error) {
+func bindOf(m Mount, spec mount.Mount) (Mount, error) {
 	switch {
 	case spec.Source == "":
 		return m, errors.New("field Source must not be empty")
@@ -210,7 +213,7 @@ func bindOf(m mountPoint, spec mount.Mount) (mountPoint, error) {
 	return m, nil
 }
 
-func volumeOf(m mountPoint, spec mount.Mount, volumeDriver string) (mountPoint, error) {
+func volumeOf(m Mount, spec mount.Mount, volumeDriver string) (Mount, error) {
 	switch {
 	case spec.BindOptions != nil:
 		return m, errors.New("field BindOptions must not be specified")
@@ -223,7 +226,7 @@ func volumeOf(m mountPoint, spec mount.Mount, volumeDriver string) (mountPoint, 
 	m.Anonymous = m.Name == ""
 	if o := spec.VolumeOptions; o != nil {
 		if o.Subpath != "" {
-			return m, unsupported("VolumeOptions.Subpath")
+			return m, errdefs.ErrNotImplemented.WithMessage("VolumeOptions.Subpath is not supported yet")
 		}
 		m.NoCopy, m.Labels = o.NoCopy, o.Labels
 		if o.DriverConfig != nil {
@@ -233,7 +236,7 @@ func volumeOf(m mountPoint, spec mount.Mount, volumeDriver string) (mountPoint, 
 	return m, nil
 }
 
-func tmpfsOf(m mountPoint, spec mount.Mount) (mountPoint, error) {
+func tmpfsOf(m Mount, spec mount.Mount) (Mount, error) {
 	switch {
 	case spec.Source != "":
 		return m, errors.New("field Source must not be specified")
@@ -270,11 +273,11 @@ func tmpfsOf(m mountPoint, spec mount.Mount) (mountPoint, error) {
 }
 
 // parseTmpfs reads one entry of HostConfig.Tmpfs.
-func parseTmpfs(dest, options string) (mountPoint, error) {
+func parseTmpfs(dest, options string) (Mount, error) {
 	if err := checkTarget(dest); err != nil {
-		return mountPoint{}, errdefs.ErrInvalidArgument.WithMessage(err.Error())
+		return Mount{}, errdefs.ErrInvalidArgument.WithMessage(err.Error())
 	}
-	m := mountPoint{Type: mount.TypeTmpfs, Destination: path.Clean(dest), RW: true, TmpfsOptions: defaultTmpfsOptions()}
+	m := Mount{Type: mount.TypeTmpfs, Destination: path.Clean(dest), RW: true, TmpfsOptions: defaultTmpfsOptions()}
 	if options == "" {
 		return m, nil
 	}
@@ -322,16 +325,16 @@ func overrideOption(options []string, o string) []string {
 	return append(options, o)
 }
 
-// mountSource gives the mounts of another container, for --volumes-from.
-type mountSource func(ref string) ([]mountPoint, error)
+// Source gives the mounts of another container, for --volumes-from.
+type Source func(ref string) ([]Mount, error)
 
-// parseMounts puts together every mount that was asked for, those of another
+// ParseAll puts together every mount that was asked for, those of another
 // container first, then Binds, Mounts and Tmpfs, then the volumes of the image
 // where nothing else is mounted. Destinations are unique.
-func parseMounts(cfg *ctypes.Config, hc *ctypes.HostConfig, from mountSource) ([]mountPoint, error) {
-	byDest := map[string]mountPoint{}
+func ParseAll(cfg *ctypes.Config, hc *ctypes.HostConfig, from Source) ([]Mount, error) {
+	byDest := map[string]Mount{}
 	var order []string
-	put := func(m mountPoint) {
+	put := func(m Mount) {
 		if _, ok := byDest[m.Destination]; !ok {
 			order = append(order, m.Destination)
 		}
@@ -347,7 +350,7 @@ func parseMounts(cfg *ctypes.Config, hc *ctypes.HostConfig, from mountSource) ([
 		}
 	}
 	own, tmpfs := map[string]bool{}, map[string]bool{}
-	add := func(m mountPoint, err error) error {
+	add := func(m Mount, err error) error {
 		if err != nil {
 			return err
 		}
@@ -359,7 +362,7 @@ func parseMounts(cfg *ctypes.Config, hc *ctypes.HostConfig, from mountSource) ([
 		return nil
 	}
 	for _, b := range hc.Binds {
-		if err := add(parseBind(b, hc.VolumeDriver)); err != nil {
+		if err := add(ParseBind(b, hc.VolumeDriver)); err != nil {
 			return nil, err
 		}
 	}
@@ -368,22 +371,22 @@ func parseMounts(cfg *ctypes.Config, hc *ctypes.HostConfig, from mountSource) ([
 			return nil, err
 		}
 	}
-	for _, dest := range sortedKeys(hc.Tmpfs) {
+	for _, dest := range slices.Sorted(maps.Keys(hc.Tmpfs)) {
 		m, err := parseTmpfs(dest, hc.Tmpfs[dest])
 		if err := add(m, err); err != nil {
 			return nil, err
 		}
 		tmpfs[m.Destination] = true
 	}
-	for _, dest := range sortedKeys(cfg.Volumes) {
+	for _, dest := range slices.Sorted(maps.Keys(cfg.Volumes)) {
 		if err := checkTarget(dest); err != nil {
 			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid volume specification: '%s': %s", dest, err))
 		}
 		if dest = path.Clean(dest); byDest[dest].Destination == "" {
-			put(mountPoint{Type: mount.TypeVolume, Destination: dest, Driver: hc.VolumeDriver, RW: true, Anonymous: true})
+			put(Mount{Type: mount.TypeVolume, Destination: dest, Driver: hc.VolumeDriver, RW: true, Anonymous: true})
 		}
 	}
-	mounts := make([]mountPoint, 0, len(order))
+	mounts := make([]Mount, 0, len(order))
 	for _, dest := range order {
 		m := byDest[dest]
 		if _, ok := tmpfs[dest]; ok {
@@ -397,7 +400,7 @@ func parseMounts(cfg *ctypes.Config, hc *ctypes.HostConfig, from mountSource) ([
 	return mounts, nil
 }
 
-func parseVolumesFrom(spec string, from mountSource) ([]mountPoint, error) {
+func parseVolumesFrom(spec string, from Source) ([]Mount, error) {
 	ref, mode, hasMode := strings.Cut(spec, ":")
 	if ref == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid volumes-from specification: '%s'", spec))
@@ -417,13 +420,4 @@ func parseVolumesFrom(spec string, from mountSource) ([]mountPoint, error) {
 		}
 	}
 	return out, nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -1,4 +1,8 @@
-package container
+// Package layer looks into the file system that an image's unpacked layers make,
+// without the host ever seeing it mounted: reading a file of it, and filling a new
+// volume from it. What a container or an image says is never followed out of its
+// root.
+package layer
 
 import (
 	"errors"
@@ -12,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openLayers gives a descriptor of the root directory that the layers make, top
+// Open gives a descriptor of the root directory that the layers make, top
 // first. The overlay is mounted in a mount namespace of its own thread, which ends
 // with the call: the host never sees it, and it goes with the last descriptor.
-func openLayers(lower []string) (*os.File, error) {
+func Open(lower []string) (*os.File, error) {
 	switch len(lower) {
 	case 0:
 		return nil, os.ErrNotExist
@@ -79,9 +83,9 @@ func relative(dirs []string) (parent string, rel []string) {
 	return parent, rel
 }
 
-// openInRoot opens a path as a process whose root directory is root would: links
+// OpenInRoot opens a path as a process whose root directory is root would: links
 // never leave it.
-func openInRoot(root *os.File, name string, flags uint64) (*os.File, error) {
+func OpenInRoot(root *os.File, name string, flags uint64) (*os.File, error) {
 	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(name, "/"), &unix.OpenHow{
 		Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
@@ -91,9 +95,9 @@ func openInRoot(root *os.File, name string, flags uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// readInLayers reads a small file of the file system that the layers make, without
+// ReadFile reads a small file of the file system that the layers make, without
 // mounting it where no symbolic link is on the way. os.ErrNotExist: there is none.
-func readInLayers(layers []string, name string) ([]byte, error) {
+func ReadFile(layers []string, name string) ([]byte, error) {
 	const limit = 8 << 20
 	dir := path.Dir(name)
 	for _, layer := range layers {
@@ -135,18 +139,18 @@ func opaque(dir string) bool {
 }
 
 func readMounted(layers []string, name string, limit int64) ([]byte, error) {
-	root, err := openLayers(layers)
+	root, err := Open(layers)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	return readInRoot(root, name, limit)
+	return ReadInRoot(root, name, limit)
 }
 
-// readInRoot reads a regular file below root. It is opened in a way that neither a
+// ReadInRoot reads a regular file below root. It is opened in a way that neither a
 // device nor a pipe put there by the container can do harm.
-func readInRoot(root *os.File, name string, limit int64) ([]byte, error) {
-	f, err := openInRoot(root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+func ReadInRoot(root *os.File, name string, limit int64) ([]byte, error) {
+	f, err := OpenInRoot(root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return nil, err
 	}
