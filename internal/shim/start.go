@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muelle/internal/linux/spawn"
 	"muelle/internal/logdriver"
 	"muelle/internal/logdriver/jsonfile"
 	"muelle/internal/shimapi"
@@ -167,109 +166,4 @@ func (s *shim) logOf(p *process) logdriver.Writer {
 		return nil
 	}
 	return s.log
-}
-
-// exec starts a further process in the running container.
-func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
-	m := &shimapi.Exec{}
-	if err := decode(payload, m); err != nil {
-		closeAll(fds)
-		return err
-	}
-	if s.main == nil || s.main.ended || len(m.Attach) > 1 || (len(m.Attach) == 1 && len(fds) != m.Attach[0].Count()) {
-		closeAll(fds)
-		return errGone
-	}
-	if s.process(m.ID) != nil {
-		closeAll(fds)
-		return &failure{code: shimapi.CodeFailed, text: "exec " + m.ID + " runs already"}
-	}
-	if !m.Unconfined {
-		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
-	}
-	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
-	var err error
-	if !m.Process.Terminal {
-		if st, err = newStdio(m.OpenStdin); err != nil {
-			closeAll(fds)
-			return wrap("make streams", err)
-		}
-	}
-	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height}
-	err = onThread(j.run)
-	st.closeChild()
-	if err != nil {
-		st.closeOurs()
-		closeAll(fds)
-		return err
-	}
-	p := &process{s: s, id: m.ID, pid: j.child.Pid, pidfd: j.child.PidFD}
-	s.execs = append(s.execs, p)
-	if err := p.adopt(st, j.terminal, m.OpenStdin, true); err != nil {
-		closeAll(fds)
-		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-		return wrap("watch process", err)
-	}
-	if len(m.Attach) == 1 {
-		p.attach(&m.Attach[0], fds)
-	}
-	reply.Pid = p.pid
-	return nil
-}
-
-// joining is an exec's way into the container.
-type joining struct {
-	s             *shim
-	p             *shimapi.Process
-	stdio         *stdio
-	width, height uint16
-	terminal      *terminal
-	child         *spawn.Child
-}
-
-func (j *joining) run() error {
-	s := j.s
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return wrap("leave the shim's file system", err)
-	}
-	// Namespaces that are the host's are joined without effect.
-	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
-	if err := unix.Setns(s.main.pidfd, all); err != nil {
-		if err == unix.ESRCH {
-			return errGone
-		}
-		return wrap("join namespaces", err)
-	}
-	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return wrap("open root", err)
-	}
-	defer unix.Close(root)
-	if j.p.Terminal {
-		if j.terminal, err = openTerminal(root); err != nil {
-			return err
-		}
-		if j.width > 0 {
-			if err := setSize(j.terminal.master, j.width, j.height); err != nil {
-				j.terminal.close()
-				return wrap("set terminal size", err)
-			}
-		}
-		j.stdio.child = [3]int{j.terminal.slave, j.terminal.slave, j.terminal.slave}
-		defer func() { j.stdio.child = [3]int{-1, -1, -1} }()
-	}
-	path, err := findProgram(root, j.p)
-	if err == nil {
-		p := &spawn.Program{}
-		enterCgroup(p, s.tasks)
-		p.Do("become session leader", unix.SYS_SETSID)
-		setOOMScore(p, s.proc, j.p)
-		// The descriptor of the root is the container's own: it leads nowhere else.
-		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
-		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)
-	}
-	if err != nil && j.terminal != nil {
-		j.terminal.close()
-	}
-	return err
 }
