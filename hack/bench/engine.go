@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +28,9 @@ type engine struct {
 	compose       []string // command of Compose, or nil
 	daemon        func(e *engine) *exec.Cmd
 	socket        string
+	config        string // of its configuration file; "{}" where empty
 	proc          *exec.Cmd
+	holder        *exec.Cmd // of a mount namespace; its pid stands for the empty argument
 	// helpers are the names of processes that belong to the engine or its containers.
 	helpers []string
 }
@@ -62,8 +67,15 @@ func installed(bin, dir string) []*engine {
 		engines = append(engines, docker)
 	}
 	if podman, err := exec.LookPath("podman"); err == nil {
-		e := &engine{name: "Podman", dir: filepath.Join(dir, "podman"), path: podman, helpers: []string{"conmon"}}
-		e.prefix = []string{"--root", e.dir + "/data", "--runroot", e.dir + "/run", "--cgroup-manager", "cgroupfs", "--log-level", "error"}
+		e := &engine{name: "Podman", dir: filepath.Join(dir, "podman"), helpers: []string{"conmon"}}
+		// Podman raises limits beyond what a root without CAP_SYS_RESOURCE may.
+		e.env = []string{"CONTAINERS_CONF=" + e.dir + "/daemon.json"}
+		e.config = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n"
+		// crun refuses a hybrid host whose v2 hierarchy has a controller: Podman runs in a
+		// mount namespace without that hierarchy, held open by a process that sleeps.
+		e.path = "/usr/bin/nsenter"
+		e.holder = exec.Command("unshare", "--mount", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; echo ready; exec sleep 100000")
+		e.prefix = []string{"--mount", "--target", "", podman, "--root", e.dir + "/data", "--runroot", e.dir + "/run", "--cgroup-manager", "cgroupfs", "--log-level", "error"}
 		engines = append(engines, e)
 	}
 	return engines
@@ -85,11 +97,16 @@ func (e *engine) start() error {
 	if err := os.MkdirAll(e.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(e.dir+"/daemon.json", []byte("{}"), 0o644); err != nil {
+	if err := os.WriteFile(e.dir+"/daemon.json", []byte(cmp.Or(e.config, "{}")), 0o644); err != nil {
 		return err
 	}
 	if e.daemon != nil {
 		if _, err := e.launch(); err != nil {
+			return err
+		}
+	}
+	if e.holder != nil {
+		if err := e.hold(); err != nil {
 			return err
 		}
 	}
@@ -102,6 +119,22 @@ func (e *engine) start() error {
 		return fmt.Errorf("version: %w: %s", err, out)
 	}
 	e.version = strings.TrimSpace(string(out))
+	return nil
+}
+
+func (e *engine) hold() error {
+	e.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := e.holder.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := e.holder.Start(); err != nil {
+		return err
+	}
+	if _, err := out.Read(make([]byte, 10)); err != nil {
+		return err
+	}
+	e.prefix[slices.Index(e.prefix, "")] = strconv.Itoa(e.holder.Process.Pid)
 	return nil
 }
 
@@ -156,4 +189,8 @@ func (e *engine) stop() {
 		}
 	}
 	e.end()
+	if e.holder != nil {
+		e.holder.Process.Kill()
+		e.holder.Wait()
+	}
 }

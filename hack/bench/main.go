@@ -106,7 +106,10 @@ func isolate() error {
 	if err := up("lo", ""); err != nil {
 		return err
 	}
-	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "uplink"}}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink"}, PeerName: "away"}); err != nil {
+		return err
+	}
+	if err := up("away", ""); err != nil {
 		return err
 	}
 	if err := up("uplink", "192.0.2.1/24"); err != nil {
