@@ -263,7 +263,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 		err = s.start(ctx, c)
 	}
 	if err != nil {
-		return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's text
+		return fmt.Errorf("Cannot restart container %s: %w", ref, err)
 	}
 	s.event(c, events.ActionRestart, nil)
 	return nil

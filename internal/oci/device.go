@@ -18,7 +18,8 @@ import (
 // zero, full, random, urandom, tty), and the rules of the devices cgroup.
 func devices(o Options) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
 	h := o.HostConfig
-	for _, r := range h.DeviceRequests {
+	if len(h.DeviceRequests) > 0 {
+		r := h.DeviceRequests[0]
 		if r.Driver == "cdi" {
 			return nil, nil, invalid("CDI device injection is not supported: %s", strings.Join(r.DeviceIDs, ", "))
 		}

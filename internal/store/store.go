@@ -25,6 +25,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Namespace is the containerd namespace of everything in the store, unless a
@@ -109,7 +110,7 @@ func openBolt(path string) (*bolt.DB, error) {
 	options.FreelistType = bolt.FreelistMapType
 	options.NoStatistics = true
 	db, err := bolt.Open(path, 0o600, &options)
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: in use by another daemon", path)
 	}
 	if err != nil {

@@ -22,7 +22,8 @@ func MergeImage(c *ctypes.Config, img *dockerspec.DockerOCIImageConfig) {
 	if len(c.Entrypoint) == 0 {
 		if len(c.Cmd) == 0 {
 			c.Cmd = slices.Clone(img.Cmd)
-			c.ArgsEscaped = img.ArgsEscaped //nolint:staticcheck // part of the image format
+			//lint:ignore SA1019 deprecated for new images, part of the format of old ones
+			c.ArgsEscaped = img.ArgsEscaped
 		}
 		if c.Entrypoint == nil {
 			c.Entrypoint = slices.Clone(img.Entrypoint)

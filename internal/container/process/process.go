@@ -27,7 +27,6 @@ type process struct {
 	started            time.Time
 	vsz, rss           uint64 // KiB
 	nice               int
-	hasTTY             bool
 	alive              time.Duration
 	memTotal, threads  uint64
 	loginName, groupID string

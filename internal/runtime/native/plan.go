@@ -81,7 +81,7 @@ func (p *plan) refuse(c *runtime.Container, _ *cgroup.Group) error {
 }
 
 func emptyHooks(h *specs.Hooks) bool {
-	//nolint:staticcheck // Prestart is deprecated, and may still be there.
+	//lint:ignore SA1019 Prestart is deprecated, and may still be there
 	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop) == 0
 }
 
