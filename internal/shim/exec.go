@@ -25,6 +25,10 @@ func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
 	if !m.Unconfined {
 		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
 	}
+	if s.full() {
+		closeAll(fds)
+		return s.pidsFailure()
+	}
 	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
 	var err error
 	if !m.Process.Terminal {
@@ -34,7 +38,7 @@ func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
 		}
 	}
 	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height}
-	err = onThread(j.run)
+	err = s.fullness(onThread(j.run))
 	st.closeChild()
 	if err != nil {
 		st.closeOurs()

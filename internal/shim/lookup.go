@@ -93,7 +93,7 @@ func start(p *spawn.Program, o spawn.Options, root int, m *shimapi.Process) (*sp
 	case strings.HasSuffix(e.What, "working directory"):
 		return nil, cwdFailure(m.Cwd, e.Errno)
 	case e.What == "clone" && e.Errno == unix.EAGAIN:
-		return nil, &failure{code: codeOther, text: "start process: the limit of processes is reached (pids limit)"}
+		return nil, errNoProcess
 	}
 	return nil, &failure{code: codeOther, text: e.What + ": " + e.Errno.Error()}
 }

@@ -90,7 +90,7 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 		}
 	}
 	iso := &isolation{s: s, m: m, root: -1, null: -1, joined: t.joined, tasks: t.tasks, into: t.into, stdio: st}
-	if err := onThread(iso.run); err != nil {
+	if err := s.fullness(onThread(iso.run)); err != nil {
 		return err
 	}
 	st.closeChild()

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -63,17 +64,21 @@ func testResources(t *testing.T, s *suite) {
 		a := attach(c)
 		task := h.start(t, c)
 		eventually(t, func() bool { return a.stdout.String() == "full\n" })
-		p := execOf(c, "sh", "-c", "true & wait; echo here")
-		proc, err := task.Exec(ctxOf(t), p, runtime.ExecOptions{ID: newID(), Streams: &runtime.Streams{Stdout: &buffer{}}})
-		if err == nil {
-			// cgroup v1 lets a process in, and no further one.
-			e, err := proc.Wait(ctxOf(t))
-			must(t, err)
-			if e.Code == 0 {
-				t.Error("the limit was passed")
-			}
-		} else if !strings.Contains(err.Error(), "limit of processes") {
-			t.Errorf("got %v", err)
+		_, err := task.Exec(ctxOf(t), execOf(c, "true"), runtime.ExecOptions{ID: newID()})
+		var se *runtime.StartError
+		if !errors.As(err, &se) || se.Code != 126 || se.Error() != "start process: resource temporarily unavailable: the container's pids limit 3 is reached" {
+			t.Errorf("exec into a full container: %v", err)
+		}
+		must(t, task.Update(ctxOf(t), &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(4))}}))
+		o := execRun(t, task, execOf(c, "sh", "-c", "echo here; true & wait; echo there"), runtime.ExecOptions{})
+		if o.exit.Code != 2 || o.stdout != "here\n" || !strings.Contains(o.stderr, "can't fork: Resource temporarily unavailable") {
+			t.Errorf("a program that cannot fork: %+v", o)
+		}
+	})
+	t.Run("pids, one only", func(t *testing.T) {
+		one := limits(func(r *specs.LinuxResources) { r.Pids = &specs.LinuxPids{Limit: ptr(int64(1))} })
+		if o := h.sh(t, "echo here; true & wait; echo there", one); o.exit.Code != 2 || o.stdout != "here\n" {
+			t.Errorf("got %+v", o)
 		}
 	})
 	t.Run("devices are refused", func(t *testing.T) {
