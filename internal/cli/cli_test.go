@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +30,9 @@ type engine struct {
 	socket   string
 	handlers map[string]http.HandlerFunc
 	// max is the newest version it takes.
-	max  string
+	max string
+
+	mu   sync.Mutex // the client asks in parallel
 	seen []string
 }
 
@@ -78,7 +81,9 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(w, `{"message":"client version %s is too new. Maximum supported API version is %s"}`, m[1], e.max)
 			return
 		}
+		e.mu.Lock()
 		e.seen = append(e.seen, r.Method+" "+r.URL.String())
+		e.mu.Unlock()
 	}
 	key := r.Method + " " + path
 	if h := e.handlers[key]; h != nil {
