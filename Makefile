@@ -28,7 +28,7 @@ demo-down: ## end the demo and leave nothing
 	@hack/demo.sh down
 
 .PHONY: test
-test: deps build lint test-unit test-root test-e2e ## everything CI runs
+test: deps build lint test-unit test-race test-root test-e2e ## everything CI runs
 	@hack/leftovers.sh
 
 .PHONY: test-unit

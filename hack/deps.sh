@@ -10,6 +10,9 @@ need curl curl
 need ip iproute2
 need nft nftables
 need git git
+need gcc gcc
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+need script bsdutils
 need ldd libc-bin
 need ps procps
 /usr/bin/python3 -c 'import pymongo, mongoengine' 2>/dev/null || missing="$missing python3-pymongo python3-mongoengine"
