@@ -35,7 +35,7 @@ func open(t *testing.T, name string) *cgroup.Group {
 			t.Error(err)
 		}
 		if p, err := cgroup.Open(parent); err == nil {
-			p.RemoveEmpty()
+			p.RemoveEmpty(0)
 		}
 		if g.Exists() {
 			t.Error("the group is left")

@@ -217,10 +217,14 @@ func isUnified(dir string) bool {
 }
 
 // RemoveEmpty removes the group where no process and no group is in it, and leaves
-// it otherwise.
-func (g *Group) RemoveEmpty() {
-	for _, d := range g.dirs {
-		unix.Rmdir(d)
+// it otherwise. For what is ending in it there may be some patience.
+func (g *Group) RemoveEmpty(patience time.Duration) {
+	deadline := time.Now().Add(patience)
+	for pause := time.Millisecond; g.RemoveQuick() != nil; pause = min(2*pause, 20*time.Millisecond) {
+		if time.Now().Add(pause).After(deadline) {
+			return
+		}
+		time.Sleep(pause)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,20 +44,24 @@ func (s *shimsGroup) enter(again bool) (*cgroup.Entry, error) {
 	return s.entry, err
 }
 
-// close removes the group if no shim is left in it.
-func (s *shimsGroup) close() {
+// close removes the group and its parent where nothing is left in them, whoever
+// made them; what is about to end is waited for, as long as patience says.
+func (s *shimsGroup) close(patience time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entry == nil {
-		return
+	if s.entry != nil {
+		s.entry.Close()
+		s.entry = nil
 	}
-	s.entry.Close()
-	s.entry = nil
+	deadline := time.Now().Add(patience)
 	for _, path := range []string{s.path, filepath.Dir(s.path)} {
-		if g, err := cgroup.Open(path); err == nil {
-			g.RemoveEmpty()
+		g, err := cgroup.Open(path)
+		if err != nil {
+			return err
 		}
+		g.RemoveEmpty(time.Until(deadline))
 	}
+	return nil
 }
 
 // launched is a shim that runs and has not been told anything yet.

@@ -95,30 +95,38 @@ func New(o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// Close releases what New made, the shims' cgroup too if it is empty. Containers
-// keep running.
+// endPatience is how long Close waits for shims that are ending.
+const endPatience = time.Second
+
+// Close releases what New made, and the daemon's cgroup if nothing is in it.
+// Containers keep running.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
 	r.closing = true
+	patience := endPatience
 	for t := range r.tasks {
 		if !t.isDeleted() {
 			t.client.conn.Close()
+			if !t.hasEnded() {
+				patience = 0 // it keeps the cgroup
+			}
 		}
 	}
 	r.mu.Unlock()
 	// A shim whose container was deleted ends by itself, unless it still feeds a slow
 	// reader: then it outlives this daemon as any other.
+	begun := time.Now()
 	ended := make(chan struct{})
 	go func() { r.served.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(time.Second):
+	case <-time.After(endPatience):
 	}
-	r.shims.close()
-	if st, err := r.stderr.Stat(); err == nil && st.Size() == 0 {
+	err := r.shims.close(patience - time.Since(begun))
+	if st, serr := r.stderr.Stat(); serr == nil && st.Size() == 0 {
 		os.Remove(r.stderr.Name())
 	}
-	return errors.Join(r.binary.Close(), r.null.Close(), r.stderr.Close())
+	return errors.Join(err, r.binary.Close(), r.null.Close(), r.stderr.Close())
 }
 
 // Start implements runtime.Runtime.

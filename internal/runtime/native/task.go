@@ -312,6 +312,15 @@ func (t *task) isDeleted() bool {
 	return t.deleted
 }
 
+func (t *task) hasEnded() bool {
+	select {
+	case <-t.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // remove takes away what is left of an ended container.
 func (t *task) remove() error {
 	var errs []error
