@@ -22,5 +22,9 @@ const (
 	DefaultConfigFile = "/etc/muelle/daemon.json"
 )
 
+// DaemonCgroup is the control group that the command line starts the daemon in, and
+// that the daemon removes when it ends.
+const DaemonCgroup = "muelled"
+
 // Version of Muelle itself, set by the linker from the file VERSION.
 var Version = "dev"

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
+	"muelle/internal/linux/cgroup"
 )
 
 func main() {
@@ -52,7 +53,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	ctx, stop := untilSignal(log)
 	defer stop()
-	return serve(ctx, stop, c, log)
+	err = serve(ctx, stop, c, log)
+	return errors.Join(err, cgroup.Leave(api.DaemonCgroup))
 }
 
 // level is the lowest level that is logged.

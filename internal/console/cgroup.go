@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"muelle/api"
 )
 
 // leaveCgroup moves a process into cgroups of its own, so that the end of the
@@ -26,7 +28,7 @@ func leaveCgroup(pid int) {
 		if mount == "" {
 			continue
 		}
-		dir := filepath.Join(mount, "muelled")
+		dir := filepath.Join(mount, api.DaemonCgroup)
 		if strings.Contains(parts[1], "cpuset") {
 			// A new cpuset of version 1 has no processors yet and takes nobody in.
 			dir = mount
