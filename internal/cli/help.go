@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -61,7 +63,19 @@ func ofKind(c *cobra.Command, k kind) []*cobra.Command {
 			out = append(out, s)
 		}
 	}
+	if k == common {
+		// The most used first, not by the alphabet.
+		slices.SortFunc(out, func(a, b *cobra.Command) int { return cmp.Compare(order(a), order(b)) })
+	}
 	return out
+}
+
+func order(c *cobra.Command) int {
+	n, err := strconv.Atoi(c.Annotations[orderKey])
+	if err != nil {
+		return 0 // below the first level nothing is ordered
+	}
+	return n
 }
 
 const usageTemplate = `Usage:

@@ -67,6 +67,7 @@ func (a *app) inspectAll(ctx context.Context, refs []string, format string, find
 	for _, ref := range refs {
 		raw, v, err := find(c, ref)
 		if err == nil {
+			v = console.Plain(v)
 			err = json.Unmarshal(raw, v)
 		}
 		if err != nil {

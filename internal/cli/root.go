@@ -81,11 +81,18 @@ func (a *app) entries() []entry {
 	}
 }
 
-const kindKey = "kind"
+const (
+	kindKey  = "kind"
+	orderKey = "order"
+)
 
 func (a *app) root() *cobra.Command {
 	root := a.command(a.name()+" [OPTIONS] COMMAND [ARG...]", "A container platform for one Linux machine", noArgs, nil)
-	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		// Nobody asked for help: it is no output.
+		cmd.SetOut(a.Err)
+		return cmd.Help()
+	}
 	root.Version = fmt.Sprintf("%s, build %s", a.build.Version, a.build.Commit)
 	root.SetVersionTemplate(a.title() + " version {{.Version}}\n")
 	root.TraverseChildren = true
@@ -104,7 +111,7 @@ func (a *app) root() *cobra.Command {
 
 	all := a.entries()
 	known := slices.ContainsFunc(all, func(e entry) bool { return e.name == a.wanted })
-	for _, e := range all {
+	for i, e := range all {
 		var c *cobra.Command
 		if e.name == a.wanted || !known {
 			c = e.build()
@@ -116,6 +123,7 @@ func (a *app) root() *cobra.Command {
 			c.Annotations = map[string]string{}
 		}
 		c.Annotations[kindKey] = strconv.Itoa(int(e.kind))
+		c.Annotations[orderKey] = strconv.Itoa(i)
 		root.AddCommand(c)
 	}
 	if a.wanted != "" {

@@ -173,7 +173,7 @@ func (a *app) events() *cobra.Command {
 				t, err = console.Template(source)
 			}
 			if err == nil {
-				err = t.Execute(io.Discard, &events.Message{})
+				err = t.Execute(io.Discard, &eventRow{})
 			}
 			if err != nil {
 				return statusError{64, "Error parsing format: " + err.Error()}
@@ -221,7 +221,7 @@ func (a *app) streamEvents(ctx context.Context, since, until string, f client.Fi
 		line := eventText(m)
 		if t != nil {
 			var b strings.Builder
-			if err := t.Execute(&b, m); err != nil {
+			if err := t.Execute(&b, newEventRow(m)); err != nil {
 				return err
 			}
 			line = b.String() + "\n"

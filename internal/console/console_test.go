@@ -163,6 +163,8 @@ func TestParseRef(t *testing.T) {
 		{"a__b-c.d--e", "docker.io/library/a__b-c.d--e", "a__b-c.d--e", ""},
 		{"UPPER", "", "", "invalid reference format: repository name (library/UPPER) must be lowercase"},
 		{"HOST/a", "HOST/a", "HOST/a", ""},
+		{"UPPER:::x", "", "", "invalid reference format: repository name (library/UPPER) must be lowercase"},
+		{"localhost:5/a/B:x", "", "", "invalid reference format: repository name (a/B) must be lowercase"},
 		{"", "", "", "invalid reference format"},
 		{"a:", "", "", "invalid reference format"},
 		{"a b", "", "", "invalid reference format"},

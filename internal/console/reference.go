@@ -22,6 +22,10 @@ func ParseRef(s string) (Ref, error) {
 	if isHexID(s) {
 		return Ref{}, fmt.Errorf("invalid repository name (%s), cannot specify 64-byte hexadecimal strings", s)
 	}
+	// Before all else, as Docker: this is what a user most often gets wrong.
+	if err := lowerCase(s); err != nil {
+		return Ref{}, err
+	}
 	var r Ref
 	name, digest, ok := strings.Cut(s, "@")
 	if ok {
@@ -41,13 +45,24 @@ func ParseRef(s string) (Ref, error) {
 	if r.Domain == "docker.io" && !strings.Contains(r.Path, "/") {
 		r.Path = "library/" + r.Path
 	}
-	if lower := strings.ToLower(r.Path); lower != r.Path && validPath(lower) {
-		return Ref{}, fmt.Errorf("invalid reference format: repository name (%s) must be lowercase", r.Path)
-	}
 	if !validPath(r.Path) || !validDomain(r.Domain) {
 		return Ref{}, bad
 	}
 	return r, nil
+}
+
+func lowerCase(s string) error {
+	domain, path := splitDomain(s)
+	if i := strings.IndexAny(path, ":@"); i >= 0 {
+		path = path[:i]
+	}
+	if domain == "docker.io" && !strings.Contains(path, "/") {
+		path = "library/" + path
+	}
+	if strings.ToLower(path) != path {
+		return fmt.Errorf("invalid reference format: repository name (%s) must be lowercase", path)
+	}
+	return nil
 }
 
 // Familiar is the short form of the name, without tag and digest.
