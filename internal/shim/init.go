@@ -13,6 +13,22 @@ import (
 // init process, as `docker run --init` shows it.
 const InitName = "/sbin/docker-init"
 
+// readyFD is what a container's init closes once it takes signals: before that a Go
+// program would end by the first one.
+const readyFD = 3
+
+// awaitInit waits until the other side of the pipe is closed, by an init that is
+// ready or has ended. The patience is for one that hardly gets any time to run.
+func awaitInit(pipe int) {
+	const patience = 5000
+	fds := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, patience); err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // initArgs is the command line of a container's init: the program's path, found
 // already, and its own arguments.
 func initArgs(path string, args []string) []string {
@@ -40,6 +56,7 @@ func Init(args, env []string) int {
 			signalEnable(sig)
 		}
 	}
+	unix.Close(readyFD)
 	p := &spawn.Program{}
 	p.Do("make process group", unix.SYS_SETPGID, spawn.Int(0), spawn.Int(0))
 	p.Do("take terminal", unix.SYS_IOCTL, spawn.Int(0), spawn.Int(unix.TIOCSPGRP), p.PidPointer()).Optional()

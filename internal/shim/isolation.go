@@ -29,6 +29,7 @@ type isolation struct {
 
 	root     int // O_PATH descriptor of the new root, or -1
 	null     int // the host's null device, or -1
+	ready    int // ends when the container's init takes signals, or -1
 	late     []late
 	terminal *terminal
 	child    *spawn.Child
@@ -69,12 +70,18 @@ func (i *isolation) run() error {
 			return wrap("make root read-only", err)
 		}
 	}
-	return i.startProcess()
+	if err := i.startProcess(); err != nil {
+		return err
+	}
+	if i.ready >= 0 {
+		awaitInit(i.ready)
+	}
+	return nil
 }
 
 // release closes what would keep the container's file systems busy.
 func (i *isolation) release() {
-	closeOpen(i.root, i.null)
+	closeOpen(i.root, i.null, i.ready)
 	for n := range i.late {
 		closeOpen(i.late[n].tree)
 	}
@@ -258,6 +265,10 @@ func (i *isolation) startProcess() error {
 			return wrap("open init", err)
 		}
 		defer unix.Close(target.init)
+		if i.ready, target.ready, err = pipe(); err != nil {
+			return wrap("make pipe", err)
+		}
+		defer unix.Close(target.ready)
 	}
 	finishProgram(p, i.root, &m.Process, i.stdio.child, target)
 	i.child, err = start(p, spawn.Options{Flags: flags, Cgroup: i.into}, i.root, &m.Process)

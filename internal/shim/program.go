@@ -42,7 +42,9 @@ func setOOMScore(p *spawn.Program, proc int, m *shimapi.Process) {
 // execTarget is what the child executes: a path in the container, perhaps by an init.
 type execTarget struct {
 	path string
-	init int // not -1: the binary that becomes PID 1 and executes path
+	// init is not -1: the binary that becomes PID 1 and executes path; ready is what
+	// it closes when it can take signals.
+	init, ready int
 }
 
 // finishProgram appends what every process does once it is where it belongs:
@@ -59,11 +61,15 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 	p.Do("open working directory", unix.SYS_OPENAT2, spawn.Int(root), p.String(cwd), spawn.Pointer(p, how), spawn.Int(unix.SizeofOpenHow)).Out(slotFile)
 	p.Do("change to working directory", unix.SYS_FCHDIR, spawn.In(slotFile))
 	p.Do("close working directory", unix.SYS_CLOSE, spawn.In(slotFile))
-	p.Move(stdio[:]...)
+	fds := stdio[:]
+	if target.init >= 0 {
+		fds = append(fds[:len(fds):len(fds)], target.ready)
+	}
+	p.Move(fds...)
 	if m.Terminal {
 		p.Do("take terminal", unix.SYS_IOCTL, spawn.Int(0), spawn.Int(unix.TIOCSCTTY), spawn.Int(0))
 	}
-	p.CloseOnExec(3)
+	p.CloseOnExec(len(fds))
 	for i := range m.Rlimits {
 		r := &m.Rlimits[i]
 		lim := &unix.Rlimit{Cur: r.Soft, Max: r.Hard}

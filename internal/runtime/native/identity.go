@@ -60,12 +60,9 @@ func translate(in *specs.Process) (shimapi.Process, error) {
 	if in.OOMScoreAdj != nil {
 		out.OOMScoreAdj, out.SetOOM = *in.OOMScoreAdj, true
 	}
-	for _, l := range in.Rlimits {
-		n, ok := rlimits[l.Type]
-		if !ok {
-			return out, errdefs.ErrInvalidArgument.WithMessage("unknown resource limit " + l.Type)
-		}
-		out.Rlimits = append(out.Rlimits, shimapi.Rlimit{Resource: n, Soft: l.Soft, Hard: l.Hard})
+	var err error
+	if out.Rlimits, err = limits(in.Rlimits); err != nil {
+		return out, err
 	}
 	if in.Capabilities == nil {
 		return out, nil
@@ -95,6 +92,32 @@ func translate(in *specs.Process) (shimapi.Process, error) {
 	// Ambient needs the inheritable set; nothing else does (CVE-2022-29162).
 	out.Inheritable &= have & out.Ambient
 	out.Ambient &= out.Inheritable & out.Permitted
+	return out, nil
+}
+
+// softFiles is the soft limit of open files that a login or a service has.
+const softFiles = 1024
+
+// limits translates resource limits. That of open files cannot be inherited: Go
+// raises its soft half to the hard one in every program, the daemon and the shim,
+// and what a container runs may close or allocate for each possible descriptor.
+func limits(in []specs.POSIXRlimit) (out []shimapi.Rlimit, err error) {
+	files := false
+	for _, l := range in {
+		n, ok := rlimits[l.Type]
+		if !ok {
+			return nil, errdefs.ErrInvalidArgument.WithMessage("unknown resource limit " + l.Type)
+		}
+		files = files || n == unix.RLIMIT_NOFILE
+		out = append(out, shimapi.Rlimit{Resource: n, Soft: l.Soft, Hard: l.Hard})
+	}
+	if !files {
+		var own unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+			return nil, fmt.Errorf("read limit of open files: %w", err)
+		}
+		out = append(out, shimapi.Rlimit{Resource: unix.RLIMIT_NOFILE, Soft: min(softFiles, own.Max), Hard: own.Max})
+	}
 	return out, nil
 }
 

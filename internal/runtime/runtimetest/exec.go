@@ -65,6 +65,16 @@ func testExec(t *testing.T, s *suite) {
 			t.Errorf("got %q, want %q", o.stdout, want.String())
 		}
 	})
+	t.Run("limit of files", func(t *testing.T) {
+		p := execOf(c, "sh", "-c", "ulimit -n; ulimit -Hn")
+		if o := execRun(t, task, p, runtime.ExecOptions{}); o.stdout != "1024\n"+hardFiles(t)+"\n" {
+			t.Errorf("got %+v", o)
+		}
+		p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}}
+		if o := execRun(t, task, p, runtime.ExecOptions{}); o.stdout != "100\n200\n" {
+			t.Errorf("got %+v", o)
+		}
+	})
 	t.Run("identity", func(t *testing.T) {
 		p := execOf(c, "sh", "-c", "id -u; id -G; pwd; grep -E '^(CapEff|CapBnd|CapInh|Seccomp):' /proc/self/status | cut -f2; ls /proc/self/fd | wc -l")
 		p.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{7}}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -44,6 +46,7 @@ func testIsolation(t *testing.T, s *suite) {
 		{"limits", func(c *runtime.Container) {
 			c.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}
 		}, "ulimit -n; ulimit -Hn; ulimit -c", "100\n200\n0\n"},
+		{"limit of files without a word", nil, "ulimit -n; ulimit -Hn", "1024\n" + hardFiles(t) + "\n"},
 		{"oom_score_adj", func(c *runtime.Container) { c.Spec.Process.OOMScoreAdj = ptr(500) }, "cat /proc/self/oom_score_adj", "500\n"},
 		{"devices", nil, "cd /dev; ls -d *; stat -c '%t %T %a' null tty", ""},
 		{"dev is usable", nil, "head -c 3 /dev/zero | od -An -c; echo x >/dev/null; echo y >/dev/stderr; readlink /dev/ptmx; readlink /dev/fd", "  \\0  \\0  \\0\npts/ptmx\n/proc/self/fd\n"},
@@ -243,4 +246,12 @@ func testShared(t *testing.T, h *host) {
 			t.Errorf("got %+v, want %q", o, want)
 		}
 	})
+}
+
+// hardFiles is this process's own limit of open files.
+func hardFiles(t *testing.T) string {
+	t.Helper()
+	var l syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l))
+	return strconv.FormatUint(l.Max, 10)
 }

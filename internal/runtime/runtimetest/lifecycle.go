@@ -104,4 +104,16 @@ func testLifecycle(t *testing.T, s *suite) {
 			t.Errorf("got %+v, %v", e, err)
 		}
 	})
+	t.Run("init forwards from its first instant on", func(t *testing.T) {
+		for range 20 {
+			c := h.container("sleep", "1000")
+			c.Init = true
+			task := h.start(t, c)
+			must(t, task.Signal(ctxOf(t), syscall.SIGTERM))
+			if e, err := task.Wait(ctxOf(t)); err != nil || e.Code != 143 {
+				t.Fatalf("got %+v, %v", e, err)
+			}
+			must(t, task.Delete(ctxOf(t)))
+		}
+	})
 }
