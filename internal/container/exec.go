@@ -259,7 +259,7 @@ func (s *Service) execFailed(x *exec, cause error) error {
 		return cause
 	}
 	x.end(se.Code)
-	return errdefs.ErrInvalidArgument.WithMessage("OCI runtime exec failed: exec failed: " + se.Error() + ": unknown")
+	return errdefs.ErrInvalidArgument.WithMessage("OCI runtime exec failed: exec failed: unable to start container process: " + se.Error() + ": unknown")
 }
 
 // execSpec gives the process document of an exec. Names of users are looked up in

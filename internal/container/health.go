@@ -184,7 +184,7 @@ func (s *Service) probe(ctx context.Context, c *entry, task runtime.Task, p *pro
 	if err != nil {
 		var se *runtime.StartError
 		if errors.As(err, &se) {
-			return fail("OCI runtime exec failed: exec failed: %s: unknown", se)
+			return fail("OCI runtime exec failed: exec failed: unable to start container process: %s: unknown", se)
 		}
 		return fail("%s", err)
 	}

@@ -470,6 +470,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown image", ctypes.Config{Image: "nope"}, ctypes.HostConfig{}, "No such image: nope"},
 		{"directory", ctypes.Config{Image: "box", WorkingDir: "x"}, ctypes.HostConfig{}, "the working directory 'x' is invalid, it needs to be an absolute path"},
 		{"memory", ctypes.Config{Image: "box"}, ctypes.HostConfig{Resources: ctypes.Resources{Memory: 1}}, "Minimum memory limit allowed is 6MB"},
+		{"cpuset", ctypes.Config{Image: "box"}, ctypes.HostConfig{Resources: ctypes.Resources{CpusetCpus: "0,9999"}}, ""},
 		{"policy and removal", ctypes.Config{Image: "box"}, ctypes.HostConfig{AutoRemove: true, RestartPolicy: ctypes.RestartPolicy{Name: "always"}}, "can't create 'AutoRemove' container with restart policy"},
 		{"bind", ctypes.Config{Image: "box"}, ctypes.HostConfig{Binds: []string{"/a:b"}}, "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"},
 		{"log driver", ctypes.Config{Image: "box"}, ctypes.HostConfig{LogConfig: ctypes.LogConfig{Type: "syslog"}}, "the log driver syslog is not supported yet"},

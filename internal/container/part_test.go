@@ -111,7 +111,7 @@ func TestProbe(t *testing.T) {
 func TestStartError(t *testing.T) {
 	missing := &runtime.StartError{Code: 127, Err: errors.New(`exec: "nope": executable file not found in $PATH`)}
 	code, err := container.StartError(missing)
-	want := `failed to create task for container: failed to create shim task: OCI runtime create failed: exec: "nope": executable file not found in $PATH: unknown`
+	want := `failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown`
 	if code != 127 || err.Error() != want || !errdefs.IsInvalidArgument(err) {
 		t.Errorf("got %d, %v", code, err)
 	}

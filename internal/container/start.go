@@ -328,7 +328,7 @@ func startError(cause error) (code int, err error) {
 	if code == 0 || code == 125 {
 		code = exitUnknown
 	}
-	msg := "failed to create task for container: failed to create shim task: OCI runtime create failed: " + se.Error() + ": unknown"
+	msg := "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: " + se.Error() + ": unknown"
 	if code == 126 || code == 127 {
 		return code, errdefs.ErrInvalidArgument.WithMessage(msg)
 	}
