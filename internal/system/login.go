@@ -54,7 +54,7 @@ func try(ctx context.Context, h docker.RegistryHost) error {
 	for range 2 {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, root, nil)
 		if err != nil {
-			return fmt.Errorf("ask registry: %w", err)
+			return err
 		}
 		if h.Authorizer != nil {
 			if err := h.Authorizer.Authorize(ctx, req); err != nil {
@@ -63,7 +63,7 @@ func try(ctx context.Context, h docker.RegistryHost) error {
 		}
 		res, err := h.Client.Do(req)
 		if err != nil {
-			return fmt.Errorf("ask registry: %w", err)
+			return err
 		}
 		res.Body.Close()
 		switch {
