@@ -46,6 +46,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	console.SetHelp(root, a.o.Name)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)

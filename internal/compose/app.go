@@ -86,8 +86,8 @@ func Main(ctx context.Context, args []string, s Streams) int {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:                   "compose",
-		Short:                 "Define and run multi-container applications with Docker",
-		Long:                  "Define and run multi-container applications with Docker",
+		Short:                 "Define and run multi-container applications",
+		Version:               api.ComposeVersion,
 		TraverseChildren:      true,
 		SilenceErrors:         true,
 		SilenceUsage:          true,
@@ -101,6 +101,8 @@ func (a *app) root() *cobra.Command {
 			return &exitError{1, fmt.Sprintf("unknown command: %q", "compose "+args[0])}
 		},
 	}
+	root.SetVersionTemplate(versionText + "\n")
+	console.SetHelp(root, a.console.Name+" compose")
 	f := root.Flags()
 	f.SetInterspersed(false)
 	f.StringArrayVar(&a.profiles, "profile", nil, "Specify a profile to enable")

@@ -226,6 +226,7 @@ func (s *session) stopAll(ctx context.Context) {
 	s.follow.begin(ctx, false)
 	s.work.Go(func() {
 		show := s.progress("stop")
+		s.logs.Share(show.Beside)
 		err := s.cli.Projects.Stop(ctx, s.project.Name, api.ProjectActionOptions{Services: s.existing(ctx), Timeout: s.stopTimeout()}, report(show))
 		show.Close()
 		if err != nil && !errdefs.IsNotFound(err) {

@@ -28,6 +28,8 @@ type daemon struct {
 	down     api.ProjectDownOptions
 	lines    []api.ProjectProgress // of every project call
 	list     []container.Summary
+	projects []api.ProjectSummary
+	log      map[string][]byte // by container
 }
 
 func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,8 +53,16 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]string{"message": "No such image"})
 	case strings.HasPrefix(path, "/images/"):
 		answer(map[string]string{"Id": "sha256:1"})
+	case path == api.Prefix+"/projects":
+		answer(d.projects)
+	case strings.HasSuffix(path, "/logs"):
+		if _, err := w.Write(d.log[strings.Split(path, "/")[2]]); err != nil {
+			panic(err)
+		}
 	case path == "/containers/json":
 		answer(d.list)
+	case strings.HasPrefix(path, "/containers/") && strings.HasSuffix(path, "/json") && d.log != nil:
+		answer(container.InspectResponse{})
 	case strings.HasSuffix(path, "/up"), strings.HasSuffix(path, "/down"):
 		in := any(&d.up)
 		if strings.HasSuffix(path, "/down") {
@@ -190,6 +200,39 @@ func TestNoDaemon(t *testing.T) {
 	}
 }
 
+func TestHelp(t *testing.T) {
+	t.Setenv("MUELLE_NAME", "muelle")
+	serve(t, &daemon{}, twoServices)
+	out, _, code := run(t, "start", "--help")
+	want := "Usage:  muelle compose start [SERVICE...]\n\nStart services\n"
+	if !strings.HasPrefix(out, want) || code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, _, _ = run(t); !strings.HasPrefix(out, "Usage:  muelle compose [OPTIONS] COMMAND\n") || !strings.Contains(out, "\n  up ") {
+		t.Errorf("without a command: %s", out)
+	}
+	if out, _, code = run(t, "--version"); code != 0 || !strings.Contains(out, api.ComposeVersion) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// Only what runs is counted, unless all was asked for.
+func TestLs(t *testing.T) {
+	serve(t, &daemon{projects: []api.ProjectSummary{
+		{Name: "a", Status: "exited(1), running(2)", ConfigFiles: []string{"/a.yaml"}},
+		{Name: "b", Status: "exited(1)"},
+	}}, twoServices)
+	for args, want := range map[string]string{
+		"ls":    "NAME                STATUS              CONFIG FILES\na                   running(2)          /a.yaml\n",
+		"ls -a": "NAME                STATUS                  CONFIG FILES\na                   exited(1), running(2)   /a.yaml\nb                   exited(1)               \n",
+	} {
+		out, errs, _ := run(t, strings.Fields(args)...)
+		if diff := cmp.Diff(want, out); diff != "" {
+			t.Error(args, diff, errs)
+		}
+	}
+}
+
 func TestDown(t *testing.T) {
 	d := &daemon{lines: []api.ProjectProgress{{Done: true}}}
 	serve(t, d, twoServices)
@@ -232,6 +275,22 @@ func TestPs(t *testing.T) {
 	}
 	if out, _, _ = run(t, "ps", "--format", "json", "web"); !strings.Contains(out, `"Publishers":[{"URL":"","TargetPort":80,"PublishedPort":8080,"Protocol":"tcp"}]`) {
 		t.Errorf("ps --format json: %s", out)
+	}
+}
+
+// A container's own name stays whole; what it printed to stderr is output too.
+func TestLogs(t *testing.T) {
+	labels := map[string]string{api.LabelProject: "p", api.LabelService: "web", api.LabelContainerNumber: "1"}
+	serve(t, &daemon{
+		list: []container.Summary{
+			{ID: "a", Names: []string{"/p-web-1"}, State: "exited", Labels: labels},
+			{ID: "b", Names: []string{"/p-mine"}, State: "exited", Labels: map[string]string{api.LabelProject: "p", api.LabelService: "db", api.LabelContainerNumber: "1"}},
+		},
+		log: map[string][]byte{"a": []byte("\x01\x00\x00\x00\x00\x00\x00\x04out\n"), "b": []byte("\x02\x00\x00\x00\x00\x00\x00\x04err\n")},
+	}, twoServices)
+	out, errs, code := run(t, "logs")
+	if diff := cmp.Diff("p-mine  | err\nweb-1   | out\n", out); diff != "" || code != 0 {
+		t.Errorf("exit %d: %s%s", code, diff, errs)
 	}
 }
 

@@ -163,6 +163,8 @@ func (a *app) render(p *types.Project, o *configFlags) error {
 	return err
 }
 
+const versionText = "Muelle Compose, compatible with Docker Compose version v" + api.ComposeVersion
+
 func (a *app) versionCommand() *cobra.Command {
 	var short bool
 	var format string
@@ -177,7 +179,7 @@ func (a *app) versionCommand() *cobra.Command {
 			case format == "json":
 				return a.json(map[string]string{"version": "v" + api.ComposeVersion})
 			}
-			return a.print([]string{"Muelle Compose, compatible with Docker Compose version v" + api.ComposeVersion})
+			return a.print([]string{versionText})
 		},
 	}
 	cmd.Flags().BoolVar(&short, "short", false, "Shows only Compose's version number")

@@ -73,7 +73,8 @@ func newFollower(ctx context.Context, c *client.Client, project string, logs *di
 	}
 	for _, m := range running {
 		if f.watches(m.Labels) {
-			f.open(ctx, m.ID, containerName(m), f.options)
+			name := containerName(m)
+			f.open(ctx, m.ID, name, shortName(project, m.Labels, name), f.options)
 		}
 	}
 	f.work.Go(func() { f.listen(ctx, body) })
@@ -99,7 +100,7 @@ func (f *follower) begin(ctx context.Context, announce bool) {
 		var names []string
 		for _, m := range list {
 			if f.watches(m.Labels) {
-				names = append(names, shortName(f.project, containerName(m)))
+				names = append(names, shortName(f.project, m.Labels, containerName(m)))
 			}
 		}
 		slices.Sort(names)
@@ -112,8 +113,8 @@ func (f *follower) begin(ctx context.Context, announce bool) {
 	})
 }
 
-// open begins to print a container's log.
-func (f *follower) open(ctx context.Context, id, name string, o client.LogOptions) {
+// open begins to print a container's log under a short name.
+func (f *follower) open(ctx context.Context, id, name, short string, o client.LogOptions) {
 	o.Follow = true
 	done := make(chan struct{})
 	f.mu.Lock()
@@ -127,9 +128,9 @@ func (f *follower) open(ctx context.Context, id, name string, o client.LogOption
 		case <-ctx.Done():
 			return
 		}
-		err := copyLogs(ctx, f.cli, id, shortName(f.project, name), f.logs, o)
+		err := copyLogs(ctx, f.cli, id, short, f.logs, o)
 		if err != nil && ctx.Err() == nil {
-			f.logs.Status(shortName(f.project, name), "logs: "+err.Error())
+			f.logs.Status(short, "logs: "+err.Error())
 		}
 	})
 }
@@ -163,7 +164,7 @@ func (f *follower) listen(ctx context.Context, body io.ReadCloser) {
 			f.mu.Unlock()
 			o := f.options
 			o.Since, o.Tail = unixTime(since), ""
-			f.open(ctx, m.Actor.ID, name, o)
+			f.open(ctx, m.Actor.ID, name, shortName(f.project, m.Actor.Attributes, name), o)
 		case events.ActionDie:
 			f.ended(ctx, m, name)
 		}
@@ -193,7 +194,7 @@ func (f *follower) ended(ctx context.Context, m events.Message, name string) {
 			text += " (restarting)"
 		}
 		if ctx.Err() == nil {
-			f.logs.Status(shortName(f.project, name), text)
+			f.logs.Status(shortName(f.project, m.Actor.Attributes, name), text)
 		}
 		if !restarting && f.exited != nil {
 			f.exited(ctx, m.Actor.Attributes[api.LabelService], code)
@@ -272,8 +273,15 @@ func containerName(c container.Summary) string {
 	return strings.TrimPrefix(c.Names[0], "/")
 }
 
-// shortName leaves the project's name off.
-func shortName(project, name string) string { return strings.TrimPrefix(name, project+"-") }
+// shortName leaves the project's name off a container's that was made of project,
+// service and number; a name of the user's own stays whole.
+func shortName(project string, labels map[string]string, name string) string {
+	short := labels[api.LabelService] + "-" + labels[api.LabelContainerNumber]
+	if name == project+"-"+short {
+		return short
+	}
+	return name
+}
 
 func projectFilter(name string) client.Filters {
 	return client.Filters{"label": {api.LabelProject + "=" + name}}

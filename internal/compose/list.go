@@ -21,9 +21,10 @@ import (
 	"muelle/internal/console"
 )
 
-// columns prints a plain table.
-func (a *app) columns(titles []string, rows [][]string) error {
-	w := tabwriter.NewWriter(a.Out, 10, 1, 3, ' ', 0)
+// columns prints a plain table, its columns at least width wide and gap apart: each
+// of Docker Compose's tables has its own.
+func (a *app) columns(width, gap int, titles []string, rows [][]string) error {
+	w := tabwriter.NewWriter(a.Out, width, 1, gap, ' ', 0)
 	for _, r := range append([][]string{titles}, rows...) {
 		if _, err := fmt.Fprintln(w, strings.Join(r, "\t")); err != nil {
 			return err
@@ -69,6 +70,11 @@ func (a *app) lsCommand() *cobra.Command {
 			projects = slices.DeleteFunc(projects, func(p api.ProjectSummary) bool {
 				return !all && !strings.Contains(p.Status, "running") || name != "" && !strings.Contains(p.Name, name)
 			})
+			if !all {
+				for i := range projects {
+					projects[i].Status = running(projects[i].Status)
+				}
+			}
 			return a.listProjects(projects, format, quiet)
 		},
 	}
@@ -78,6 +84,16 @@ func (a *app) lsCommand() *cobra.Command {
 	f.StringVar(&format, "format", "table", "Format the output. Values: [table | json]")
 	f.StringArrayVar(&filters, "filter", nil, "Filter output based on conditions provided")
 	return cmd
+}
+
+// running leaves the part about what runs of a status as "exited(1), running(3)".
+func running(status string) string {
+	for part := range strings.SplitSeq(status, ", ") {
+		if strings.HasPrefix(part, "running(") {
+			return part
+		}
+	}
+	return status
 }
 
 func (a *app) listProjects(projects []api.ProjectSummary, format string, quiet bool) error {
@@ -97,7 +113,7 @@ func (a *app) listProjects(projects []api.ProjectSummary, format string, quiet b
 	case format == "json":
 		return a.json(lines)
 	case format == "table" || format == "":
-		return a.columns([]string{"NAME", "STATUS", "CONFIG FILES"}, rows)
+		return a.columns(20, 3, []string{"NAME", "STATUS", "CONFIG FILES"}, rows)
 	}
 	return fmt.Errorf("unsupported format %q", format)
 }
@@ -123,7 +139,7 @@ func (a *app) topCommand() *cobra.Command {
 				if len(rows) == 0 {
 					return nil
 				}
-				return a.columns(titles, rows)
+				return a.columns(4, 2, titles, rows)
 			})
 		},
 	}
@@ -205,7 +221,7 @@ func (a *app) imagesCommand() *cobra.Command {
 				case format == "json":
 					return a.json(images)
 				case format == "table" || format == "":
-					return a.columns([]string{"CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE ID", "SIZE", "CREATED"}, rows)
+					return a.columns(20, 3, []string{"CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE ID", "SIZE", "CREATED"}, rows)
 				}
 				return fmt.Errorf("unsupported format %q", format)
 			})
@@ -246,7 +262,7 @@ func (a *app) volumesCommand() *cobra.Command {
 				case format == "json":
 					return a.json(res.Volumes)
 				case format == "table" || format == "":
-					return a.columns([]string{"DRIVER", "VOLUME NAME"}, rows)
+					return a.columns(10, 3, []string{"DRIVER", "VOLUME NAME"}, rows)
 				}
 				return fmt.Errorf("unsupported format %q", format)
 			})

@@ -25,16 +25,17 @@ func (a *app) logsCommand() *cobra.Command {
 				if index > 0 {
 					list = slices.DeleteFunc(list, func(m container.Summary) bool { return number(m) != index })
 				}
-				logs := display.NewLogs(a.Out, a.Err, !noColor && a.color(a.Out), !noPrefix)
+				// Everything is this command's output, as Docker Compose has it: for less and grep.
+				logs := display.NewLogs(a.Out, a.Out, !noColor && a.color(a.Out), !noPrefix)
 				o := client.LogOptions{Stdout: true, Stderr: true, Timestamps: timestamps, Since: since, Until: until, Tail: tail}
 				for _, m := range list {
-					logs.Register(shortName(s.name, containerName(m)))
+					logs.Register(shortName(s.name, m.Labels, containerName(m)))
 				}
 				if follow {
 					return a.followLogs(ctx, c, s, services, list, logs, o)
 				}
 				for _, m := range list {
-					if err := copyLogs(ctx, c, m.ID, shortName(s.name, containerName(m)), logs, o); err != nil {
+					if err := copyLogs(ctx, c, m.ID, shortName(s.name, m.Labels, containerName(m)), logs, o); err != nil {
 						return err
 					}
 				}
@@ -59,7 +60,7 @@ func (a *app) logsCommand() *cobra.Command {
 func (a *app) followLogs(ctx context.Context, c *client.Client, s scope, services []string, list []container.Summary, logs *display.Logs, o client.LogOptions) error {
 	for _, m := range list {
 		if isStopped(m) {
-			if err := copyLogs(ctx, c, m.ID, shortName(s.name, containerName(m)), logs, o); err != nil {
+			if err := copyLogs(ctx, c, m.ID, shortName(s.name, m.Labels, containerName(m)), logs, o); err != nil {
 				return err
 			}
 		}

@@ -80,6 +80,23 @@ func TestTerminalIsRedrawnInPlace(t *testing.T) {
 	}
 }
 
+// Log lines that come while the display is drawn stand above it.
+func TestLogsBesideProgress(t *testing.T) {
+	var out bytes.Buffer
+	p := display.NewTestProgress(&out, 60, 20)
+	l := display.NewLogs(&out, &out, false, true)
+	l.Share(p.Beside)
+	p.On(display.Event{ID: "Container a", Text: "Stopping"})
+	l.Line("a-1", false, "one")
+	l.Line("a-1", false, "two")
+	p.Close()
+	l.Line("a-1", false, "three")
+	got := out.String()
+	if strings.Count(got, "\x1b[2A\x1b[0J") != 2 || !strings.Contains(got, "\x1b[2A\x1b[0Ja-1  | two\n") || !strings.HasSuffix(got, "\x1b[?25ha-1  | three\n") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLogs(t *testing.T) {
 	var out, errs bytes.Buffer
 	l := display.NewLogs(&out, &errs, false, true)

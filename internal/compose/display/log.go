@@ -19,15 +19,31 @@ type Logs struct {
 	color    bool
 	prefix   bool
 
-	mu    sync.Mutex
-	names []string
-	width int
+	mu     sync.Mutex
+	names  []string
+	width  int
+	beside func(write func())
 }
 
 // NewLogs prints to out what containers print to stdout and to err what they print
 // to stderr.
 func NewLogs(out, err io.Writer, color, prefix bool) *Logs {
 	return &Logs{out: out, err: err, color: color, prefix: prefix}
+}
+
+// Share lets lines pass through what else draws on the terminal (Progress.Beside).
+func (l *Logs) Share(beside func(write func())) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.beside = beside
+}
+
+func (l *Logs) write(w io.Writer, s string) {
+	if l.beside == nil {
+		_, _ = io.WriteString(w, s)
+		return
+	}
+	l.beside(func() { _, _ = io.WriteString(w, s) })
 }
 
 // Register makes room for a name and settles its colour.
@@ -71,7 +87,7 @@ func (l *Logs) Line(name string, stderr bool, line string) {
 	if stderr {
 		w = l.err
 	}
-	_, _ = io.WriteString(w, l.lead(name)+line+"\n")
+	l.write(w, l.lead(name)+line+"\n")
 }
 
 // Status prints what happened to a container, in its colour.
@@ -82,14 +98,14 @@ func (l *Logs) Status(name, text string) {
 	if l.color {
 		reset = "\r\x1b[K"
 	}
-	_, _ = io.WriteString(l.out, l.paint(l.index(name), reset+name+" "+text)+"\n")
+	l.write(l.out, l.paint(l.index(name), reset+name+" "+text)+"\n")
 }
 
 // Note prints a line of nobody's.
 func (l *Logs) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = io.WriteString(l.out, text+"\n")
+	l.write(l.out, text+"\n")
 }
 
 // Writer cuts a stream into lines. Close prints a last one without an end.

@@ -166,10 +166,16 @@ func (p *Progress) note(text string) {
 	if p.out == nil || p.mode == "" {
 		return
 	}
+	p.Beside(func() { _, _ = fmt.Fprintln(p.out, text) })
+}
+
+// Beside lets somebody else write whole lines to the same terminal: above the
+// display, which is drawn again below them.
+func (p *Progress) Beside(write func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	_, _ = fmt.Fprintln(p.out, text)
+	write()
 	if p.mode == ModeTTY && !p.closed {
 		p.draw()
 	}
@@ -189,6 +195,7 @@ func (p *Progress) Close() {
 	if p.mode == ModeTTY {
 		p.erase()
 		p.draw()
+		p.lines = 0 // what is drawn stays
 		close(p.stop)
 	}
 	p.mu.Unlock()
