@@ -222,7 +222,8 @@ func (p *Program) Move(fds ...int) {
 // that are not ignored, and an empty mask.
 func (p *Program) ResetSignals() {
 	zero := Pointer(p, new([64]byte))
-	for sig := 1; sig < 32; sig++ {
+	// All 64: make, for one, hands on the two ignored that the C library keeps for itself.
+	for sig := 1; sig <= 64; sig++ {
 		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
 			continue
 		}
