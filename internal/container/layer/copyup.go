@@ -15,6 +15,9 @@ import (
 // CopyUp fills an empty volume with what the image has at dest: content, owners,
 // modes, times and extended attributes, also those of the directory itself. Links
 // never leave the image's root. An image without such a directory copies nothing.
+//
+// The copy is made beside target and then moved into it: where a daemon is killed
+// meanwhile, the volume is still empty and the next container fills it.
 func CopyUp(ctx context.Context, lower []string, dest, target string) (err error) {
 	root, err := Open(lower)
 	if errors.Is(err, os.ErrNotExist) {
@@ -34,18 +37,57 @@ func CopyUp(ctx context.Context, lower []string, dest, target string) (err error
 		return err
 	}
 	defer src.Close()
+	stage := target + ".copy"
+	if err := os.RemoveAll(stage); err != nil {
+		return fmt.Errorf("remove a copy that was cut off: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(stage)) }()
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		return err
+	}
+	if err := copyTree(ctx, src, stage); err != nil {
+		return err
+	}
+	return moveInto(src, stage, target)
+}
+
+func copyTree(ctx context.Context, src *os.File, target string) error {
 	dst, err := os.Open(target)
 	if err != nil {
 		return err
 	}
 	defer dst.Close()
+	t := tree{ctx: ctx, links: map[inode]string{}, top: dst}
+	return t.dir(src, dst, "")
+}
+
+// moveInto moves what is in stage to target and gives that src's attributes. The
+// directory itself stays: others may have it mounted.
+func moveInto(src *os.File, stage, target string) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, emptyDir(target))
 		}
 	}()
-	t := tree{ctx: ctx, links: map[inode]string{}, top: dst}
-	return t.dir(src, dst, "")
+	entries, err := os.ReadDir(stage)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Rename(stage+"/"+e.Name(), target+"/"+e.Name()); err != nil {
+			return err
+		}
+	}
+	dst, err := os.Open(target)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
+		return err
+	}
+	return attributes(src, dst, &st)
 }
 
 func emptyDir(dir string) error {

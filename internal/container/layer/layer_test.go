@@ -1,6 +1,7 @@
 package layer_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -69,5 +70,53 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := layer.ReadFile([]string{top, bottom}, "/etc/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// looking looks at a folder whenever it is asked whether it has ended.
+type looking struct {
+	context.Context
+	look func()
+}
+
+func (l looking) Err() error {
+	l.look()
+	return l.Context.Err()
+}
+
+func TestCopyUpCutOffLeavesTheVolumeEmpty(t *testing.T) {
+	image, volume := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(image, "data/a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(volume, "_data")
+	for _, dir := range []string{target, target + ".copy", target + ".copy/half"} { // as a killed daemon leaves them
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func() (names []string) {
+		entries, err := os.ReadDir(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	ctx := looking{t.Context(), func() {
+		if n := names(); len(n) > 0 {
+			t.Errorf("in the middle of the copy the volume has %v", n)
+		}
+	}}
+	if err := layer.CopyUp(ctx, []string{image}, "/data", target); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); len(got) != 1 || got[0] != "a" {
+		t.Errorf("the volume has %v", got)
+	}
+	if entries, err := os.ReadDir(volume); err != nil || len(entries) != 1 {
+		t.Errorf("beside the volume: %v, %v", entries, err)
 	}
 }
