@@ -61,6 +61,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 		step.Step{Name: "make folders", Do: func(context.Context) error { return n.c.makeFolders() }, Undo: func(context.Context) error {
 			return n.c.removeFolders()
 		}},
+		step.Step{Name: "note anonymous volumes", Do: func(context.Context) error { return n.c.noteAnonymous(n.rec.Mounts) }},
 		step.Step{Name: "acquire volumes", Do: n.acquireVolumes(s), Undo: func(ctx context.Context) error {
 			s.releaseVolumes(ctx, n.c.id, n.acquired, true)
 			return nil
@@ -340,6 +341,13 @@ func (c *entry) makeLayer() error {
 	return nil
 }
 
+// startBegan tells of a container that was not started yet whether a start of it was
+// begun.
+func (c *entry) startBegan() bool {
+	_, err := os.Lstat(c.upper())
+	return c.volatile && err == nil
+}
+
 // emptyLayer stands below an image without layers: an overlay needs something.
 func (c *entry) emptyLayer() string { return filepath.Join(c.dir, "empty") }
 
@@ -410,8 +418,13 @@ func validateEndpoint(name string, e *mnet.EndpointSettings) error {
 	if e == nil {
 		return nil
 	}
-	if len(e.Links) > 0 {
-		return unsupported("links of an endpoint")
+	switch {
+	case len(e.Links) > 0:
+		return unsupported("linking containers (links of network " + name + ")")
+	case len(e.DriverOpts) > 0:
+		return unsupported("driver options of an endpoint (network " + name + ")")
+	case e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0:
+		return unsupported("link-local addresses of an endpoint (network " + name + ")")
 	}
 	for _, a := range e.Aliases {
 		if a == "" || strings.ContainsAny(a, " \x00") {

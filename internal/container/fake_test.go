@@ -60,6 +60,7 @@ func (f *fakeImages) Unhold(id string) {
 type fakeNetworks struct {
 	mu      sync.Mutex
 	on      map[string]bool
+	asked   map[string]network.SandboxSpec
 	adopted []string
 	fail    error
 }
@@ -78,7 +79,7 @@ func (f *fakeNetworks) Prepare(_ context.Context, spec network.SandboxSpec) (*ne
 	if f.fail != nil {
 		return nil, f.fail
 	}
-	f.on[spec.ID] = true
+	f.on[spec.ID], f.asked[spec.ID] = true, spec
 	return &network.Sandbox{ID: spec.ID, Hosts: []byte("127.0.0.1 localhost\n"), Ports: mnet.PortMap{}}, nil
 }
 func (f *fakeNetworks) Release(_ context.Context, id string) error {
@@ -107,6 +108,7 @@ type fakeRuntime struct {
 	mu    sync.Mutex
 	tasks map[string]*fakeTask
 	runs  map[string]int
+	asked map[string]runtime.Container // what was started last
 	fail  error
 	// end, if not nil, is how every run ends at once.
 	end *runtime.Exit
@@ -129,7 +131,7 @@ func (f *fakeRuntime) Start(_ context.Context, c *runtime.Container) (runtime.Ta
 		}
 		t.attached = append(t.attached, a)
 	}
-	f.tasks[c.ID], f.runs[c.ID] = t, f.runs[c.ID]+1
+	f.tasks[c.ID], f.runs[c.ID], f.asked[c.ID] = t, f.runs[c.ID]+1, *c
 	if f.end != nil {
 		t.finish(*f.end)
 	}
@@ -277,8 +279,8 @@ func newBench(t testing.TB) *bench {
 	img.Config.Config.Env = []string{"PATH=/bin"}
 	b := &bench{
 		t: t, dir: dir,
-		rt:     &fakeRuntime{tasks: map[string]*fakeTask{}, runs: map[string]int{}, heeds: true},
-		nets:   &fakeNetworks{on: map[string]bool{}},
+		rt:     &fakeRuntime{tasks: map[string]*fakeTask{}, runs: map[string]int{}, asked: map[string]runtime.Container{}, heeds: true},
+		nets:   &fakeNetworks{on: map[string]bool{}, asked: map[string]network.SandboxSpec{}},
 		images: &fakeImages{layer: layer, img: img, held: map[string]bool{}},
 		bus:    event.NewBus(256),
 	}

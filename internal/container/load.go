@@ -136,7 +136,7 @@ func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]b
 		}
 		if !present[c.id] || !alive {
 			// Another boot, or a start or a clean-up that was cut off.
-			s.clean(ctx, c.id, c.execDir)
+			s.cleanRun(ctx, c)
 			continue
 		}
 		task, err := s.o.Runtime.Load(ctx, c.id, c.execDir)
@@ -144,7 +144,7 @@ func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]b
 			if !errdefs.IsNotFound(err) {
 				s.log.Error("adopt container", "container", c.id, "err", err)
 			}
-			s.clean(ctx, c.id, c.execDir)
+			s.cleanRun(ctx, c)
 			continue
 		}
 		tasks[c] = task
@@ -182,7 +182,16 @@ func (s *Service) clean(ctx context.Context, cid, execDir string) {
 	}
 }
 
-// cleanLeftover finishes a removal that was cut off.
+// cleanRun cleans up what is left of a run that is not going on.
+func (s *Service) cleanRun(ctx context.Context, c *entry) {
+	s.clean(ctx, c.id, c.execDir)
+	if err := c.unmountShm(); err != nil {
+		s.log.Error("clean up container", "container", c.id, "err", err)
+	}
+}
+
+// cleanLeftover finishes a creation or a removal that was cut off, or the removal of
+// what went with the last boot.
 func (s *Service) cleanLeftover(cid string) {
 	if slices.Contains(s.broken, cid) {
 		return
@@ -190,6 +199,9 @@ func (s *Service) cleanLeftover(cid string) {
 	c := s.newEntry(cid, false)
 	s.background(func() {
 		s.clean(s.ctx, cid, c.execDir)
+		for _, name := range c.anonymousNoted() {
+			s.removeAnonymous(s.ctx, cid, name)
+		}
 		if err := c.removeFolders(); err != nil {
 			s.log.Error("remove container's folders", "container", cid, "err", err)
 		}
@@ -224,13 +236,14 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
 		s.save(c)
 		s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, false)
 	}
-	if c.rec.HostConfig.AutoRemove && c.st.Started {
+	if c.rec.HostConfig.AutoRemove && (c.st.Started || c.startBegan()) {
 		if err := s.removeEnded(ctx, c, true); err != nil {
 			s.log.Error("remove ended container", "container", c.id, "err", err)
 		}
 		return
 	}
-	if !wantsBoot(c.rec.HostConfig.RestartPolicy, &c.st) {
+	// Between two runs the policy has decided already, and counted this one.
+	if !restarting && !wantsBoot(c.rec.HostConfig.RestartPolicy, &c.st) {
 		return
 	}
 	if s.o.StartOnBoot != nil && !s.o.StartOnBoot(c.rec.Config.Labels) {

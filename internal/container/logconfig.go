@@ -71,6 +71,9 @@ func logConfig(hc *ctypes.HostConfig, c *entry, cfg *ctypes.Config) (logdriver.C
 			if key == "mode" && value != "blocking" {
 				return l, unsupported("the log mode " + value)
 			}
+			if key == "max-buffer-size" {
+				return l, invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+			}
 		default:
 			return l, invalid("unknown log opt '%s' for %s log driver", key, l.Type)
 		}

@@ -32,12 +32,15 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if err := s.beginRemoval(c, ref, o.Force); err != nil {
 		return err
 	}
+	// A client that goes away stops nothing: a killed container that should have
+	// removed itself would stay.
+	ctx = context.WithoutCancel(ctx)
 	err = s.endForRemoval(ctx, c)
 	if err == nil {
 		err = s.acquire(ctx, c)
 	}
 	if err == nil {
-		err = s.removeEnded(context.WithoutCancel(ctx), c, o.Volumes)
+		err = s.removeEnded(ctx, c, o.Volumes)
 		c.op.release()
 	}
 	if err != nil {
@@ -134,6 +137,11 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 	c.removing = true
 	rec, code := c.rec, c.st.ExitCode
 	c.mu.Unlock()
+	if !volumes {
+		if err := c.keepAnonymous(); err != nil {
+			return err
+		}
+	}
 	// Without its record the container does not exist for the next daemon, which
 	// removes the folders if this one cannot.
 	if err := c.records.Delete(recordName); err != nil {

@@ -24,6 +24,9 @@ func (n *starting) mountShm(context.Context) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make shared memory: %w", err)
 	}
+	if err := n.c.unmountShm(); err != nil { // of a start that was cut off
+		return err
+	}
 	options := fmt.Sprintf("mode=1777,size=%d", n.rec.HostConfig.ShmSize)
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount shared memory: %w", err)
@@ -34,7 +37,10 @@ func (n *starting) mountShm(context.Context) error {
 // unmountShm removes it again; where there is none, it does nothing.
 func (c *entry) unmountShm() error {
 	err := unix.Unmount(c.shmPath(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
+	for err == nil { // one may lie on another
+		err = unix.Unmount(c.shmPath(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 		return nil // EPERM: without privilege nothing was mounted
 	}
 	return fmt.Errorf("unmount shared memory: %w", err)

@@ -181,7 +181,8 @@ func specMount(m mountpoint.Mount) specs.Mount {
 	}
 	if !m.RW {
 		options = append(options, "ro")
-		if m.ReadOnlyForceRecursive {
+		// As Docker since 25: what is mounted below the source is read-only too.
+		if !m.ReadOnlyNonRecursive {
 			options = append(options, "rro")
 		}
 	}

@@ -2,15 +2,19 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
 
+	"muelle/internal/atomicfile"
 	"muelle/internal/container/config"
 	"muelle/internal/container/layer"
 	"muelle/internal/container/mountpoint"
@@ -86,14 +90,54 @@ func (s *Service) releaseVolumes(ctx context.Context, cid string, mounts []mount
 			continue
 		}
 		s.o.Volumes.Release(ctx, m.Name, cid)
-		if !remove || !m.Anonymous {
-			continue
-		}
-		err := s.o.Volumes.Remove(ctx, m.Name, false)
-		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
-			s.log.Warn("remove anonymous volume", "container", cid, "volume", m.Name, "err", err)
+		if remove && m.Anonymous {
+			s.removeAnonymous(ctx, cid, m.Name)
 		}
 	}
+}
+
+func (s *Service) removeAnonymous(ctx context.Context, cid, name string) {
+	err := s.o.Volumes.Remove(ctx, name, false)
+	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+		s.log.Warn("remove anonymous volume", "container", cid, "volume", name, "err", err)
+	}
+}
+
+// anonymousNote lists a container's anonymous volumes beside its layer. A daemon that
+// finds it without the container's record removes them: the creation or the removal
+// was cut off, or the record went with the boot.
+func (c *entry) anonymousNote() string { return filepath.Join(c.dir, "anonymous-volumes") }
+
+func (c *entry) noteAnonymous(mounts []mountpoint.Mount) error {
+	var names []string
+	for _, m := range mounts {
+		if m.Type == mount.TypeVolume && m.Anonymous {
+			names = append(names, m.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make container's folder: %w", err)
+	}
+	return atomicfile.WriteNoSync(c.anonymousNote(), []byte(strings.Join(names, "\n")), 0o600)
+}
+
+func (c *entry) anonymousNoted() []string {
+	data, err := os.ReadFile(c.anonymousNote())
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(data))
+}
+
+// keepAnonymous lets them outlive the container.
+func (c *entry) keepAnonymous() error {
+	if err := os.Remove(c.anonymousNote()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keep anonymous volumes: %w", err)
+	}
+	return nil
 }
 
 // volumeEvents tells of volumes being mounted or unmounted.

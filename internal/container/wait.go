@@ -39,6 +39,9 @@ func (s *Service) Wait(ctx context.Context, ref string, cond ctypes.WaitConditio
 		}
 		c.waiters = append(c.waiters, ch)
 	case ctypes.WaitConditionNextExit:
+		if c.removed {
+			return nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+		}
 		c.waiters = append(c.waiters, ch)
 	case ctypes.WaitConditionRemoved:
 		if c.removed {

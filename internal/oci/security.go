@@ -16,8 +16,6 @@ type Security struct {
 	SystemPathsUnconfined bool
 	// SeccompProfile is JSON, "unconfined", or empty for the default.
 	SeccompProfile string
-	// AppArmorProfile is a name, "unconfined", or empty.
-	AppArmorProfile string
 }
 
 // ParseSecurityOpt reads HostConfig.SecurityOpt: key=value, of old also key:value.
@@ -43,13 +41,18 @@ func ParseSecurityOpt(options []string) (Security, error) {
 		case "seccomp":
 			s.SeccompProfile = value
 		case "apparmor":
-			s.AppArmorProfile = value
-			if value != "unconfined" && value != "" && !kernelHas("/sys/module/apparmor") {
-				return s, errdefs.ErrInvalidArgument.WithMessage("apparmor=" + value + ": this kernel has no AppArmor")
+			if value != "unconfined" && value != "" {
+				if !kernelHas("/sys/module/apparmor") {
+					return s, invalid("apparmor=%s: this kernel has no AppArmor", value)
+				}
+				return s, errdefs.ErrNotImplemented.WithMessage("--security-opt apparmor=" + value + ": AppArmor profiles are not supported")
 			}
 		case "label":
-			if value != "disable" && !kernelHas("/sys/fs/selinux/enforce") {
-				return s, errdefs.ErrInvalidArgument.WithMessage("label=" + value + ": SELinux is not enabled on this host")
+			if value != "disable" {
+				if !kernelHas("/sys/fs/selinux/enforce") {
+					return s, invalid("label=%s: SELinux is not enabled on this host", value)
+				}
+				return s, errdefs.ErrNotImplemented.WithMessage("--security-opt label=" + value + ": SELinux labels are not supported")
 			}
 		case "systempaths":
 			if value != "unconfined" {

@@ -3,13 +3,18 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"path"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/blkiodev"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 )
@@ -127,12 +132,27 @@ func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 		return unsupported("HostConfig.DeviceRequests (--gpus)")
 	case h.Cgroup != "":
 		return unsupported("HostConfig.Cgroup")
-	case h.CgroupParent != "":
-		return unsupported("HostConfig.CgroupParent")
 	case !h.Isolation.IsDefault():
 		return invalid("invalid isolation (%s): unsupported on this platform", h.Isolation)
 	case h.UsernsMode != "" && !h.UsernsMode.IsHost():
 		return unsupported("HostConfig.UsernsMode=" + string(h.UsernsMode))
+	case h.VolumeDriver != "" && h.VolumeDriver != "local":
+		return unsupported("HostConfig.VolumeDriver=" + h.VolumeDriver)
+	case h.Umask != nil && *h.Umask > 0o777:
+		return invalid("invalid umask: %#o", *h.Umask)
+	}
+	return unsupportedResources(&h.Resources)
+}
+
+// unsupportedResources refuses limits that this host or this runtime cannot hold.
+func unsupportedResources(r *ctypes.Resources) error {
+	switch {
+	case r.CgroupParent != "":
+		return unsupported("HostConfig.CgroupParent")
+	case r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0:
+		return unsupported("HostConfig.CpuRealtimePeriod and CpuRealtimeRuntime")
+	case r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0:
+		return invalid("CpuCount, CpuPercent, IOMaximumIOps and IOMaximumBandwidth are for Windows only")
 	}
 	return nil
 }
@@ -201,21 +221,61 @@ func validatePorts(_ *ctypes.Config, h *ctypes.HostConfig) error {
 const minMemory = 6 << 20
 
 func validateResources(_ *ctypes.Config, h *ctypes.HostConfig) error {
-	return checkResources(&h.Resources)
+	if err := checkResources(&h.Resources); err != nil {
+		return err
+	}
+	return checkUlimits(h.Ulimits)
+}
+
+// ulimits are those that the kernel has, by the names of --ulimit.
+var ulimits = strings.Fields("as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack")
+
+func checkUlimits(limits []*ctypes.Ulimit) error {
+	for _, u := range limits {
+		switch {
+		case u == nil:
+			return invalid("invalid ulimit: null")
+		case !slices.Contains(ulimits, u.Name):
+			return invalid("invalid ulimit type: %s", u.Name)
+		case u.Hard != -1 && (u.Soft > u.Hard || u.Soft == -1):
+			return invalid("ulimit %s: soft limit must be less than or equal to hard limit: %d > %d", u.Name, u.Soft, u.Hard)
+		}
+	}
+	return nil
+}
+
+// checkBlockIO: an entry may be null in JSON.
+func checkBlockIO(r *ctypes.Resources) error {
+	for _, w := range r.BlkioWeightDevice {
+		if w == nil || w.Path == "" || w.Weight < 10 || w.Weight > 1000 {
+			return invalid("invalid BlkioWeightDevice: a path and a weight from 10 to 1000 are needed")
+		}
+	}
+	for _, list := range [][]*blkiodev.ThrottleDevice{r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps, r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps} {
+		for _, t := range list {
+			if t == nil || t.Path == "" {
+				return invalid("invalid limit of a block device: a path is needed")
+			}
+		}
+	}
+	return nil
 }
 
 func checkResources(r *ctypes.Resources) error {
 	cpus := runtime.NumCPU()
+	online := cmp.Or(onlineCPUs(), r.CpusetCpus)
 	switch {
 	case r.Memory != 0 && r.Memory < minMemory:
 		return invalid("Minimum memory limit allowed is 6MB")
 	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
 		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case r.MemorySwap < -1:
+		return invalid("invalid memory swap limit: %d", r.MemorySwap)
 	case r.Memory == 0 && r.MemorySwap > 0:
 		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
 		return invalid("Invalid value: %v, valid memory swappiness range is 0-100", *r.MemorySwappiness)
-	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
+	case r.MemoryReservation != 0 && r.MemoryReservation < minMemory:
 		return invalid("Minimum memory reservation allowed is 6MB")
 	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
 		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
@@ -237,8 +297,30 @@ func checkResources(r *ctypes.Resources) error {
 		return invalid("Invalid value %s for cpuset cpus", r.CpusetCpus)
 	case !validCPUSet(r.CpusetMems):
 		return invalid("Invalid value %s for cpuset mems", r.CpusetMems)
+	case highest(r.CpusetCpus) > highest(online):
+		return invalid("Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, online)
 	}
-	return nil
+	return checkBlockIO(r)
+}
+
+// onlineCPUs is a list as "0-3"; empty where the kernel does not tell.
+func onlineCPUs() string {
+	list, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(list))
+}
+
+// highest is the largest number in a valid list as "0-2,7", -1 in none.
+func highest(list string) int {
+	most := -1
+	for _, f := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == '-' }) {
+		if n, err := strconv.Atoi(f); err == nil {
+			most = max(most, n)
+		}
+	}
+	return most
 }
 
 // validCPUSet accepts lists as "0-2,7".

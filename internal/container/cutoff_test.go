@@ -1,0 +1,148 @@
+package container_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+
+	"muelle/internal/container"
+	"muelle/internal/filter"
+	"muelle/internal/runtime"
+	"muelle/internal/volume"
+)
+
+// What a killed daemon leaves half done, the next one finishes.
+
+func TestStartCutOffRemovesWhatRemovesItself(t *testing.T) {
+	b := newBench(t)
+	auto := &ctypes.HostConfig{AutoRemove: true}
+	begun := b.create(container.CreateOptions{HostConfig: auto})
+	waiting := b.create(container.CreateOptions{HostConfig: auto})
+	plain := b.create(container.CreateOptions{})
+	b.close()
+	for _, id := range []string{begun, plain} {
+		if err := os.MkdirAll(filepath.Join(b.dir, "containers", id, "upper"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+	if _, err := b.ID(begun); err == nil {
+		t.Error("nobody waits for it any more, and it stays")
+	}
+	for _, id := range []string{waiting, plain} {
+		if _, err := b.ID(id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (b *bench) volumeNames() (names []string) {
+	b.t.Helper()
+	list, err := b.vols.List(b.t.Context(), filter.Args{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, v := range list {
+		names = append(names, v.Name)
+	}
+	return names
+}
+
+func TestAnonymousVolumesGoWithTheirContainer(t *testing.T) {
+	with := &ctypes.Config{Volumes: map[string]struct{}{"/v": {}}}
+	for _, tt := range []struct {
+		name string
+		auto bool
+		cut  func(b *bench, id string) error
+		kept int
+	}{
+		{"removal cut off", false, func(b *bench, id string) error {
+			return os.Remove(filepath.Join(b.dir, "containers", id, "container.json"))
+		}, 0},
+		{"reboot", true, func(b *bench, _ string) error { return os.RemoveAll(filepath.Join(b.dir, "exec")) }, 0},
+		{"nothing", false, func(*bench, string) error { return nil }, 1},
+		{"removed without its volumes", false, func(b *bench, id string) error {
+			b.open()
+			defer b.close()
+			return b.Remove(b.t.Context(), id, container.RemoveOptions{})
+		}, 1},
+		{"removed with its volumes", false, func(b *bench, id string) error {
+			b.open()
+			defer b.close()
+			return b.Remove(b.t.Context(), id, container.RemoveOptions{Volumes: true})
+		}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			id := b.create(container.CreateOptions{Config: &ctypes.Config{Volumes: with.Volumes}, HostConfig: &ctypes.HostConfig{AutoRemove: tt.auto}})
+			if n := b.volumeNames(); len(n) != 1 {
+				t.Fatalf("volumes %v", n)
+			}
+			b.close()
+			if err := tt.cut(b, id); err != nil {
+				t.Fatal(err)
+			}
+			var errs []error
+			if b.vols, errs = volume.Open(filepath.Join(b.dir, "volumes"), b.bus); len(errs) > 0 {
+				t.Fatal(errs) // who holds a volume is known in memory only
+			}
+			b.open()
+			b.reopen() // what is done in the background is done
+			if n := b.volumeNames(); len(n) != tt.kept {
+				t.Errorf("volumes %v, want %d", n, tt.kept)
+			}
+		})
+	}
+}
+
+func TestRemovalOutlivesItsClient(t *testing.T) {
+	b := newBench(t)
+	id := b.create(container.CreateOptions{HostConfig: &ctypes.HostConfig{AutoRemove: true}})
+	b.start(id)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Remove(ctx, id, container.RemoveOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.ID(id); err == nil {
+		t.Error("is still there")
+	}
+}
+
+func TestLastRestartSurvivesTheDaemon(t *testing.T) {
+	b := newBench(t)
+	b.rt.end = &runtime.Exit{Code: 3}
+	id := b.create(container.CreateOptions{HostConfig: &ctypes.HostConfig{RestartPolicy: ctypes.RestartPolicy{Name: "on-failure", MaximumRetryCount: 1}}})
+	b.start(id)
+	b.await(id, "the end", func(s *ctypes.State) bool { return s.Restarting || s.Status == ctypes.StateExited })
+	b.reopen()
+	b.await(id, "the end", func(s *ctypes.State) bool {
+		b.rt.mu.Lock()
+		defer b.rt.mu.Unlock()
+		return s.Status == ctypes.StateExited && b.rt.runs[id] == 2
+	})
+}
+
+func TestReadOnlyBindIsRecursive(t *testing.T) {
+	b := newBench(t)
+	for _, tt := range []struct {
+		mount mount.Mount
+		want  bool
+	}{
+		{mount.Mount{ReadOnly: true}, true},
+		{mount.Mount{}, false},
+		{mount.Mount{ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true}}, false},
+		{mount.Mount{ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}}, true},
+	} {
+		tt.mount.Type, tt.mount.Source, tt.mount.Target = "bind", b.dir, "/m"
+		got, err := b.asked(func(_ *ctypes.Config, h *ctypes.HostConfig) { h.Mounts = []mount.Mount{tt.mount} })
+		if err != nil || strings.Contains(got, `"rro"`) != tt.want {
+			t.Errorf("%+v: %v, %v", tt.mount, got, err)
+		}
+	}
+}
