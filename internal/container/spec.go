@@ -19,6 +19,7 @@ import (
 
 	"muelle/internal/container/mountpoint"
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/mountattr"
 	"muelle/internal/oci"
 	"muelle/internal/runtime"
 )
@@ -181,8 +182,9 @@ func specMount(m mountpoint.Mount) specs.Mount {
 	}
 	if !m.RW {
 		options = append(options, "ro")
-		// As Docker since 25: what is mounted below the source is read-only too.
-		if !m.ReadOnlyNonRecursive {
+		// As Docker since 25: what is mounted below the source is read-only too, where
+		// the kernel can do that.
+		if !m.ReadOnlyNonRecursive && (m.ReadOnlyForceRecursive || mountattr.Supported()) {
 			options = append(options, "rro")
 		}
 	}

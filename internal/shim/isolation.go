@@ -29,6 +29,7 @@ type isolation struct {
 
 	root     int // O_PATH descriptor of the new root, or -1
 	null     int // the host's null device, or -1
+	spare    int // a number that the child may use for a descriptor, or -1
 	ready    int // ends when the container's init takes signals, or -1
 	late     []late
 	terminal *terminal
@@ -66,7 +67,7 @@ func (i *isolation) run() error {
 		return err
 	}
 	if i.m.ReadonlyRoot {
-		if err := setAttributes(i.root, false, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+		if err := setReadonly(i.root); err != nil {
 			return wrap("make root read-only", err)
 		}
 	}
@@ -81,7 +82,7 @@ func (i *isolation) run() error {
 
 // release closes what would keep the container's file systems busy.
 func (i *isolation) release() {
-	closeOpen(i.root, i.null, i.ready)
+	closeOpen(i.root, i.null, i.spare, i.ready)
 	for n := range i.late {
 		closeOpen(i.late[n].tree)
 	}

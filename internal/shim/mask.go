@@ -1,8 +1,11 @@
 package shim
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/mountattr"
 	"muelle/internal/linux/spawn"
 )
 
@@ -37,6 +40,12 @@ func (i *isolation) hide(p *spawn.Program) error {
 		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
 		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
 	}
+	if len(i.m.Readonly) == 0 {
+		return nil
+	}
+	if !mountattr.Supported() {
+		return i.remountReadonly(p, how)
+	}
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	for _, path := range i.m.Readonly {
 		what := "make " + path + " read-only"
@@ -48,6 +57,47 @@ func (i *isolation) hide(p *spawn.Program) error {
 		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
 	}
 	return nil
+}
+
+// remountReadonly is for kernels without mount_setattr(2): a path is bound to
+// itself and that mount made read-only, but not what is mounted below it.
+func (i *isolation) remountReadonly(p *spawn.Program, how spawn.Value) (err error) {
+	// The mount is named by its descriptor, whose number must be known beforehand.
+	if i.spare, err = unix.FcntlInt(uintptr(i.root), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return wrap("duplicate descriptor", err)
+	}
+	empty, name := p.String(""), p.String(descriptorPath(i.spare))
+	for _, path := range i.m.Readonly {
+		what := "make " + path + " read-only"
+		flags := i.flagsAt(path) | unix.MS_RDONLY | unix.MS_REMOUNT | unix.MS_BIND
+		p.Do(what, unix.SYS_OPENAT2, spawn.Int(i.root), p.String(path), how, spawn.Int(unix.SizeofOpenHow)).Out(slotTarget).Tolerate(6, unix.ENOENT, unix.ENOTDIR)
+		p.Do(what, unix.SYS_OPEN_TREE, spawn.In(slotTarget), empty, spawn.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)).Out(slotTree)
+		p.Do(what, unix.SYS_MOVE_MOUNT, spawn.In(slotTree), empty, spawn.In(slotTarget), empty, spawn.Int(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		p.Do(what, unix.SYS_DUP3, spawn.In(slotTree), spawn.Int(i.spare), spawn.Int(unix.O_CLOEXEC))
+		p.Do(what, unix.SYS_MOUNT, empty, name, empty, spawn.Int(flags), empty)
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTree))
+		p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
+	}
+	return nil
+}
+
+// flagsAt are the flags of the mount that a path of the container will lie on.
+func (i *isolation) flagsAt(dest string) uint64 {
+	for n := len(i.late) - 1; n >= 0; n-- {
+		if l := &i.late[n]; l.tree < 0 && (dest == l.Destination || strings.HasPrefix(dest, l.Destination+"/")) {
+			return l.Flags
+		}
+	}
+	fd, err := openIn(i.root, dest, unix.O_PATH, 0)
+	if err != nil {
+		return 0 // the child does not find it either
+	}
+	defer unix.Close(fd)
+	flags, err := mountFlags(fd)
+	if err != nil {
+		return 0
+	}
+	return flags
 }
 
 // hostNull opens the host's null device and makes sure that it is one.

@@ -64,7 +64,7 @@ func (i *isolation) mountOne(m *shimapi.Mount) error {
 	if (st.Mode&unix.S_IFMT == unix.S_IFDIR) != isDir {
 		return &failure{code: codeOther, text: what + ": not a directory: are you trying to mount a directory onto a file (or vice-versa)?"}
 	}
-	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	if err := attach(tree, target, m); err != nil {
 		return wrap(what, err)
 	}
 	return nil
@@ -111,58 +111,13 @@ func openTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(tree, &st); err == nil {
-		err = setTree(tree, m)
+		err = setDetached(tree, m)
 	}
 	if err != nil {
 		unix.Close(tree)
 		return -1, false, err
 	}
 	return tree, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-}
-
-// setTree gives a tree its flags and propagation.
-func setTree(tree int, m *shimapi.Mount) error {
-	set, clear := attributes(m.Flags), attributes(m.Cleared)
-	if set&unix.MOUNT_ATTR__ATIME != 0 || m.Flags&unix.MS_RELATIME != 0 || clear&unix.MOUNT_ATTR__ATIME != 0 {
-		clear |= unix.MOUNT_ATTR__ATIME
-	}
-	if set != 0 || clear != 0 {
-		if err := setAttributes(tree, false, set, clear, 0); err != nil {
-			return err
-		}
-	}
-	if m.ROnly {
-		if err := setAttributes(tree, true, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
-			return err
-		}
-	}
-	if m.Propagation != 0 {
-		return setAttributes(tree, m.Propagation&unix.MS_REC != 0, 0, 0, m.Propagation&^unix.MS_REC)
-	}
-	return nil
-}
-
-func setAttributes(fd int, recursive bool, set, clear, propagation uint64) error {
-	flags := uint(unix.AT_EMPTY_PATH)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: propagation})
-}
-
-// attributes translates flags of mount(2) to those of mount_setattr(2).
-func attributes(flags uint64) (attr uint64) {
-	for _, f := range [][2]uint64{
-		{unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY}, {unix.MS_NOSUID, unix.MOUNT_ATTR_NOSUID},
-		{unix.MS_NODEV, unix.MOUNT_ATTR_NODEV}, {unix.MS_NOEXEC, unix.MOUNT_ATTR_NOEXEC},
-		{unix.MS_NOATIME, unix.MOUNT_ATTR_NOATIME}, {unix.MS_STRICTATIME, unix.MOUNT_ATTR_STRICTATIME},
-		{unix.MS_NODIRATIME, unix.MOUNT_ATTR_NODIRATIME}, {unix.MS_NOSYMFOLLOW, unix.MOUNT_ATTR_NOSYMFOLLOW},
-	} {
-		if flags&f[0] != 0 {
-			attr |= f[1]
-		}
-	}
-	return attr
 }
 
 // newTree makes a new file system and gives it detached.
@@ -197,11 +152,9 @@ func newTree(m *shimapi.Mount) (int, error) {
 	if err != nil {
 		return -1, explain(fs, err)
 	}
-	if m.Propagation != 0 {
-		if err := setAttributes(tree, m.Propagation&unix.MS_REC != 0, 0, 0, m.Propagation&^unix.MS_REC); err != nil {
-			unix.Close(tree)
-			return -1, err
-		}
+	if err := setDetached(tree, &shimapi.Mount{Propagation: m.Propagation}); err != nil {
+		unix.Close(tree)
+		return -1, err
 	}
 	return tree, nil
 }
@@ -245,6 +198,7 @@ func (i *isolation) mountLate(p *spawn.Program, m *late) error {
 	p.Do(what, unix.SYS_CLOSE, spawn.In(slotTarget))
 	if m.tree < 0 {
 		p.Do(what, unix.SYS_CLOSE, tree)
+		return nil
 	}
-	return nil
+	return remountLate(p, what, m)
 }

@@ -26,6 +26,9 @@ func mountAt(m *shimapi.Mount, dir string) error {
 		if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return wrap(m.Source, err)
 		}
+		if err := setAttached(tree, m); err != nil {
+			return wrap(m.Source, err)
+		}
 		return nil
 	}
 	return mountOverlay(m, dir)

@@ -20,6 +20,12 @@ import (
 var shimPath string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(oldKernel) != "" {
+		if err := withoutSetattr(); err != nil {
+			panic(err)
+		}
+		os.Unsetenv("MUELLE_TEST_SHIM") // a run of its own, with a cgroup of its own
+	}
 	if path := os.Getenv("MUELLE_TEST_SHIM"); path != "" {
 		shimPath = path
 		parent = os.Getenv("MUELLE_TEST_PARENT")

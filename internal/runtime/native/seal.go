@@ -49,8 +49,5 @@ func checkKernel() error {
 	} else {
 		unix.Close(fd)
 	}
-	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}); err == unix.ENOSYS {
-		return lacks("mount_setattr", "5.12")
-	}
 	return nil
 }

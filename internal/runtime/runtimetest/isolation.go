@@ -120,6 +120,9 @@ func testBinds(t *testing.T, h *host) {
 	must(t, unix.Mount("tmpfs", filepath.Join(src, "sub"), "tmpfs", 0, ""))
 	t.Cleanup(func() { unix.Unmount(filepath.Join(src, "sub"), unix.MNT_DETACH) })
 	must(t, os.WriteFile(filepath.Join(src, "sub", "deep"), []byte("deep\n"), 0o644))
+	flagged := t.TempDir()
+	must(t, unix.Mount("tmpfs", flagged, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(flagged, unix.MNT_DETACH)) })
 	bind := func(dest string, source string, options ...string) func(*runtime.Container) {
 		return func(c *runtime.Container) {
 			c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: dest, Type: "bind", Source: source, Options: append([]string{"rprivate"}, options...)})
@@ -133,6 +136,15 @@ func testBinds(t *testing.T, h *host) {
 	}{
 		{"directory", bind("/new/dir", src, "rbind"), "cat /new/dir/f /new/dir/sub/deep; touch /new/dir/w && echo yes", "content\ndeep\nyes\n"},
 		{"read-only", bind("/m", src, "rbind", "ro"), "cat /m/f; touch /m/f || echo no; touch /m/sub/deep && echo yes", "content\nno\nyes\n"},
+		{"read-only, other flags stay", func(c *runtime.Container) {
+			c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: flagged, Options: []string{"bind", "ro"}})
+		}, "grep ' /m ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1-5", "ro,nosuid,nodev,noexec,noatime\n"},
+		{"other flags change", func(c *runtime.Container) {
+			c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: flagged, Options: []string{"bind", "exec", "relatime"}})
+		}, "grep ' /m ' /proc/mounts | cut -d' ' -f4 | cut -d, -f1-4", "rw,nosuid,nodev,relatime\n"},
+		{"read-only below proc", func(c *runtime.Container) {
+			bind("/proc/uptime", filepath.Join(src, "f"), "bind", "ro")(c)
+		}, "cat /proc/uptime; echo x >/proc/uptime || echo no", "content\nno\n"},
 		{"read-only recursively", bind("/m", src, "rbind", "rro"), "touch /m/f || echo no; touch /m/sub/deep || echo no", "no\nno\n"},
 		{"not recursive", bind("/m", src, "bind"), "ls /m/sub | wc -l", "0\n"},
 		{"file", bind("/etc/new/file", filepath.Join(src, "f"), "rbind"), "cat /etc/new/file; stat -c %F /etc/new/file", "content\nregular file\n"},
