@@ -25,11 +25,17 @@ type Bus struct {
 	now       func() time.Time
 }
 
-// listener has a queue without bound: a slow reader must not stop the engine, and
-// gates that wait for an event must not miss it.
+// queueLimit is how many events wait for a listener: more than ever come in a burst,
+// and some megabytes at most for a client that does not read.
+const queueLimit = 8192
+
+// listener has a queue: a slow reader must not stop the engine. One that lets it
+// overflow is given up: its subscription ends, rather than missing an event unseen.
 type listener struct {
-	queue []events.Message
-	wake  chan struct{}
+	filter filter.Args
+	queue  []events.Message
+	lost   bool // the queue overflowed
+	wake   chan struct{}
 }
 
 // NewBus keeps the last size events for listeners that ask for the past.
@@ -55,7 +61,15 @@ func (b *Bus) Publish(typ events.Type, action events.Action, id string, attribut
 		b.next = (b.next + 1) % cap(b.ring)
 	}
 	for l := range b.listeners {
-		l.queue = append(l.queue, m)
+		switch {
+		case !Match(l.filter, m):
+			continue
+		case len(l.queue) >= queueLimit:
+			l.lost = true
+			delete(b.listeners, l)
+		default:
+			l.queue = append(l.queue, m)
+		}
 		select {
 		case l.wake <- struct{}{}:
 		default:
@@ -66,14 +80,15 @@ func (b *Bus) Publish(typ events.Type, action events.Action, id string, attribut
 // Subscribe yields remembered events from since on (none for the zero time), then
 // live ones, until ctx ends or until has passed (never for the zero time). The
 // subscription is in force when Subscribe returns, also before the first pull; it
-// ends with ctx, or with the loop over it.
+// ends with ctx, with the loop over it, or when the loop falls thousands of events
+// behind.
 func (b *Bus) Subscribe(ctx context.Context, since, until time.Time, f filter.Args) iter.Seq[events.Message] {
-	l := &listener{wake: make(chan struct{}, 1)}
+	l := &listener{filter: f, wake: make(chan struct{}, 1)}
 	b.mu.Lock()
 	if !since.IsZero() {
 		for i := range b.ring {
 			m := b.ring[(b.next+i)%len(b.ring)]
-			if m.TimeNano >= since.UnixNano() {
+			if m.TimeNano >= since.UnixNano() && Match(f, m) {
 				l.queue = append(l.queue, m)
 			}
 		}
@@ -95,13 +110,17 @@ func (b *Bus) Subscribe(ctx context.Context, since, until time.Time, f filter.Ar
 			deadline = timer.C
 		}
 		for {
-			for _, m := range b.take(l) {
+			queue, lost := b.take(l)
+			for _, m := range queue {
 				if !until.IsZero() && m.TimeNano > until.UnixNano() {
 					return
 				}
-				if Match(f, m) && !yield(m) {
+				if !yield(m) {
 					return
 				}
+			}
+			if lost {
+				return
 			}
 			select {
 			case <-l.wake:
@@ -117,12 +136,11 @@ func (b *Bus) Subscribe(ctx context.Context, since, until time.Time, f filter.Ar
 	}
 }
 
-func (b *Bus) take(l *listener) []events.Message {
+func (b *Bus) take(l *listener) (queue []events.Message, lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	q := l.queue
-	l.queue = nil
-	return q
+	queue, l.queue = l.queue, nil
+	return queue, l.lost
 }
 
 func (b *Bus) drained(l *listener) bool {

@@ -118,3 +118,28 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+func TestASlowListenerIsGivenUp(t *testing.T) {
+	b := event.NewBus(4)
+	publish := func(n int) {
+		for range n {
+			b.Publish(events.ContainerEventType, events.ActionStart, "x", nil)
+			b.Publish(events.ImageEventType, events.ActionPull, "y", nil)
+		}
+	}
+	of := filter.Args{"type": {"container"}}
+	slow := b.Subscribe(t.Context(), time.Time{}, time.Time{}, of)
+	publish(8192)
+	quick := b.Subscribe(t.Context(), time.Time{}, time.Time{}, of)
+	publish(1)
+	n := 0
+	for range slow {
+		n++
+	}
+	if n != 8192 {
+		t.Errorf("the slow listener got %d events before it was given up", n)
+	}
+	for range quick {
+		break // not given up
+	}
+}

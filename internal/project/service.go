@@ -8,6 +8,7 @@ package project
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -145,7 +146,16 @@ func (s *Service) List(ctx context.Context) ([]api.ProjectSummary, error) {
 // volume, whichever client removed that.
 func (s *Service) forget(ctx context.Context, bus *event.Bus) {
 	f := filter.Args{"event": {string(events.ActionDestroy)}}
-	for m := range bus.Subscribe(ctx, noTime, noTime, f) {
+	for ctx.Err() == nil {
+		s.forgetOn(ctx, bus.Subscribe(ctx, noTime, noTime, f))
+		if ctx.Err() == nil {
+			s.forgetEmpty(ctx, "") // it fell behind and was given up
+		}
+	}
+}
+
+func (s *Service) forgetOn(ctx context.Context, destroyed iter.Seq[events.Message]) {
+	for m := range destroyed {
 		name := m.Actor.Attributes[api.LabelProject]
 		switch {
 		case m.Type == events.NetworkEventType || m.Type == events.VolumeEventType:
