@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +35,10 @@ func AddBridge(b Bridge) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find bridge %s: %w", b.Name, err)
 	}
-	if existed && (link.Type() != "bridge" || link.Attrs().Alias != b.Alias) {
-		return 0, fmt.Errorf("interface %s exists and belongs to somebody else: %w", b.Name, unix.EEXIST)
+	if existed {
+		if err := checkOwner(link, b.Alias); err != nil {
+			return 0, err
+		}
 	}
 	if err := settle(link, b); err != nil {
 		if !existed {
@@ -44,6 +47,26 @@ func AddBridge(b Bridge) (int, error) {
 		return 0, err
 	}
 	return link.Attrs().Index, nil
+}
+
+// CheckBridge gives errdefs.ErrFailedPrecondition where an interface of that name
+// exists and is not a bridge with that alias.
+func CheckBridge(name, alias string) error {
+	link, err := netlink.LinkByName(name)
+	if IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find bridge %s: %w", name, err)
+	}
+	return checkOwner(link, alias)
+}
+
+func checkOwner(link netlink.Link, alias string) error {
+	if link.Type() == "bridge" && link.Attrs().Alias == alias {
+		return nil
+	}
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("interface %s exists and belongs to somebody else", link.Attrs().Name))
 }
 
 func settle(link netlink.Link, b Bridge) error {

@@ -71,6 +71,12 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	st := &state{name: n.Interface, mtu: o.effectiveMTU(), rules: bridgeRules{
 		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: o.icc,
 	}}
+	// A former network's bridge of the same name may still be on its way out; somebody
+	// else's interface must not come under our rules, not even for a moment.
+	d.reaper.await(n.Interface)
+	if err := rtnl.CheckBridge(n.Interface, d.owner()+n.Name); err != nil {
+		return fmt.Errorf("bring up network %s: %w", n.Name, err)
+	}
 	if err := d.fw.addBridge(st.rules); err != nil {
 		return fmt.Errorf("add rules for network %s: %w", n.Name, err)
 	}
@@ -237,14 +243,19 @@ func (d *Driver) Recover(_ context.Context) error {
 		return err
 	}
 	known := map[string]bool{}
-	index := map[int]bool{}
+	// Masters whose ports are no leftovers: bridges that we know, or somebody else's
+	// (names of interfaces have room for a part of the instance only).
+	spared := map[int]bool{}
 	for _, st := range d.bridges {
-		known[st.name], index[st.index] = true, true
+		known[st.name] = true
+	}
+	for _, l := range links {
+		spared[l.Index] = known[l.Name] || !strings.HasPrefix(l.Alias, d.owner())
 	}
 	var errs []error
 	for _, l := range links {
 		leftover := l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()) && !known[l.Name] ||
-			l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && !index[l.Master]
+			l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && !spared[l.Master]
 		if leftover {
 			errs = append(errs, rtnl.Delete(l.Name))
 		}

@@ -77,3 +77,42 @@ func TestConflict(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Names of interfaces have room for half of the instance id only: what belongs to
+// an instance whose id begins alike is left alone.
+func TestInstancesBeginAlike(t *testing.T) {
+	discard := slog.New(slog.DiscardHandler)
+	one, two := bridge.New(bridge.Options{Instance: "1a2b0000", Log: discard}), bridge.New(bridge.Options{Instance: "1a2b1111", Log: discard})
+	if err := one.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := netdriver.Network{ID: id.New(), Name: "front", Subnets: []netdriver.Subnet{{Prefix: netip.MustParsePrefix("10.0.5.0/24"), Gateway: netip.MustParseAddr("10.0.5.1")}}}
+	n.Interface, _ = one.Check(n)
+	if err := one.Up(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := netns.New(rtnl.LoopbackUp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	e := netdriver.Endpoint{
+		ID: id.New(), NetNS: ns, Interface: "eth0", MAC: rtnl.MAC(netip.MustParseAddr("10.0.5.2")),
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.5.2/24")},
+	}
+	if err := one.Join(t.Context(), n, e); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.Recover(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if links, err := rtnl.Links("muev1a2b"); len(links) != 1 || err != nil {
+		t.Errorf("the container's interface is gone: %v, %v", links, err)
+	}
+	one.Leave(n, e, func() {})
+	for _, d := range []*bridge.Driver{two, one} {
+		if err := d.Close(true); err != nil {
+			t.Error(err)
+		}
+	}
+}

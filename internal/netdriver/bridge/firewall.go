@@ -71,6 +71,9 @@ func (f *firewall) addBridge(b bridgeRules) error {
 		err = f.replace()
 	default:
 		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetAddElements) })
+		if changedByOthers(err) {
+			err = f.replace()
+		}
 	}
 	if err == nil {
 		err = f.allowForwarding()
@@ -104,8 +107,11 @@ func (f *firewall) removeBridge(b bridgeRules) {
 		return
 	}
 	err := f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetDeleteElements) })
-	if errors.Is(err, unix.ENOENT) { // the table was written again meanwhile
+	if changedByOthers(err) {
 		err = f.replace()
+	}
+	if f.foreign.paired && !hasOurPrefix(b.name) {
+		f.inspectForeign() // a rule of its own
 	}
 	if err != nil {
 		f.log.Error("bridge stays in the firewall's sets", "table", f.name, "bridge", b.name, "err", err)
@@ -124,10 +130,11 @@ func (f *firewall) recover() error {
 	f.guarded = tables.guard(f.name)
 	f.up = tables.has(f.name)
 	if len(f.bridges) == 0 {
+		// The table may be gone and the rest not: a daemon was killed in between.
 		if f.up {
 			return f.removeLocked()
 		}
-		return nil
+		return f.leaveForeign()
 	}
 	if _, err := f.mustGuard(); err != nil {
 		return err
@@ -175,16 +182,25 @@ func (f *firewall) remove() error {
 	return f.removeLocked()
 }
 
+// removeLocked takes the table last: it says that ip_forward is ours to put back,
+// should the daemon be killed in between.
 func (f *firewall) removeLocked() error {
+	errs := errors.Join(f.leaveForeign(), f.forbidForwarding())
 	err := f.transaction(func(c *nftables.Conn) error {
 		c.DelTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 		return nil
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove nftables table %s: %w", f.name, err)
+		return errors.Join(errs, fmt.Errorf("remove nftables table %s: %w", f.name, err))
 	}
 	f.up, f.t = false, nil
-	return errors.Join(f.leaveForeign(), f.forbidForwarding())
+	return errs
+}
+
+// changedByOthers tells whether a transaction failed because somebody has flushed or
+// changed the table, which the watch has not seen yet.
+func changedByOthers(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST)
 }
 
 // restore writes the table again where somebody flushed it.

@@ -50,6 +50,7 @@ func (f *firewall) forbidForwarding() error {
 	if err != nil {
 		return err
 	}
+	delete(all, f.name)
 	if all.guarded() || f.foreign.docker {
 		return nil
 	}

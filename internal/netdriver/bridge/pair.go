@@ -22,10 +22,19 @@ func (f *firewall) pair(c *nftables.Conn, ch *nftables.Chain) error {
 	for _, match := range f.matches() {
 		want[f.comment()+match.text] = match.expr
 	}
+	changed := false
 	for _, r := range rules {
-		delete(want, nft.CommentOf(r))
+		comment := nft.CommentOf(r)
+		if _, ok := want[comment]; ok {
+			delete(want, comment)
+		} else if strings.HasPrefix(comment, f.comment()) { // a bridge that is gone
+			changed = true
+			if err := c.DelRule(r); err != nil {
+				return err
+			}
+		}
 	}
-	if len(want) == 0 {
+	if len(want) == 0 && !changed {
 		return nil
 	}
 	for comment, match := range want {
@@ -44,12 +53,15 @@ type match struct {
 func (f *firewall) matches() []match {
 	list := []match{{"from mue*", nft.IIFPrefix("mue")}, {"to mue*", nft.OIFPrefix("mue")}}
 	for name := range f.bridges {
-		if !strings.HasPrefix(name, "mue") {
+		if !hasOurPrefix(name) {
 			list = append(list, match{"from " + name, nft.IIF(name)}, match{"to " + name, nft.OIF(name)})
 		}
 	}
 	return list
 }
+
+// hasOurPrefix tells the names that the rules for "mue*" cover.
+func hasOurPrefix(name string) bool { return strings.HasPrefix(name, "mue") }
 
 // comment starts the comment of each of our rules in others' chains.
 func (f *firewall) comment() string { return "added by " + f.name + ": " }

@@ -96,6 +96,9 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 		f.remember(ports)
 		return nil
 	}
+	if !f.up {
+		return errors.New("no network is up")
+	}
 	var replaced []netdriver.Mapping
 	for _, p := range ports {
 		if old, ok := f.doomed[keyOf(p)]; ok {
@@ -109,6 +112,14 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 		}
 		return errors.Join(f.t.eachPort(ports, c.SetAddElements), f.t.eachTarget(ports, c.SetAddElements))
 	})
+	if changedByOthers(err) {
+		f.remember(ports)
+		if err = f.replace(); err != nil {
+			for _, p := range ports {
+				delete(f.ports, keyOf(p))
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -184,8 +195,7 @@ func (f *firewall) bury() {
 	err := f.transaction(func(c *nftables.Conn) error {
 		return errors.Join(f.t.eachPort(ports, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements))
 	})
-	if errors.Is(err, unix.ENOENT) {
-		// Somebody changed the maps: write what should be there.
+	if changedByOthers(err) {
 		err = f.replace()
 	}
 	if err != nil {

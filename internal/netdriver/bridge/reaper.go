@@ -19,12 +19,15 @@ type reaper struct {
 	queue  map[string]func()
 	active bool
 	hurry  chan struct{}
+	less   *sync.Cond // the queue is shorter
 	closed bool
 	wg     sync.WaitGroup
 }
 
 func newReaper(log *slog.Logger) *reaper {
-	return &reaper{log: log, queue: map[string]func(){}, hurry: make(chan struct{})}
+	r := &reaper{log: log, queue: map[string]func(){}, hurry: make(chan struct{})}
+	r.less = sync.NewCond(&r.mu)
+	return r
 }
 
 // add removes the interface later and calls gone then.
@@ -45,6 +48,15 @@ func (r *reaper) pending(name string) bool {
 	return ok
 }
 
+// await returns when no interface of that name is to be removed any more.
+func (r *reaper) await(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.queue[name] != nil {
+		r.less.Wait()
+	}
+}
+
 func (r *reaper) run() {
 	for {
 		select {
@@ -62,16 +74,17 @@ func (r *reaper) run() {
 				r.log.Error("interface stays behind", "interface", name, "err", err)
 			}
 		}
+		for _, gone := range batch {
+			gone()
+		}
 		r.mu.Lock()
 		for name := range batch {
 			delete(r.queue, name)
 		}
 		r.active = len(r.queue) > 0
 		more := r.active
+		r.less.Broadcast()
 		r.mu.Unlock()
-		for _, gone := range batch {
-			gone()
-		}
 		if !more {
 			return
 		}

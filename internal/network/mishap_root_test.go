@@ -1,0 +1,115 @@
+//go:build root
+
+package network_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	mobynet "github.com/moby/moby/api/types/network"
+
+	"muelle/internal/linux/rtnl"
+)
+
+func bridgeName(name string) func(*mobynet.CreateRequest) {
+	return func(r *mobynet.CreateRequest) {
+		r.Options = map[string]string{"com.docker.network.bridge.name": name}
+	}
+}
+
+// A network that is given the name of somebody else's interface is refused before
+// any rule mentions that interface.
+func TestInterfaceOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.Cleanup(func() { run(t, "nft", "flush ruleset") })
+	w.nft(docker)
+	_, err := rtnl.AddBridge(rtnl.Bridge{Name: "docker0", Alias: "Docker's"})
+	must(t, err)
+	t.Cleanup(func() { must(t, rtnl.Delete("docker0")) })
+	w.network("taken", bridgeName("docker0"))
+	if _, err := w.Prepare(context.Background(), spec("a", "taken")); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("got %v", err)
+	}
+	if out := run(t, "nft", "list", "ruleset"); strings.Contains(out, "docker0") {
+		t.Errorf("rules for somebody else's interface:\n%s", out)
+	}
+}
+
+// The rules in DOCKER-USER for a bridge that was given a name go with the bridge.
+func TestNamedBridgeLeavesDocker(t *testing.T) {
+	w := newWorld(t)
+	w.Cleanup(func() { run(t, "nft", "flush ruleset") })
+	w.nft(docker)
+	w.start(spec("a", "bridge"))
+	w.network("named", bridgeName("given0"))
+	b := w.start(spec("b", "named"))
+	user := func() string { return run(t, "nft", "list", "chain", "ip", "filter", "DOCKER-USER") }
+	if !strings.Contains(user(), "given0") {
+		t.Errorf("no rules for given0:\n%s", user())
+	}
+	w.stop(b.ID)
+	must(t, w.Remove(context.Background(), "named"))
+	w.eventually(func() error {
+		if out := user(); strings.Contains(out, "given0") {
+			return errdefs.ErrUnknown.WithMessage("rules are left:\n" + out)
+		}
+		return nil
+	})
+}
+
+// A bridge that follows another one of the same name is not removed in its place.
+func TestBridgeNameUsedAgain(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		w.network("named", bridgeName("mue-again"))
+		a, b := w.start(spec("a", "named")), w.start(spec("b", "named"))
+		w.serve(a.NetNS, "tcp", ":80", "a")
+		w.reaches(b.NetNS, "tcp4", w.address(a, "named")+":80", "a")
+		w.stop(a.ID)
+		w.stop(b.ID)
+		must(t, w.Remove(context.Background(), "named"))
+	}
+	w.network("named", bridgeName("mue-again"))
+	w.start(spec("a", "named"))
+	must(t, w.Service.Close(context.Background())) // what was to be removed later is removed now
+	if !rtnl.Exists("mue-again") {
+		t.Error("the new bridge was removed instead of the old one")
+	}
+	w.kill()
+	w.open()
+	must(t, w.Adopted(context.Background()))
+	clear(w.shims)
+}
+
+// The table is flushed, and before that is noticed a container starts.
+func TestStartAfterFlush(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	w.start(spec("first", "front"))
+	for _, flush := range []string{"delete table inet muelle-1a2b3c4d", "flush ruleset"} {
+		w.nft(flush)
+		a := w.start(published(spec("a", "front"), "8080->80/tcp"))
+		w.serve(a.NetNS, "tcp", ":80", "a")
+		w.reaches(w.lan, "tcp4", hostOnLAN+":8080", "a")
+		w.stop(a.ID)
+		w.nft(flush)
+		w.network("back")
+		b := w.start(spec("b", "back"))
+		w.stop(b.ID)
+		must(t, w.Remove(context.Background(), "back"))
+	}
+}
+
+// A daemon was killed when its table was gone, its rules in DOCKER-USER not yet.
+func TestRulesOfKilledDaemonGo(t *testing.T) {
+	w := newWorld(t)
+	w.Cleanup(func() { run(t, "nft", "flush ruleset") })
+	w.nft(docker + `
+add rule ip filter DOCKER-USER iifname "mue*" counter accept comment "added by muelle-1a2b3c4d: from mue*"`)
+	must(t, w.Adopted(context.Background()))
+	if out := run(t, "nft", "list", "ruleset"); strings.Contains(out, "muelle") {
+		t.Errorf("rules are left:\n%s", out)
+	}
+}
