@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"muelle/api"
 )
@@ -42,6 +43,17 @@ func (c Contexts) file(name string) string {
 	return filepath.Join(c.home(), "contexts", name+".json")
 }
 
+// ours says that the home directory is this user's own: after setpriv, and some
+// sudo, HOME is another's, and with it the context there.
+func (c Contexts) ours() bool {
+	fi, err := os.Stat(c.o.getenv("HOME"))
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
+
 type contextConfig struct {
 	CurrentContext string `json:"currentContext"`
 }
@@ -68,7 +80,7 @@ func (c Contexts) Current(given string) (string, error) {
 		return n, nil
 	}
 	b, err := os.ReadFile(filepath.Join(c.home(), "config.json"))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) && !c.ours() {
 		return DefaultContext, nil
 	}
 	if err != nil {

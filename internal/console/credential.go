@@ -41,11 +41,19 @@ type dockerAuth struct {
 	RegistryToken string `json:"registrytoken,omitempty"`
 }
 
-// DockerConfig reads the file; a missing one is empty.
+// DockerConfig reads the file; a missing one is empty, and one that is somebody
+// else's too (HOME is root's after setpriv and some sudo), with a warning as Docker's.
 func (o *Options) DockerConfig() (*DockerConfig, error) {
 	cfg := &DockerConfig{path: filepath.Join(o.DockerDir(), "config.json")}
 	b, err := os.ReadFile(cfg.path)
 	if errors.Is(err, os.ErrNotExist) {
+		return cfg, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		if !o.warned {
+			o.warned = true
+			o.say("WARNING: Error loading config file: " + err.Error())
+		}
 		return cfg, nil
 	}
 	if err != nil {

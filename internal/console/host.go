@@ -40,6 +40,8 @@ type Options struct {
 	Getenv func(string) string
 	// Stderr gets the line that says the daemon was started; nil means os.Stderr.
 	Stderr io.Writer
+	// warned says that the unreadable configuration was told of.
+	warned bool
 }
 
 // NewOptions makes options for a program called as arg0. The parts that muelle

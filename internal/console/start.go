@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -165,6 +166,9 @@ func startBySelf(ctx context.Context, o *Options, muelled string) error {
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := keepDescriptors(); err != nil {
+		return fmt.Errorf("start muelled: %w", err)
+	}
 	if err := startWithDefaults(cmd); err != nil {
 		return fmt.Errorf("start muelled: %w", err)
 	}
@@ -175,6 +179,21 @@ func startBySelf(ctx context.Context, o *Options, muelled string) error {
 		return fmt.Errorf("%w%s", err, logTail(logPath, before))
 	}
 	o.say("muelle: started muelled (log: " + logPath + ")")
+	return nil
+}
+
+// keepDescriptors keeps from the daemon what this process was given open: a lock
+// that a script holds would be held for ever, a pipe never end.
+func keepDescriptors() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
 	return nil
 }
 

@@ -1,0 +1,4 @@
+package console
+
+// KeepDescriptors for tests.
+var KeepDescriptors = keepDescriptors
