@@ -50,14 +50,16 @@ type chains struct {
 	mu    sync.Mutex
 	dirs  map[digest.Digest][]string
 	users map[digest.Digest]map[string]struct{}
-	// sweeping is not nil while the collector decides what goes; spared are the
-	// chains that it knew to be in use when it began.
-	sweeping chan struct{}
-	spared   map[digest.Digest]struct{}
+	// sweeps are the collections that have not ended: the metadata's lock does not
+	// cover their ends, so one may begin before another has ended.
+	sweeps map[*collection]struct{}
 }
 
 func newChains(s snapshots.Snapshotter) *chains {
-	return &chains{snapshotter: s, dirs: map[digest.Digest][]string{}, users: map[digest.Digest]map[string]struct{}{}}
+	return &chains{
+		snapshotter: s, dirs: map[digest.Digest][]string{},
+		users: map[digest.Digest]map[string]struct{}{}, sweeps: map[*collection]struct{}{},
+	}
 }
 
 func (c *chains) lower(ctx context.Context, chainID digest.Digest) ([]string, error) {
@@ -81,15 +83,21 @@ func (c *chains) lower(ctx context.Context, chainID digest.Digest) ([]string, er
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sweeping == nil || c.isSpared(chainID) {
+	if c.threat(chainID) == nil {
 		c.dirs[chainID] = dirs
 	}
 	return slices.Clone(dirs), nil
 }
 
-func (c *chains) isSpared(chainID digest.Digest) bool {
-	_, ok := c.spared[chainID]
-	return ok
+// threat is a collection that may remove the chain, because it was not in use when
+// that began. Called with the lock held.
+func (c *chains) threat(chainID digest.Digest) *collection {
+	for sweep := range c.sweeps {
+		if _, ok := sweep.spared[chainID]; !ok {
+			return sweep
+		}
+	}
+	return nil
 }
 
 // retain waits for a collection that is deciding, unless it already spares the
@@ -100,10 +108,9 @@ func (c *chains) retain(chainID digest.Digest, user string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.sweeping != nil && !c.isSpared(chainID) {
-		ended := c.sweeping
+	for sweep := c.threat(chainID); sweep != nil; sweep = c.threat(chainID) {
 		c.mu.Unlock()
-		<-ended
+		<-sweep.ended
 		c.mu.Lock()
 	}
 	if c.users[chainID] == nil {
@@ -134,19 +141,24 @@ func (c *chains) release(user string) bool {
 func (c *chains) StartCollection(context.Context) (metadata.CollectionContext, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sweeping = make(chan struct{})
-	c.spared = make(map[digest.Digest]struct{}, len(c.users))
+	sweep := &collection{chains: c, spared: make(map[digest.Digest]struct{}, len(c.users)), ended: make(chan struct{})}
 	for chainID := range c.users {
-		c.spared[chainID] = struct{}{}
+		sweep.spared[chainID] = struct{}{}
 	}
-	return (*collection)(c), nil
+	c.sweeps[sweep] = struct{}{}
+	return sweep, nil
 }
 
 // ReferenceLabel implements metadata.Collector: no label refers to a chain's use.
 func (c *chains) ReferenceLabel() string { return "" }
 
-// collection is chains during one run of the collector.
-type collection chains
+// collection is one run of the collector; spared are the chains that it knew to be
+// in use when it began.
+type collection struct {
+	chains *chains
+	spared map[digest.Digest]struct{}
+	ended  chan struct{}
+}
 
 func (c *collection) All(func(gc.Node))                    {}
 func (c *collection) Leased(string, string, func(gc.Node)) {}
@@ -166,14 +178,18 @@ func (c *collection) Cancel() error { return c.Finish() }
 
 // Finish forgets the directories of chains that may be gone now.
 func (c *collection) Finish() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for chainID := range c.dirs {
+	all := c.chains
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if _, active := all.sweeps[c]; !active {
+		return nil
+	}
+	delete(all.sweeps, c)
+	for chainID := range all.dirs {
 		if _, ok := c.spared[chainID]; !ok {
-			delete(c.dirs, chainID)
+			delete(all.dirs, chainID)
 		}
 	}
-	close(c.sweeping)
-	c.sweeping, c.spared = nil, nil
+	close(c.ended)
 	return nil
 }

@@ -66,6 +66,9 @@ func Open(ctx context.Context, root string, log *slog.Logger) (*Store, error) {
 		return nil, fmt.Errorf("make store: %w", err)
 	}
 	bridgeLogrus(log)
+	if err := decompressInProcess(); err != nil {
+		return nil, err
+	}
 	blobs, err := local.NewStore(filepath.Join(root, "content"))
 	if err != nil {
 		return nil, fmt.Errorf("open content store: %w", err)
