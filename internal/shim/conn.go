@@ -38,7 +38,7 @@ func (l *listener) ready(uint32) {
 }
 
 func (c *conn) ready(uint32) {
-	oob := make([]byte, unix.CmsgSpace(shimapi.MaxFDs*4))
+	oob := c.s.loop.oob
 	n, oobn, _, _, err := unix.Recvmsg(c.fd, c.s.loop.scratch, oob, unix.MSG_CMSG_CLOEXEC)
 	if err == unix.EAGAIN || err == unix.EINTR {
 		return

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/shimapi"
 )
 
 // handler is told what epoll says about its descriptor.
@@ -19,6 +21,7 @@ type loop struct {
 	timers   []timer
 	done     bool
 	scratch  []byte // for one read, shared by all
+	oob      []byte // for its descriptors
 }
 
 type timer struct {
@@ -31,7 +34,8 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loop{epfd: fd, handlers: map[int]handler{}, scratch: make([]byte, 32<<10)}, nil
+	return &loop{epfd: fd, handlers: map[int]handler{}, scratch: make([]byte, 32<<10),
+		oob: make([]byte, unix.CmsgSpace(shimapi.MaxFDs*4))}, nil
 }
 
 // watch begins to report events; with no events only errors and hang-ups.

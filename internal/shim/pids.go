@@ -22,12 +22,18 @@ func (s *shim) full() bool {
 
 // pids reads a number of the pids controller; "max" is none.
 func (s *shim) pids(name string) (int, bool) {
-	data, err := readFile(path.Dir(s.start.ProcsFile) + "/pids." + name)
+	fd, err := unix.Open(path.Dir(s.start.ProcsFile)+"/pids."+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, false
 	}
-	n, err := strconv.Atoi(string(bytes.TrimSpace(data)))
-	return n, err == nil
+	defer unix.Close(fd)
+	b := make([]byte, 24)
+	n, err := unix.Read(fd, b)
+	if err != nil || n < 1 || b[0] < '0' || b[0] > '9' {
+		return 0, false
+	}
+	v, err := strconv.Atoi(string(bytes.TrimSpace(b[:n])))
+	return v, err == nil
 }
 
 // errNoProcess is clone's answer to a limit of processes.

@@ -106,9 +106,9 @@ func setFilter(p *spawn.Program, m *shimapi.Process) {
 	if len(m.Filter) < size {
 		return
 	}
-	filter := make([]unix.SockFilter, len(m.Filter)/size)
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(m.Filter)), m.Filter)
-	prog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	// The kernel copies it from wherever it lies: a copy of our own would be most of
+	// an exec's garbage.
+	prog := &unix.SockFprog{Len: uint16(len(m.Filter) / size), Filter: (*unix.SockFilter)(unsafe.Pointer(&m.Filter[0]))}
 	p.Do("set seccomp filter", unix.SYS_SECCOMP, spawn.Int(unix.SECCOMP_SET_MODE_FILTER), spawn.Int(m.FilterFlags), spawn.Pointer(p, prog))
 }
 
@@ -116,11 +116,11 @@ func setFilter(p *spawn.Program, m *shimapi.Process) {
 // daemon says, which is nothing (CVE-2022-29162).
 func setIdentity(p *spawn.Program, m *shimapi.Process) {
 	prctl := func(what string, option int, args ...int) spawn.Call {
-		v := []spawn.Value{spawn.Int(option)}
-		for _, a := range args {
-			v = append(v, spawn.Int(a))
+		v := [5]spawn.Value{spawn.Int(option)}
+		for n, a := range args {
+			v[n+1] = spawn.Int(a)
 		}
-		return p.Do(what, unix.SYS_PRCTL, v...)
+		return p.Do(what, unix.SYS_PRCTL, v[:]...)
 	}
 	for c := 0; c <= lastCap(); c++ {
 		if m.Bounding&(1<<c) == 0 {

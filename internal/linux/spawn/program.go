@@ -64,6 +64,8 @@ func (p *Program) prepare() bool {
 	}
 	p.ops = unsafe.Slice((*op)(unsafe.Pointer(&p.area[0])), maxOps)[:0]
 	p.arena = p.area[areaSize-arenaSize:]
+	// Enough for an exec, so that they do not grow in steps.
+	p.texts, p.keep = make([]string, 0, 32), append(make([]any, 0, 24), p.keep...)
 	return true
 }
 
