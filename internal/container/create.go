@@ -341,13 +341,6 @@ func (c *entry) makeLayer() error {
 	return nil
 }
 
-// startBegan tells of a container that was not started yet whether a start of it was
-// begun.
-func (c *entry) startBegan() bool {
-	_, err := os.Lstat(c.upper())
-	return c.volatile && err == nil
-}
-
 // emptyLayer stands below an image without layers: an overlay needs something.
 func (c *entry) emptyLayer() string { return filepath.Join(c.dir, "empty") }
 

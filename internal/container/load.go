@@ -82,6 +82,9 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 	}
 	err := c.openRecords()
 	if err == nil {
+		err = c.records.Sweep()
+	}
+	if err == nil {
 		var rec *record
 		if rec, err = c.records.Load(recordName); err == nil {
 			c.rec = *rec
@@ -236,7 +239,9 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
 		s.save(c)
 		s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, false)
 	}
-	if c.rec.HostConfig.AutoRemove && (c.st.Started || c.startBegan()) {
+	// As Docker, also one that was never started: whoever made it, to start it next,
+	// lost the daemon and does not come back.
+	if c.rec.HostConfig.AutoRemove {
 		if err := s.removeEnded(ctx, c, true); err != nil {
 			s.log.Error("remove ended container", "container", c.id, "err", err)
 		}

@@ -57,6 +57,9 @@ func (d *Dir[T]) Save(name string, v *T, durable bool) error {
 	return atomicfile.WriteNoSync(path, data, 0o600)
 }
 
+// Sweep removes what a killed writer left half written. Nobody may be saving.
+func (d *Dir[T]) Sweep() error { return atomicfile.Sweep(d.path) }
+
 // Load reads one record; errdefs.ErrNotFound where there is none.
 func (d *Dir[T]) Load(name string) (*T, error) {
 	path, err := d.file(name)

@@ -97,6 +97,9 @@ func Open(_ context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open networks: %w", err)
 	}
+	if err := records.Sweep(); err != nil {
+		return nil, fmt.Errorf("open networks: %w", err)
+	}
 	br := bridge.New(bridge.Options{Instance: o.Instance, Log: o.Log})
 	s := &Service{
 		o: o, log: o.Log, records: records, bridge: br,

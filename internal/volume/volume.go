@@ -6,6 +6,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -91,6 +92,11 @@ func (s *Service) load(name string) error {
 	dir, err := meta.Open[record](filepath.Join(s.root, name), recordVersion)
 	if err != nil {
 		return err
+	}
+	// What a daemon that was killed was writing or copying up.
+	err = errors.Join(dir.Sweep(), os.RemoveAll(filepath.Join(s.root, name, dataFolder+".copy")))
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", name, err)
 	}
 	r, err := dir.Load(recordName)
 	if err == nil {

@@ -155,6 +155,13 @@ func TestInterruptedWorkIsFinished(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A record being written, and content being copied up.
+	if err := os.WriteFile(filepath.Join(root, "halfmade/.tmp-volume.json-5"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "halfmade/_data.copy/x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	_, problems := volume.Open(root, event.NewBus(1))
 	if len(problems) != 1 || !strings.Contains(problems[0].Error(), "foreign") {
 		t.Errorf("problems %v, want one about foreign", problems)
