@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"iter"
 	"net/http"
@@ -89,12 +90,13 @@ func (s *Server) listContainers(w *reply, r *request) error {
 }
 
 func (s *Server) createContainer(w *reply, r *request) error {
-	var req containertypes.CreateRequest
-	if err := readJSON(w, r.Request, &req); err != nil {
+	var body json.RawMessage
+	if err := readJSON(w, r.Request, &body); err != nil {
 		return err
 	}
-	if req.Config == nil {
-		return badRequest("config cannot be empty in order to create a container")
+	req, err := createRequest(body)
+	if err != nil {
+		return err
 	}
 	platform, err := platformOf(r.URL.Query(), "platform")
 	if err != nil {
