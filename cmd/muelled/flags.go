@@ -212,6 +212,8 @@ func (c *config) check() error {
 		return errors.New("TLS (tls, tlsverify, tlscacert, tlscert, tlskey) is not supported yet")
 	case c.MaxDownloads < 1 || c.MaxUploads < 1:
 		return errors.New("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
+	case !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver):
+		return fmt.Errorf("log-driver: the log driver %s is not supported", c.LogDriver)
 	}
 	if c.BIP != "" {
 		if _, err := netip.ParsePrefix(c.BIP); err != nil {
