@@ -59,7 +59,6 @@ choose_standins() {
 			standins=yes why='docker.io does not answer'
 		fi
 		;;
-	*) die "STANDINS=$STANDINS: it must be auto, yes or no" ;;
 	esac
 	echo "base images: $([ $standins = yes ] && echo "stand-ins made on this machine, from http://$registry" || echo 'Docker Hub') ($why)"
 }
@@ -120,6 +119,10 @@ prove() {
 
 up() {
 	[ "$(id -u)" = 0 ] || die 'this must be root, because containers need it: run "sudo -E make demo"'
+	case ${STANDINS:-auto} in
+	auto | yes | no) ;;
+	*) die "STANDINS=$STANDINS: it must be auto, yes or no" ;;
+	esac
 	"$top/hack/toolchain.sh"
 	if [ ! -e $exec/muelled.pid ] || ! running $exec/muelled.pid muelled; then
 		taken=$(holder 5000)
