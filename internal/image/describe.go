@@ -74,7 +74,7 @@ func (s *Service) diffIDs(ctx context.Context, target ocispec.Descriptor, matche
 // manifest picks the manifest to run of an index, or takes the manifest that the
 // target is.
 func (s *Service) manifest(ctx context.Context, target ocispec.Descriptor) (ocispec.Descriptor, ocispec.Manifest, error) {
-	candidates, err := s.manifests(ctx, target, 0)
+	candidates, err := s.manifests(ctx, target)
 	if err != nil {
 		return ocispec.Descriptor{}, ocispec.Manifest{}, err
 	}
@@ -108,7 +108,17 @@ func (s *Service) better(c, than *candidate) bool {
 
 // manifests lists the images below target whose manifest and configuration are
 // here; attestations are no images.
-func (s *Service) manifests(ctx context.Context, target ocispec.Descriptor, depth int) ([]candidate, error) {
+func (s *Service) manifests(ctx context.Context, target ocispec.Descriptor) ([]candidate, error) {
+	return s.manifestsBelow(ctx, target, 0, map[digest.Digest]bool{})
+}
+
+// manifestsBelow looks at each document once: indexes that list each other many
+// times over would keep it busy for ever.
+func (s *Service) manifestsBelow(ctx context.Context, target ocispec.Descriptor, depth int, seen map[digest.Digest]bool) ([]candidate, error) {
+	if seen[target.Digest] {
+		return nil, nil
+	}
+	seen[target.Digest] = true
 	switch {
 	case images.IsManifestType(target.MediaType):
 		c := candidate{desc: target}
@@ -136,7 +146,7 @@ func (s *Service) manifests(ctx context.Context, target ocispec.Descriptor, dept
 			if desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
 				continue
 			}
-			found, err := s.manifests(ctx, desc, depth+1)
+			found, err := s.manifestsBelow(ctx, desc, depth+1, seen)
 			if errdefs.IsNotFound(err) {
 				continue
 			}
@@ -152,8 +162,8 @@ func (s *Service) manifests(ctx context.Context, target ocispec.Descriptor, dept
 }
 
 func (s *Service) readDocument(ctx context.Context, desc ocispec.Descriptor, into any) error {
-	if desc.Size > maxDocument {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s is too large: %d bytes", desc.Digest, desc.Size))
+	if err := s.checkDocument(ctx, desc); err != nil {
+		return err
 	}
 	data, err := content.ReadBlob(ctx, s.store.Content(), desc)
 	if err != nil {
@@ -163,6 +173,41 @@ func (s *Service) readDocument(ctx context.Context, desc ocispec.Descriptor, int
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("decode %s: %v", desc.Digest, err))
 	}
 	return nil
+}
+
+// checkDocument refuses a document that is too large to be read into memory. What
+// counts is its size in the store: the one in a descriptor is a stranger's claim.
+func (s *Service) checkDocument(ctx context.Context, desc ocispec.Descriptor) error {
+	info, err := s.store.Content().Info(ctx, desc.Digest)
+	if err != nil {
+		return err
+	}
+	if info.Size > maxDocument {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s is too large: %d bytes", desc.Digest, info.Size))
+	}
+	return nil
+}
+
+// children lists what a manifest or an index refers to.
+func (s *Service) children(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) {
+		if err := s.checkDocument(ctx, desc); err != nil {
+			return nil, err
+		}
+	}
+	return images.Children(ctx, s.store.Content(), desc)
+}
+
+// once passes over what was visited before. It is for walks of one goroutine.
+func once(next images.HandlerFunc) images.HandlerFunc {
+	seen := map[digest.Digest]bool{}
+	return func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if seen[desc.Digest] {
+			return nil, images.ErrSkipDesc
+		}
+		seen[desc.Digest] = true
+		return next(ctx, desc)
+	}
 }
 
 // size is what an image takes on disk: its blobs that are here, and its unpacked
@@ -184,19 +229,13 @@ func (s *Service) size(ctx context.Context, target ocispec.Descriptor, diffIDs [
 
 func (s *Service) contentSize(ctx context.Context, target ocispec.Descriptor) (int64, error) {
 	var total int64
-	seen := map[digest.Digest]bool{}
-	err := s.walkPresent(ctx, target, func(desc ocispec.Descriptor, size int64) {
-		if !seen[desc.Digest] {
-			seen[desc.Digest] = true
-			total += size
-		}
-	})
+	err := s.walkPresent(ctx, target, func(_ ocispec.Descriptor, size int64) { total += size })
 	return total, err
 }
 
-// walkPresent visits every blob below target that is here, with its real size.
+// walkPresent visits every blob below target that is here, once, with its real size.
 func (s *Service) walkPresent(ctx context.Context, target ocispec.Descriptor, visit func(ocispec.Descriptor, int64)) error {
-	return images.Walk(ctx, images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	return images.Walk(ctx, once(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		info, err := s.store.Content().Info(ctx, desc.Digest)
 		if errdefs.IsNotFound(err) {
 			return nil, images.ErrSkipDesc

@@ -231,7 +231,7 @@ func (s *Service) setSharedSizes(ctx context.Context, summaries []image.Summary)
 }
 
 func (s *Service) manifestSummaries(ctx context.Context, img *Image) ([]image.ManifestSummary, error) {
-	candidates, err := s.manifests(ctx, img.Target, 0)
+	candidates, err := s.manifests(ctx, img.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func (s *Service) fetch(ctx context.Context, fetcher remotes.Fetcher, target oci
 	if err != nil {
 		return err
 	}
-	children := s.setChildLabels(images.ChildrenHandler(s.store.Content()))
+	children := s.setChildLabels(s.children)
 	children = images.LimitManifests(images.FilterPlatforms(children, matcher), matcher, 1)
 	handler := images.Handlers(s.fetchHandler(fetcher, report), report.layers(children))
 	dispatchErr := images.Dispatch(ctx, u.Unpack(handler), nil, target)

@@ -76,11 +76,11 @@ func (s *Service) Push(ctx context.Context, ref string, o PushOptions) (err erro
 // this host.
 func (s *Service) pushTarget(ctx context.Context, img *Image) (ocispec.Descriptor, error) {
 	whole := func(desc ocispec.Descriptor) error {
-		return images.Walk(ctx, images.HandlerFunc(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		return images.Walk(ctx, once(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 			if _, err := s.store.Content().Info(ctx, d.Digest); err != nil {
 				return nil, err
 			}
-			return images.Children(ctx, s.store.Content(), d)
+			return s.children(ctx, d)
 		}), desc)
 	}
 	err := whole(img.Target)

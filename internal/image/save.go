@@ -66,11 +66,11 @@ func savedNames(e entry, ref string) []string {
 // holdWhole makes sure that every blob of the image for this host is here, rather
 // than leave a hole in an archive.
 func (s *Service) holdWhole(ctx context.Context, img *Image) error {
-	err := images.Walk(ctx, images.HandlerFunc(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	err := images.Walk(ctx, once(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		if _, err := s.store.Content().Info(ctx, d.Digest); err != nil {
 			return nil, err
 		}
-		return images.Children(ctx, s.store.Content(), d)
+		return s.children(ctx, d)
 	}), img.Manifest)
 	if errdefs.IsNotFound(err) {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("image %s is incomplete: %v", img.ID, err))

@@ -49,7 +49,7 @@ func (s *Service) unpack(ctx context.Context, manifest ocispec.Descriptor) error
 		if _, err := s.store.Content().Info(ctx, desc.Digest); err != nil {
 			return nil, fmt.Errorf("find blob %s: %w", desc.Digest, err)
 		}
-		return images.Children(ctx, s.store.Content(), desc)
+		return s.children(ctx, desc)
 	})
 	dispatchErr := images.Dispatch(ctx, u.Unpack(present), nil, manifest)
 	if _, err := u.Wait(); err != nil {
@@ -84,17 +84,14 @@ func (s *Service) setChildLabels(next images.HandlerFunc) images.HandlerFunc {
 // lease.
 func (s *Service) adopt(ctx context.Context, target ocispec.Descriptor, name string) error {
 	children := images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		if desc.Size > maxDocument && (images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType)) {
-			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s is too large: %d bytes", desc.Digest, desc.Size))
-		}
-		sub, err := images.Children(ctx, s.store.Content(), desc)
+		sub, err := s.children(ctx, desc)
 		if errdefs.IsNotFound(err) {
 			// Platforms that did not come along.
 			return nil, images.ErrSkipDesc
 		}
 		return sub, err
 	})
-	if err := images.Walk(ctx, s.setChildLabels(children), target); err != nil {
+	if err := images.Walk(ctx, once(s.setChildLabels(children)), target); err != nil {
 		return fmt.Errorf("label image %s: %w", target.Digest, err)
 	}
 	manifest, document, err := s.manifest(ctx, target)
