@@ -86,8 +86,10 @@ func (s *Service) recordExit(c *entry, exit runtime.Exit, cleaned chan struct{})
 	if exit.OOMKilled {
 		s.event(c, events.ActionOOM, nil)
 	}
-	// Told before anybody who waits can act on it.
+	// Told before anybody who waits can act on it, and after the signal that ended it.
+	c.telling.Lock()
 	s.event(c, events.ActionDie, attrs)
+	c.telling.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.st

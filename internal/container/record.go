@@ -99,6 +99,7 @@ type entry struct {
 	op       lock
 
 	compress sync.Mutex // one compression of logs at a time
+	telling  sync.Mutex // from a signal until it was told of: the end is told of later
 
 	mu  sync.Mutex
 	rec record

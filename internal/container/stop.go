@@ -160,13 +160,18 @@ func (s *Service) signal(ctx context.Context, c *entry, sig syscall.Signal) erro
 	if !alive || task == nil {
 		return conflict("container %s is not running", c.id)
 	}
-	if err := task.Signal(ctx, sig); err != nil {
-		if errdefs.IsFailedPrecondition(err) {
-			return conflict("container %s is not running", c.id)
-		}
+	c.telling.Lock()
+	err := task.Signal(ctx, sig)
+	if err == nil {
+		s.event(c, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
+	}
+	c.telling.Unlock()
+	switch {
+	case errdefs.IsFailedPrecondition(err):
+		return conflict("container %s is not running", c.id)
+	case err != nil:
 		return fmt.Errorf("signal container %s: %w", c.id, err)
 	}
-	s.event(c, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	if !paused || !c.endsWith(sig) {
 		return nil
 	}
