@@ -308,15 +308,16 @@ func (n *creation) holdImage(s *Service) func(context.Context) error {
 	}
 }
 
-// makeFolders makes the folders of a container: one on disk, unless it goes when it
-// ends, and one for what is valid for one boot.
+// makeFolders makes the folders of a container: one on disk for its layer and its log,
+// and, where its record goes with it, the one for what is valid for one boot.
 func (c *entry) makeFolders() error {
-	dir := c.execDir
-	if !c.volatile {
-		dir = c.dir
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return fmt.Errorf("make container's folder: %w", err)
+	}
+	if c.volatile {
+		if err := os.Mkdir(c.execDir, 0o700); err != nil {
+			return errors.Join(fmt.Errorf("make container's folder: %w", err), os.Remove(c.dir))
+		}
 	}
 	return c.openRecords()
 }

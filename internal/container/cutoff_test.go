@@ -150,3 +150,21 @@ func TestReadOnlyBindIsRecursive(t *testing.T) {
 		}
 	}
 }
+
+func TestLogsOfACreatedContainerAreEmpty(t *testing.T) {
+	b := newBench(t)
+	for _, auto := range []bool{false, true} {
+		id := b.create(container.CreateOptions{HostConfig: &ctypes.HostConfig{AutoRemove: auto}})
+		for _, follow := range []bool{false, true} {
+			o := container.LogOptions{Follow: follow}
+			o.Stdout, o.Tail = true, -1
+			entries, _, err := b.Logs(t.Context(), id, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for e, err := range entries {
+				t.Errorf("auto remove %v, follow %v: %v, %v", auto, follow, e, err)
+			}
+		}
+	}
+}

@@ -118,9 +118,6 @@ func (c *entry) noteAnonymous(mounts []mountpoint.Mount) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := os.Mkdir(c.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make container's folder: %w", err)
-	}
 	return atomicfile.WriteNoSync(c.anonymousNote(), []byte(strings.Join(names, "\n")), 0o600)
 }
 
