@@ -77,6 +77,9 @@ func buildRequest(r *request) (build.Request, error) {
 		}
 	}
 	for _, u := range ulimits {
+		if u == nil {
+			return req, badRequest("invalid value for ulimits: null")
+		}
 		req.Ulimits = append(req.Ulimits, build.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	for _, hosts := range q["extrahosts"] {

@@ -41,7 +41,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		},
 		NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(),
 		SystemTime:    time.Now().Format(time.RFC3339Nano),
-		LoggingDriver: "json-file",
+		LoggingDriver: s.o.LogDriver,
 		CgroupDriver:  "cgroupfs", CgroupVersion: strconv.Itoa(cgroup.Version()),
 		KernelVersion: h.kernel, OperatingSystem: h.os, OSVersion: h.osVersion, OSType: "linux", Architecture: h.machine,
 		IndexServerAddress: "https://index.docker.io/v1/",

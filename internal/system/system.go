@@ -60,7 +60,9 @@ type Options struct {
 	Labels      []string
 	Debug       bool
 	LiveRestore bool
-	Log         *slog.Logger
+	// LogDriver is that of containers that ask for none.
+	LogDriver string
+	Log       *slog.Logger
 }
 
 // Service answers what concerns every noun at once.

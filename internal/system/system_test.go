@@ -70,7 +70,7 @@ func service(t *testing.T) *system.Service {
 			{ID: "x", Size: 3}, {ID: "y", Size: 4, InUse: true}, {ID: "z", Size: 100, Shared: true},
 		},
 		Networks: warnings{"WARNING: a firewall"},
-		Remote:   r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true,
+		Remote:   r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true, LogDriver: "local",
 	})
 }
 
@@ -91,6 +91,9 @@ func TestInfo(t *testing.T) {
 	}
 	if info.RegistryConfig.IndexConfigs["reg:5000"] == nil || len(info.RegistryConfig.InsecureRegistryCIDRs) != 3 {
 		t.Errorf("registries %+v", info.RegistryConfig)
+	}
+	if info.LoggingDriver != "local" {
+		t.Errorf("log driver %s", info.LoggingDriver)
 	}
 	if info.NCPU < 1 || info.MemTotal < 1<<20 || info.KernelVersion == "" || info.OperatingSystem == "" || info.Name == "" {
 		t.Errorf("host %+v", info)
