@@ -27,7 +27,8 @@ type isolation struct {
 	into   int
 	stdio  *stdio
 
-	root     int // O_PATH descriptor of the new root, or -1
+	old      int // O_PATH descriptor of the old root, or -1
+	root     int // and of the new one
 	null     int // the host's null device, or -1
 	spare    int // a number that the child may use for a descriptor, or -1
 	ready    int // ends when the container's init takes signals, or -1
@@ -82,7 +83,7 @@ func (i *isolation) run() error {
 
 // release closes what would keep the container's file systems busy.
 func (i *isolation) release() {
-	closeOpen(i.root, i.null, i.spare, i.ready)
+	closeOpen(i.old, i.root, i.null, i.spare, i.ready)
 	for n := range i.late {
 		closeOpen(i.late[n].tree)
 	}
@@ -126,33 +127,40 @@ func (i *isolation) makes(flag uint64) bool {
 
 // mountRoot mounts the root file system, seen by nobody else.
 func (i *isolation) mountRoot() error {
-	propagation := uintptr(i.m.RootPropagation)
-	if propagation == 0 {
-		propagation = unix.MS_SLAVE | unix.MS_REC
+	// Nothing made here may reach the host, whose mounts systemd shares. Only where the
+	// root is to be shared, binds must stay what they are there: then what the root
+	// file system is mounted on must not be shared, which pivot_root wants too.
+	propagation := uintptr(unix.MS_SLAVE | unix.MS_REC)
+	shared := i.m.RootPropagation&unix.MS_SHARED != 0
+	if shared {
+		propagation = uintptr(i.m.RootPropagation)
 	}
 	if err := unix.Mount("", "/", "", propagation, ""); err != nil {
 		return wrap("set propagation of /", err)
 	}
 	dir := i.m.Root
+	if shared {
+		if err := makeParentPrivate(dir); err != nil {
+			return err
+		}
+	}
 	for n := range i.m.Rootfs {
 		if err := mountAt(&i.m.Rootfs[n], dir); err != nil {
 			return wrap("mount root file system", err)
 		}
 	}
-	// pivot_root refuses where the new root or its parent is shared.
-	if propagation&unix.MS_SHARED != 0 {
+	if shared { // so may be a bind that is the root
 		if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil {
 			return wrap("make root file system private", err)
 		}
-		if err := makeParentPrivate(dir); err != nil {
-			return err
-		}
 	}
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	var err error
+	if i.root, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return wrap("open root file system", err)
 	}
-	i.root = fd
+	if i.old, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return wrap("open old root", err)
+	}
 	return nil
 }
 
@@ -245,6 +253,9 @@ func (i *isolation) startProcess() error {
 	here := p.String(".")
 	p.Do("change to root file system", unix.SYS_FCHDIR, spawn.Int(i.root))
 	p.Do("pivot root", unix.SYS_PIVOT_ROOT, here, here)
+	// Or else the host would lose what is mounted below its shared mounts.
+	p.Do("change to old root", unix.SYS_FCHDIR, spawn.Int(i.old))
+	p.Do("make old root a slave", unix.SYS_MOUNT, p.String(""), here, p.String(""), spawn.Int(unix.MS_SLAVE|unix.MS_REC), spawn.Int(0))
 	p.Do("leave old root", unix.SYS_UMOUNT2, here, spawn.Int(unix.MNT_DETACH))
 	if m.RootPropagation != 0 {
 		p.Do("set propagation of root", unix.SYS_MOUNT, p.String(""), p.String("/"), p.String(""), spawn.Int(m.RootPropagation), spawn.Int(0))

@@ -122,7 +122,8 @@ func setIdentity(p *spawn.Program, m *shimapi.Process) {
 		}
 		return p.Do(what, unix.SYS_PRCTL, v[:]...)
 	}
-	for c := 0; c <= lastCap(); c++ {
+	last := lastCap()
+	for c := 0; c <= last; c++ {
 		if m.Bounding&(1<<c) == 0 {
 			prctl("drop capability", unix.PR_CAPBSET_DROP, c)
 		}
@@ -143,7 +144,7 @@ func setIdentity(p *spawn.Program, m *shimapi.Process) {
 	}
 	p.Do("set capabilities", unix.SYS_CAPSET, spawn.Pointer(p, header), spawn.Pointer(p, data))
 	prctl("clear ambient capabilities", unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	for c := 0; c <= lastCap(); c++ {
+	for c := 0; c <= last; c++ {
 		if m.Ambient&(1<<c) != 0 {
 			prctl("raise ambient capability", unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0)
 		}

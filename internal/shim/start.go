@@ -89,7 +89,7 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 			return wrap("make streams", err)
 		}
 	}
-	iso := &isolation{s: s, m: m, root: -1, null: -1, spare: -1, ready: -1, joined: t.joined, tasks: t.tasks, into: t.into, stdio: st}
+	iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, joined: t.joined, tasks: t.tasks, into: t.into, stdio: st}
 	if err := s.fullness(onThread(iso.run)); err != nil {
 		return err
 	}

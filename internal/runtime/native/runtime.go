@@ -199,9 +199,10 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 
 func heldMessage(h runtime.Held, fd int) shimapi.Held {
 	m := shimapi.Held{Name: h.Name}
-	if h.RelayTo.IsValid() {
-		m.Relay, m.RelayPort = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port()
+	if !h.RelayTo.IsValid() {
+		return m
 	}
+	m.Relay, m.RelayPort = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port()
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil {
 		m.Datagram = kind == unix.SOCK_DGRAM
 	}

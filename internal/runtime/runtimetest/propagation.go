@@ -1,0 +1,61 @@
+package runtimetest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/runtime"
+)
+
+// testPropagation: where the host's mounts are shared, as systemd makes them all,
+// no mount of a container appears among them and none of them goes with it.
+func testPropagation(t *testing.T, s *suite) {
+	mount := func(dir string) {
+		t.Helper()
+		must(t, os.MkdirAll(dir, 0o755))
+		must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
+		t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+		must(t, unix.Mount("", dir, "", unix.MS_SHARED, ""))
+	}
+	outer := filepath.Join(t.TempDir(), "shared")
+	mount(outer)
+	mount(filepath.Join(outer, "nested"))
+	hostMounts := func() (below []string) {
+		t.Helper()
+		b, err := os.ReadFile("/proc/self/mountinfo")
+		must(t, err)
+		for line := range strings.Lines(string(b)) {
+			if at := strings.Fields(line)[4]; strings.HasPrefix(at, outer) {
+				below = append(below, strings.TrimPrefix(at, outer))
+			}
+		}
+		return below
+	}
+	const want = " /nested"
+	h := &host{t: t, s: s, root: filepath.Join(outer, "exec")}
+	h.r, h.down = s.env.New(t, h.root)
+	t.Cleanup(func() { h.down() })
+	for _, propagation := range []string{"", "private", "rprivate", "slave", "rslave", "shared", "rshared"} {
+		t.Run("root "+propagation, func(t *testing.T) {
+			c := h.container("sleep", "1000")
+			c.Spec.Linux.RootfsPropagation = propagation
+			task, err := h.r.Start(ctxOf(t), c)
+			must(t, err)
+			if got := strings.Join(hostMounts(), " "); got != want {
+				t.Errorf("while it runs, the host has the mounts %q, want %q", got, want)
+			}
+			must(t, task.Delete(ctxOf(t)))
+			if got := strings.Join(hostMounts(), " "); got != want {
+				t.Errorf("after it, the host has the mounts %q, want %q", got, want)
+			}
+			o := h.sh(t, "cut -d' ' -f5 /proc/self/mountinfo | grep -c "+outer, func(c *runtime.Container) { c.Spec.Linux.RootfsPropagation = propagation })
+			if o.stdout != "0\n" {
+				t.Errorf("mounts of the host in the container: %+v", o)
+			}
+		})
+	}
+}
