@@ -122,6 +122,13 @@ func fields(bind string) []field {
 		{name: "ReadonlyPaths", set: func(c c, h h) { h.ReadonlyPaths = []string{"/x"} }},
 		{name: "Init", set: func(c c, h h) { h.Init = ptr(true) }},
 
+		{name: "CPUShares too few", set: func(c c, h h) { h.CPUShares = 1 }, refused: "the range is from 2 to 262144"},
+		{name: "NanoCPUs too few", set: func(c c, h h) { h.NanoCPUs = 1e6 }, refused: "Range of CPUs is from 0.01"},
+		{name: "CpusetMems missing", set: func(c c, h h) { h.CpusetMems = "999" }, refused: "Requested memory nodes are not available"},
+		{name: "Devices permissions", set: func(c c, h h) { h.Devices = []ctypes.DeviceMapping{{PathOnHost: "/dev/null", CgroupPermissions: "x"}} }, refused: "invalid permissions of device /dev/null"},
+		{name: "Devices by their own name", set: func(c c, h h) { h.Devices = []ctypes.DeviceMapping{{PathOnHost: "/dev/null"}} }},
+		{name: "ExposedPorts unknown protocol", set: func(c c, h h) { c.ExposedPorts = mnet.PortSet{mnet.MustParsePort("80/foo"): {}} }, refused: "invalid port specification"},
+
 		{name: "CPUShares", set: func(c c, h h) { h.CPUShares = 5 }},
 		{name: "Memory", set: func(c c, h h) { h.Memory = 64 << 20 }},
 		{name: "Memory too small", set: func(c c, h h) { h.Memory = 5 << 20 }, refused: "Minimum memory limit allowed is 6MB"},

@@ -32,6 +32,12 @@ func devices(o Options) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) 
 	rules := defaultRules()
 	var nodes []specs.LinuxDevice
 	for _, m := range h.Devices {
+		if strings.Trim(m.CgroupPermissions, "rwm") != "" {
+			return nil, nil, invalid("invalid permissions of device %s: %q", m.PathOnHost, m.CgroupPermissions)
+		}
+		if m.PathInContainer == "" {
+			m.PathInContainer = m.PathOnHost
+		}
 		found, err := mapped(m)
 		if err != nil {
 			return nil, nil, err

@@ -194,7 +194,12 @@ func validateNetworkMode(c *ctypes.Config, h *ctypes.HostConfig) error {
 	return nil
 }
 
-func validatePorts(_ *ctypes.Config, h *ctypes.HostConfig) error {
+func validatePorts(c *ctypes.Config, h *ctypes.HostConfig) error {
+	for port := range c.ExposedPorts {
+		if p := port.Proto(); port.Num() == 0 || p != network.TCP && p != network.UDP && p != network.SCTP {
+			return invalid("invalid port specification: %q", port)
+		}
+	}
 	for port, bindings := range h.PortBindings {
 		switch port.Proto() {
 		case network.TCP, network.UDP:
@@ -263,7 +268,7 @@ func checkBlockIO(r *ctypes.Resources) error {
 
 func checkResources(r *ctypes.Resources) error {
 	cpus := runtime.NumCPU()
-	online := cmp.Or(onlineCPUs(), r.CpusetCpus)
+	online, nodes := cmp.Or(onlineOf("cpu"), r.CpusetCpus), cmp.Or(onlineOf("node"), r.CpusetMems)
 	switch {
 	case r.Memory != 0 && r.Memory < minMemory:
 		return invalid("Minimum memory limit allowed is 6MB")
@@ -283,7 +288,7 @@ func checkResources(r *ctypes.Resources) error {
 		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
 	case r.NanoCPUs > 0 && r.CPUQuota > 0:
 		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-	case r.NanoCPUs < 0 || r.NanoCPUs > int64(cpus)*1e9:
+	case r.NanoCPUs != 0 && r.NanoCPUs < 1e7 || r.NanoCPUs > int64(cpus)*1e9:
 		return invalid("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
 	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1000000):
 		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
@@ -291,6 +296,8 @@ func checkResources(r *ctypes.Resources) error {
 		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	case r.CPUShares < 0:
 		return invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+	case r.CPUShares == 1 || r.CPUShares > 1<<18:
+		return invalid("invalid CPU shares (%d): the range is from 2 to 262144", r.CPUShares)
 	case r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000):
 		return invalid("Range of blkio weight is from 10 to 1000")
 	case !validCPUSet(r.CpusetCpus):
@@ -299,13 +306,16 @@ func checkResources(r *ctypes.Resources) error {
 		return invalid("Invalid value %s for cpuset mems", r.CpusetMems)
 	case highest(r.CpusetCpus) > highest(online):
 		return invalid("Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, online)
+	case highest(r.CpusetMems) > highest(nodes):
+		return invalid("Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, nodes)
 	}
 	return checkBlockIO(r)
 }
 
-// onlineCPUs is a list as "0-3"; empty where the kernel does not tell.
-func onlineCPUs() string {
-	list, err := os.ReadFile("/sys/devices/system/cpu/online")
+// onlineOf lists the processors or the memory nodes as "0-3"; empty where the kernel
+// does not tell.
+func onlineOf(what string) string {
+	list, err := os.ReadFile("/sys/devices/system/" + what + "/online")
 	if err != nil {
 		return ""
 	}
