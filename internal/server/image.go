@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/distribution/reference"
 	imagetypes "github.com/moby/moby/api/types/image"
@@ -51,6 +52,14 @@ func (s *Server) inspectImage(w *reply, r *request) error {
 	}
 	if !boolOf(r.URL.Query(), "manifests") {
 		img.Manifests = nil
+	}
+	// Docker Compose 1 looks for the volumes of an image it recreates in a field that
+	// is gone since API 1.45, and breaks off in the middle without it.
+	if strings.HasPrefix(r.UserAgent(), "docker-compose/1.") {
+		return writeJSON(w, http.StatusOK, struct {
+			*imagetypes.InspectResponse
+			ContainerConfig struct{}
+		}{InspectResponse: img})
 	}
 	return writeJSON(w, http.StatusOK, img)
 }

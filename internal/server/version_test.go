@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/netip"
 	"testing"
 
@@ -102,6 +103,34 @@ func TestInspectByVersion(t *testing.T) {
 		}
 		if got.ID != "c" || got.NetworkSettings.SandboxID != "s" || got.NetworkSettings.IPAddress != want {
 			t.Errorf("%s: %+v", path, got)
+		}
+	}
+}
+
+type inspectedImage struct{ server.Images }
+
+func (inspectedImage) Inspect(context.Context, string) (*imagetypes.InspectResponse, error) {
+	return &imagetypes.InspectResponse{ID: "i"}, nil
+}
+
+// Docker Compose 1 breaks off in the middle of recreating without ContainerConfig.
+func TestInspectImageForComposeV1(t *testing.T) {
+	h := serve(t, server.Options{Images: inspectedImage{}})
+	for agent, want := range map[string]bool{"docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1": true, "docker-sdk-python/5.0.3": false} {
+		req, err := http.NewRequest("GET", "http://muelle/v1.56/images/i/json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		res, err := h.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]json.RawMessage
+		err = json.NewDecoder(res.Body).Decode(&got)
+		res.Body.Close()
+		if _, has := got["ContainerConfig"]; err != nil || has != want || string(got["Id"]) != `"i"` {
+			t.Errorf("%s: %s, %v", agent, got, err)
 		}
 	}
 }
