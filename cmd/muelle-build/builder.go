@@ -30,7 +30,7 @@ func (a *app) pruneCommand() *cobra.Command {
 	var filters []string
 	var keep, reserved, most, free string
 	cmd := &cobra.Command{
-		Use: "prune", Short: "Remove build cache", Args: cobra.NoArgs,
+		Use: "prune [OPTIONS]", Short: "Remove build cache", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			if all {
@@ -123,7 +123,7 @@ func (a *app) duCommand() *cobra.Command {
 	var filters []string
 	var verbose bool
 	cmd := &cobra.Command{
-		Use: "du", Short: "Disk usage", Args: cobra.NoArgs,
+		Use: "du [OPTIONS]", Short: "Disk usage", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(cmd.Context())
 			if err != nil {
@@ -214,7 +214,7 @@ func printTotals(out io.Writer, records []build.CacheRecord) error {
 
 func (a *app) lsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls", Short: "List builder instances", Args: cobra.NoArgs,
+		Use: "ls [OPTIONS]", Short: "List builder instances", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(cmd.Context())
 			if err != nil {
