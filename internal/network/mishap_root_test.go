@@ -4,6 +4,8 @@ package network_test
 
 import (
 	"context"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -111,5 +113,30 @@ add rule ip filter DOCKER-USER iifname "mue*" counter accept comment "added by m
 	must(t, w.Adopted(context.Background()))
 	if out := run(t, "nft", "list", "ruleset"); strings.Contains(out, "muelle") {
 		t.Errorf("rules are left:\n%s", out)
+	}
+}
+
+// Many ports are bound at the same time: all or nothing, and the one that is taken
+// is named.
+func TestManyPortsAllOrNothing(t *testing.T) {
+	w := newWorld(t)
+	s := spec("many", "bridge")
+	s.Ports = mobynet.PortMap{}
+	for i := range 300 {
+		p, _ := mobynet.PortFrom(uint16(1000+i), mobynet.TCP)
+		s.Ports[p] = []mobynet.PortBinding{{HostPort: strconv.Itoa(10000 + i)}}
+	}
+	taken, err := net.Listen("tcp4", "0.0.0.0:10217")
+	must(t, err)
+	if _, err := w.Prepare(context.Background(), s); !errdefs.IsConflict(err) || !strings.Contains(err.Error(), ":10217") {
+		t.Errorf("got %v", err)
+	}
+	must(t, taken.Close())
+	a := w.start(s)
+	if len(a.Held) != 600 { // on [::1] too
+		t.Errorf("%d sockets", len(a.Held))
+	}
+	if b := a.Ports[mobynet.MustParsePort("1217/tcp")]; len(b) != 2 || b[0].HostPort != "10217" || b[1].HostPort != "10217" {
+		t.Errorf("shown as %v", b)
 	}
 }

@@ -49,10 +49,11 @@ func (s *Service) Prepare(ctx context.Context, spec SandboxSpec) (*Sandbox, erro
 			step.Step{Name: "make namespace", Do: p.makeNamespace, Undo: p.closeNamespace}),
 		step.Step{Name: "assign addresses", Do: p.assignAddresses, Undo: p.freeAddresses},
 		step.Step{Name: "reserve ports", Do: p.reservePorts, Undo: p.closePorts},
-		step.Step{Name: "join networks", Do: p.join, Undo: p.leave},
+		step.Together("interfaces and rules",
+			step.Step{Name: "join networks", Do: p.join, Undo: p.leave},
+			step.Step{Name: "publish ports", Do: p.publish, Undo: p.unpublish}),
 		step.Step{Name: "set sysctls", Do: p.setSysctls},
 		step.Step{Name: "write files", Do: p.writeFiles},
-		step.Step{Name: "publish ports", Do: p.publish, Undo: p.unpublish},
 		step.Step{Name: "register", Do: p.register},
 	)
 	if err != nil {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -44,16 +46,11 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 		p.sb.ports = showPorts(p.sb.spec, nil)
 		return nil
 	}
-	dflt := bridge.HostBinding(way.net.Options)
-	for _, r := range requests {
-		bound, err := p.s.reserve(ctx, r, dflt)
-		if err != nil {
-			port.Close(p.bound)
-			p.bound = nil
-			return p.s.explainTaken(p.sb, way, r, err)
-		}
-		p.bound = append(p.bound, bound...)
+	bound, failed, err := p.s.reserveAll(ctx, requests, bridge.HostBinding(way.net.Options))
+	if err != nil {
+		return p.s.explainTaken(p.sb, way, requests[failed], err)
 	}
+	p.bound = bound
 	p.sb.ports = showPorts(p.sb.spec, p.bound)
 	p.sb.mappings = mappings(p.bound, way.settings.IPAddress)
 	return nil
@@ -96,6 +93,43 @@ func requests(spec SandboxSpec) ([]port.Request, error) {
 	})
 	return list, nil
 }
+
+// together is how many ports are worth another processor: sockets are what
+// publishing many ports costs.
+const together = 64
+
+// reserveAll reserves what is asked for, all or nothing, or tells the first request
+// that failed. Those for one port each are independent of one another.
+func (s *Service) reserveAll(ctx context.Context, requests []port.Request, dflt netip.Addr) (bound []port.Binding, failed int, err error) {
+	single := slices.IndexFunc(requests, func(r port.Request) bool { return r.Start == 0 || r.Start != r.End })
+	if single < 0 {
+		single = len(requests)
+	}
+	results, errs := make([][]port.Binding, len(requests)), make([]error, len(requests))
+	reserve := func(from, to int) {
+		for i := from; i < to && (i == from || errs[i-1] == nil); i++ {
+			results[i], errs[i] = s.reserve(ctx, requests[i], dflt)
+		}
+	}
+	var wg sync.WaitGroup
+	size := max(together, (single+goruntime.GOMAXPROCS(0)-1)/goruntime.GOMAXPROCS(0))
+	for from := 0; from < single; from += size {
+		wg.Go(func() { reserve(from, min(from+size, single)) })
+	}
+	wg.Wait()
+	if failed = slices.IndexFunc(errs, isSet); failed < 0 {
+		reserve(single, len(requests))
+		failed = slices.IndexFunc(errs, isSet)
+	}
+	bound = slices.Concat(results...)
+	if failed >= 0 {
+		port.Close(bound)
+		return nil, failed, errs[failed]
+	}
+	return bound, 0, nil
+}
+
+func isSet(err error) bool { return err != nil }
 
 // reserve waits a moment for a port whose container has just ended: its shim may
 // be about to close it.

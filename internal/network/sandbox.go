@@ -1,10 +1,10 @@
 package network
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -122,7 +122,7 @@ func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 		m[p] = nil
 	}
 	for _, b := range bound {
-		shown := network.PortBinding{HostIP: b.Host.Addr(), HostPort: fmt.Sprint(b.Host.Port())}
+		shown := network.PortBinding{HostIP: b.Host.Addr(), HostPort: strconv.Itoa(int(b.Host.Port()))}
 		m[b.Container] = append(m[b.Container], shown)
 	}
 	return m
