@@ -54,10 +54,9 @@ func Spec(o Options) (*specs.Spec, error) {
 		Root:        &specs.Root{Path: "rootfs", Readonly: o.HostConfig.ReadonlyRootfs},
 		Annotations: maps.Clone(o.HostConfig.Annotations),
 		Linux: &specs.Linux{
-			CgroupsPath:       o.CgroupsPath,
-			Namespaces:        namespaces(o),
-			RootfsPropagation: "private",
-			Sysctl:            sysctls(o),
+			CgroupsPath: o.CgroupsPath,
+			Namespaces:  namespaces(o),
+			Sysctl:      sysctls(o),
 		},
 	}
 	if o.HostConfig.UTSMode.IsHost() {
@@ -69,6 +68,7 @@ func Spec(o Options) (*specs.Spec, error) {
 	if s.Mounts, err = mounts(o); err != nil {
 		return nil, err
 	}
+	s.Linux.RootfsPropagation = rootPropagation(s.Mounts)
 	paths(s, o, security)
 	devices, rules, err := devices(o)
 	if err != nil {
@@ -83,6 +83,17 @@ func Spec(o Options) (*specs.Spec, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// rootPropagation is private unless a mount is to be shared with the host: that it
+// can be only below a root that is shared too.
+func rootPropagation(mounts []specs.Mount) string {
+	for _, m := range mounts {
+		if slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared") {
+			return "shared"
+		}
+	}
+	return "private"
 }
 
 func namespaces(o Options) []specs.LinuxNamespace {

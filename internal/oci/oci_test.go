@@ -318,3 +318,14 @@ func BenchmarkSpec(b *testing.B) {
 		}
 	}
 }
+
+func TestRootPropagation(t *testing.T) {
+	for propagation, want := range map[string]string{"rprivate": "private", "rslave": "private", "shared": "shared", "rshared": "shared"} {
+		s := build(t, func(o *oci.Options) {
+			o.Mounts = []specs.Mount{{Destination: "/m", Type: "bind", Source: "/x", Options: []string{"rbind", propagation}}}
+		})
+		if got := s.Linux.RootfsPropagation; got != want {
+			t.Errorf("%s: got %s, want %s", propagation, got, want)
+		}
+	}
+}
