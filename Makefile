@@ -28,8 +28,12 @@ demo-down: ## end the demo and leave nothing
 	@hack/demo.sh down
 
 .PHONY: test
-test: deps build lint test-unit test-race test-root test-e2e ## everything CI runs
-	@hack/leftovers.sh
+test: before deps build lint test-unit test-race test-root test-e2e ## everything CI runs
+	@hack/leftovers.sh check bin/.before
+
+.PHONY: before
+before:
+	@mkdir -p bin && hack/leftovers.sh list >bin/.before
 
 .PHONY: test-unit
 test-unit: toolchain ## the quick ring: no root, seconds

@@ -1,23 +1,40 @@
 #!/bin/sh
-# Fails if a test left a process, mount, namespace, interface, nftables table or
-# cgroup of Muelle's on this machine. What the user's own daemon (default places)
-# and the demo have is not meant.
+# Lists what of Muelle's is on this machine, or, given such a list, fails if there is
+# more now: a process, mount, interface, nftables table, cgroup or folder that a test
+# has left behind.
+#
+#   leftovers.sh list >BEFORE
+#   leftovers.sh check BEFORE
 set -u
-found=0
-report() {
-	[ -z "$2" ] && return
-	found=1
-	echo "left behind, $1:"
-	echo "$2" | sed 's/^/  /'
+
+list() {
+	for p in /proc/[0-9]*; do
+		case $(cat "$p/comm" 2>/dev/null) in
+		muelled | muelle-shim | muelle-registry) echo "process ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ;;
+		esac
+	done
+	grep -i muelle /proc/self/mountinfo | sed 's/^/mount /'
+	ls /sys/class/net | grep -E '^mue' | sed 's/^/interface /'
+	nft list tables 2>/dev/null | grep muelle
+	find /sys/fs/cgroup -maxdepth 2 -type d -name 'muelle*' | sed 's/^/cgroup /'
+	find /var/tmp /tmp -maxdepth 1 -name 'muelle-*' | sed 's/^/folder /'
+	# A sysctl that the engine switches on with its first network.
+	echo "ip_forward $(cat /proc/sys/net/ipv4/ip_forward)"
 }
-mine='muelle-test|/muelle-e2e'
-report processes "$(ps -eo pid,args | grep -E "$mine" | grep -vE 'grep|leftovers')"
-report mounts "$(grep -E "$mine" /proc/self/mountinfo)"
-report cgroups "$(find /sys/fs/cgroup -maxdepth 3 -type d -name 'muelle-????????' 2>/dev/null | while read -r d; do
-	pgrep -f 'muelled.*muelle-demo' >/dev/null && [ "$(basename "$d")" = "muelle-$(printf /var/lib/muelle-demo | sha256sum | cut -c1-8)" ] || echo "$d"
-done)"
-if command -v nft >/dev/null 2>&1; then
-	report 'nftables tables' "$(nft list tables 2>/dev/null | grep -E 'muelle-[0-9a-f]{8}' | grep -v "muelle-$(printf /var/lib/muelle-demo | sha256sum | cut -c1-8)")"
-fi
-[ $found = 0 ] && echo 'no leftovers'
-exit $found
+
+case ${1:-} in
+list) list | sort ;;
+check)
+	left=$(list | sort | comm -13 "$2" -)
+	if [ -n "$left" ]; then
+		echo 'left behind by the tests:'
+		echo "$left"
+		exit 1
+	fi
+	echo 'no leftovers'
+	;;
+*)
+	echo 'usage: leftovers.sh list | check FILE' >&2
+	exit 2
+	;;
+esac

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/vishvananda/netlink"
 
@@ -192,7 +193,13 @@ func (e *engine) removeAll() {
 		e.Error(err)
 	}
 	for _, c := range list {
-		if err := e.Remove(context.Background(), c.ID, container.RemoveOptions{Force: true, Volumes: true}); err != nil {
+		// One that removes itself may be about to, or done.
+		gone, werr := e.Wait(context.Background(), c.ID, "removed")
+		err := e.Remove(context.Background(), c.ID, container.RemoveOptions{Force: true, Volumes: true})
+		if errdefs.IsConflict(err) && werr == nil {
+			_, err = gone(context.Background())
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
 			e.Error(err)
 		}
 	}
