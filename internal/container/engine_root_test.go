@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/containerd/errdefs"
+	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/vishvananda/netlink"
 
