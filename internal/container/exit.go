@@ -44,6 +44,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 		stopHealth()
 	}
 	cleaned := make(chan struct{})
+	c.copies.Wait()
 	deleted := false
 	if published(ports) {
 		// The shim holds the sockets that reserve the host's ports: they must be free

@@ -98,8 +98,9 @@ type entry struct {
 	volatile bool // record lives in exec-root
 	op       lock
 
-	compress sync.Mutex // one compression of logs at a time
-	telling  sync.Mutex // from a signal until it was told of: the end is told of later
+	copies   sync.WaitGroup // the daemon's descriptors of a run's sockets are being closed; with op held
+	compress sync.Mutex     // one compression of logs at a time
+	telling  sync.Mutex     // from a signal until it was told of: the end is told of later
 
 	mu  sync.Mutex
 	rec record

@@ -107,10 +107,17 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		step.Step{Name: "document", Do: n.buildSpec},
 		step.Step{Name: "process", Do: n.startProcess},
 	)
-	n.closeFiles()
 	if err != nil {
+		n.closeFiles()
 		return s.startFailed(ctx, n, err)
 	}
+	// A thousand published ports are two thousand descriptors: nobody waits for that
+	// but the end of this run, when the ports are to be free.
+	c.copies.Add(1)
+	s.background(func() {
+		defer c.copies.Done()
+		n.closeFiles()
+	})
 	s.started(n)
 	return nil
 }
