@@ -18,6 +18,9 @@ const (
 	LabelDependsOn       = "com.docker.compose.depends_on"
 	LabelComposeVersion  = "com.docker.compose.version"
 	LabelReplace         = "com.docker.compose.replace"
+
+	// LabelAnonymous marks volumes that got no name from a user, as Docker does.
+	LabelAnonymous = "com.docker.volume.anonymous"
 )
 
 // ComposeVersion is the Docker Compose whose hashes, labels and texts are followed.

@@ -10,6 +10,7 @@ import (
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/filter"
 	"muelle/internal/runtime"
@@ -166,5 +167,35 @@ func TestLogsOfACreatedContainerAreEmpty(t *testing.T) {
 				t.Errorf("auto remove %v, follow %v: %v, %v", auto, follow, e, err)
 			}
 		}
+	}
+}
+
+func TestAnonymousVolumesHandedOn(t *testing.T) {
+	b := newBench(t)
+	first := b.create(container.CreateOptions{Config: &ctypes.Config{Volumes: map[string]struct{}{"/v": {}}}})
+	name := b.volumeNames()[0]
+	if err := b.Remove(t.Context(), first, container.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	handed := func() *ctypes.HostConfig {
+		return &ctypes.HostConfig{Mounts: []mount.Mount{{
+			Type: "volume", Source: name, Target: "/v", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{api.LabelAnonymous: ""}},
+		}}}
+	}
+	// A creation that fails leaves it.
+	hc := handed()
+	hc.Mounts = append(hc.Mounts, mount.Mount{Type: "volume", Source: "no/name", Target: "/w"})
+	if _, err := b.Create(t.Context(), container.CreateOptions{Config: &ctypes.Config{Image: "box"}, HostConfig: hc}); err == nil {
+		t.Fatal("a volume called no/name")
+	}
+	if n := b.volumeNames(); len(n) != 1 {
+		t.Fatalf("after a creation that failed: %v", n)
+	}
+	second := b.create(container.CreateOptions{HostConfig: handed()})
+	if err := b.Remove(t.Context(), second, container.RemoveOptions{Volumes: true}); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.volumeNames(); len(n) != 0 {
+		t.Errorf("after its last container: %v", n)
 	}
 }

@@ -14,14 +14,12 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
 
+	"muelle/api"
 	"muelle/internal/atomicfile"
 	"muelle/internal/container/config"
 	"muelle/internal/container/layer"
 	"muelle/internal/container/mountpoint"
 )
-
-// labelAnonymous marks volumes that were made without a name.
-const labelAnonymous = "com.docker.volume.anonymous"
 
 // acquireVolumes makes and holds the volumes of a new container and fills the
 // empty ones with what the image has at that path.
@@ -47,7 +45,7 @@ func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountpoint.
 	if m.Anonymous || m.Driver != "" || len(m.DriverOpts) > 0 || len(m.Labels) > 0 {
 		r := volume.CreateRequest{Name: m.Name, Driver: m.Driver, DriverOpts: m.DriverOpts, Labels: m.Labels}
 		if m.Anonymous {
-			r.Labels = config.MergeLabels(r.Labels, map[string]string{labelAnonymous: ""})
+			r.Labels = config.MergeLabels(r.Labels, map[string]string{api.LabelAnonymous: ""})
 		}
 		if _, err := s.o.Volumes.Create(ctx, r); err != nil && !errdefs.IsAlreadyExists(err) {
 			return err
@@ -57,7 +55,9 @@ func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountpoint.
 	if err != nil {
 		return err
 	}
-	n.acquired = append(n.acquired, *m)
+	held := *m
+	held.Anonymous = m.Anonymous && !m.Reused // what was there before stays if this fails
+	n.acquired = append(n.acquired, held)
 	m.Source, m.Driver = v.Mountpoint, v.Driver
 	if m.NoCopy || len(v.Options) > 0 {
 		return nil
@@ -111,7 +111,7 @@ func (c *entry) anonymousNote() string { return filepath.Join(c.dir, "anonymous-
 func (c *entry) noteAnonymous(mounts []mountpoint.Mount) error {
 	var names []string
 	for _, m := range mounts {
-		if m.Type == mount.TypeVolume && m.Anonymous {
+		if m.Type == mount.TypeVolume && m.Anonymous && !m.Reused {
 			names = append(names, m.Name)
 		}
 	}

@@ -217,7 +217,11 @@ func inherit(svc *api.ProjectService, old *member, img *image.Image) []mount.Mou
 		})
 		if (ofImage || ofConfig || anonymous) && !boundElsewhere(svc.HostConfig, m.Destination) {
 			inherited[m.Destination] = true
-			mounts = append(mounts, mount.Mount{Type: m.Type, Source: m.Name, Target: m.Destination, ReadOnly: !m.RW})
+			mounts = append(mounts, mount.Mount{
+				Type: m.Type, Source: m.Name, Target: m.Destination, ReadOnly: !m.RW,
+				// It goes with the new container as it would have gone with the old one.
+				VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{api.LabelAnonymous: ""}},
+			})
 		}
 	}
 	for _, want := range svc.HostConfig.Mounts {

@@ -3,6 +3,7 @@ package project_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -208,7 +209,10 @@ func TestRecreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]mount.Mount{{Type: mount.TypeVolume, Source: anonymous, Target: "/data"}}, c.o.HostConfig.Mounts); diff != "" {
+	if diff := cmp.Diff([]mount.Mount{{
+		Type: mount.TypeVolume, Source: anonymous, Target: "/data",
+		VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{"com.docker.volume.anonymous": ""}},
+	}}, c.o.HostConfig.Mounts); diff != "" {
 		t.Error(diff)
 	}
 	if got := c.o.Config.Labels[api.LabelReplace]; got != "db-1" {
@@ -245,6 +249,48 @@ func TestRecreateIsUndone(t *testing.T) {
 	}
 	if len(e.cs) != 1 || e.cs[0] != old || !old.state.Running {
 		t.Errorf("left: %v", e.cs)
+	}
+}
+
+// A daemon that is killed while it recreates leaves the old one and the new one, or
+// the new one under its temporary name.
+func TestRecreateIsFinished(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		oldGone bool
+		want    []string
+	}{
+		{"both", false, []string{"stop p-db-1", "remove p-db-1", "rename 000000000000_p-db-1 p-db-1", "start p-db-1"}},
+		{"new one", true, []string{"rename 000000000000_p-db-1 p-db-1", "start p-db-1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEngine()
+			s := open(t, e)
+			p := spec("db")
+			p.Services[0].Scale = 2
+			mustUp(t, s, p, api.ProjectUpOptions{})
+			p.Services[0].ConfigHash = "other"
+			mustUp(t, s, p, api.ProjectUpOptions{})
+			c, err := e.find("p-db-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.name, c.state = "000000000000_p-db-1", ctypes.State{Status: ctypes.StateCreated}
+			if !tt.oldGone {
+				old := *c
+				old.id, old.name, old.state = strings.Repeat("f", 64), "p-db-1", ctypes.State{Status: ctypes.StateRunning, Running: true}
+				config := *c.o.Config
+				config.Labels = maps.Clone(config.Labels)
+				config.Labels[api.LabelConfigHash] = "before"
+				old.o.Config = &config
+				e.cs = append(e.cs, &old)
+			}
+			e.taken()
+			mustUp(t, s, p, api.ProjectUpOptions{})
+			if diff := cmp.Diff(tt.want, e.taken()); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

@@ -83,6 +83,9 @@ func (u *up) reconcileService(ctx context.Context, name string) error {
 		})
 	}
 	err := eg.Wait()
+	if err == nil {
+		err = u.finishRecreations(ctx, svc, p.keep)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.have[name] = p.keep
@@ -116,11 +119,19 @@ func (u *up) plan(svc *api.ProjectService, existing []member, img *image.Image) 
 		return a.number - b.number
 	})
 	p := plan{next: 1}
-	for i, m := range existing {
+	fresh := map[int]bool{}
+	count := 0
+	for _, m := range existing {
 		p.next = max(p.next, m.number+1)
+		// A recreation that was cut off leaves both.
+		surplus := count >= svc.Scale || stale[m.ID] && fresh[m.number]
+		fresh[m.number] = fresh[m.number] || !stale[m.ID]
+		if !surplus {
+			count++
+		}
 		switch {
-		case i >= svc.Scale && u.gone[m.ID]:
-		case i >= svc.Scale:
+		case surplus && u.gone[m.ID]:
+		case surplus:
 			p.remove = append(p.remove, m)
 		case stale[m.ID]:
 			p.recreate = append(p.recreate, m)
@@ -128,8 +139,24 @@ func (u *up) plan(svc *api.ProjectService, existing []member, img *image.Image) 
 			p.keep = append(p.keep, m)
 		}
 	}
-	p.create = max(0, svc.Scale-len(existing))
+	p.create = max(0, svc.Scale-count)
 	return p
+}
+
+// finishRecreations gives containers their names that a recreation which was cut off
+// left under a temporary one.
+func (u *up) finishRecreations(ctx context.Context, svc *api.ProjectService, kept []member) error {
+	for i, m := range kept {
+		name := u.containerName(svc, m.number)
+		if prefix, ok := strings.CutSuffix(m.name, "_"+name); !ok || len(prefix) != 12 {
+			continue
+		}
+		if err := u.containers.Rename(ctx, m.ID, name); err != nil {
+			return err
+		}
+		kept[i].name = name
+	}
+	return nil
 }
 
 func (u *up) mustRecreate(svc *api.ProjectService, m member, img *image.Image) bool {

@@ -22,14 +22,12 @@ import (
 	"github.com/moby/moby/api/types/volume"
 	"golang.org/x/sys/unix"
 
+	"muelle/api"
 	"muelle/internal/event"
 	"muelle/internal/filter"
 	"muelle/internal/id"
 	"muelle/internal/meta"
 )
-
-// AnonymousLabel marks volumes that got no name from a user, as Docker does.
-const AnonymousLabel = "com.docker.volume.anonymous"
 
 const (
 	recordName    = "volume"
@@ -129,7 +127,7 @@ func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
 		if labels == nil {
 			labels = map[string]string{}
 		}
-		labels[AnonymousLabel] = ""
+		labels[api.LabelAnonymous] = ""
 	}
 	if err := check(name, req); err != nil {
 		return nil, err
@@ -183,7 +181,7 @@ func (s *Service) make(name string, r *record) (err error) {
 	if err != nil {
 		return err
 	}
-	_, anonymous := r.Labels[AnonymousLabel]
+	_, anonymous := r.Labels[api.LabelAnonymous]
 	// No fsync for anonymous volumes: they are on the way of `run`.
 	return records.Save(recordName, r, !anonymous)
 }
@@ -331,7 +329,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (volume.PruneReport,
 		return report, err
 	}
 	for _, v := range dangling {
-		if _, anonymous := v.Labels[AnonymousLabel]; !all && !anonymous || !labelsMatch(f, v.Labels) {
+		if _, anonymous := v.Labels[api.LabelAnonymous]; !all && !anonymous || !labelsMatch(f, v.Labels) {
 			continue
 		}
 		size, _ := diskUsage(v.Mountpoint)

@@ -17,6 +17,7 @@ import (
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"muelle/api"
 	"muelle/internal/id"
 )
 
@@ -32,7 +33,9 @@ type Mount struct {
 	Propagation mount.Propagation `json:",omitempty"`
 
 	Anonymous bool `json:",omitempty"`
-	NoCopy    bool `json:",omitempty"`
+	// Reused: the anonymous volume was made for another container.
+	Reused bool `json:",omitempty"`
+	NoCopy bool `json:",omitempty"`
 	// CreateSource: a missing host path is made, as -v does and --mount does not.
 	CreateSource           bool              `json:",omitempty"`
 	NonRecursive           bool              `json:",omitempty"`
@@ -229,6 +232,10 @@ func volumeOf(m Mount, spec mount.Mount, volumeDriver string) (Mount, error) {
 			return m, errdefs.ErrNotImplemented.WithMessage("VolumeOptions.Subpath is not supported yet")
 		}
 		m.NoCopy, m.Labels = o.NoCopy, o.Labels
+		// A project hands a container's anonymous volumes on to the one that replaces it.
+		if _, ok := o.Labels[api.LabelAnonymous]; ok && !m.Anonymous {
+			m.Anonymous, m.Reused = true, true
+		}
 		if o.DriverConfig != nil {
 			m.Driver, m.DriverOpts = o.DriverConfig.Name, o.DriverConfig.Options
 		}
@@ -414,7 +421,7 @@ func parseVolumesFrom(spec string, from Source) ([]Mount, error) {
 	}
 	out := slices.Clone(mounts)
 	for i := range out {
-		out[i].NoCopy = true
+		out[i].NoCopy, out[i].Reused = true, out[i].Anonymous
 		if hasMode {
 			out[i].RW = out[i].RW && !slices.Contains(strings.Split(mode, ","), "ro")
 		}
