@@ -70,7 +70,7 @@ func (r *Request) check() error {
 	case r.Remote != "" && r.Remote != "client-session":
 		return errdefs.ErrNotImplemented.WithMessage("building from a remote context (" + r.Remote + ") is not supported: fetch it and build the folder")
 	case r.Remote == "client-session":
-		return errdefs.ErrInvalidArgument.WithMessage("a client session builds through POST /grpc")
+		return errdefs.ErrInvalidArgument.WithMessage("a BuildKit session over POST /build is not supported: build with DOCKER_BUILDKIT=0, or with buildx")
 	case r.Squash:
 		return errdefs.ErrNotImplemented.WithMessage("squash is not supported")
 	case len(r.SecurityOpt) > 0:

@@ -216,6 +216,28 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// Old clients bring no buildx: they must not choose BuildKit by themselves.
+func TestBuilderByClient(t *testing.T) {
+	h := serve(t, server.Options{})
+	for agent, want := range map[string]string{
+		"Docker-Client/20.10.24+dfsg1 (linux)": "1", "Docker-Client/23.0.1 (linux)": "2", "Docker-Client/28.2.2 (linux)": "2", "Docker-Client/unknown-version (linux)": "2", "": "2",
+	} {
+		req, err := http.NewRequest("GET", "http://muelle/_ping", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		res, err := h.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := res.Header.Get("Builder-Version"); got != want {
+			t.Errorf("%q: %s, want %s", agent, got, want)
+		}
+	}
+}
+
 func TestBodies(t *testing.T) {
 	h := serve(t, server.Options{Containers: containers{create: func(o container.CreateOptions) (containertypes.CreateResponse, error) {
 		return containertypes.CreateResponse{ID: o.Name + ":" + o.Config.Image + ":" + o.Platform}, nil

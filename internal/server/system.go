@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -25,7 +27,7 @@ func (s *Server) ping(w *reply, r *request) error {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
-	h.Set("Builder-Version", "2")
+	h.Set("Builder-Version", builderVersion(r.UserAgent()))
 	h.Set("Swarm", "inactive")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	if r.Method == http.MethodHead {
@@ -35,6 +37,18 @@ func (s *Server) ping(w *reply, r *request) error {
 	}
 	_, err := w.Write([]byte("OK"))
 	return err
+}
+
+// builderVersion is the builder that a client shall use. Docker's before 23 (Debian
+// 12's is 20.10) have a BuildKit session of their own over POST /build instead of
+// buildx and /grpc; they build by the classic request, which BuildKit serves too.
+func builderVersion(agent string) string {
+	rest, _ := strings.CutPrefix(agent, "Docker-Client/")
+	major, _, _ := strings.Cut(rest, ".")
+	if n, err := strconv.Atoi(major); err == nil && n < 23 {
+		return "1"
+	}
+	return "2"
 }
 
 func (s *Server) version(w *reply, r *request) error {
