@@ -199,3 +199,30 @@ func TestAnonymousVolumesHandedOn(t *testing.T) {
 		t.Errorf("after its last container: %v", n)
 	}
 }
+
+func TestBootStartsTheOwnerOfANamespaceFirst(t *testing.T) {
+	b := newBench(t)
+	always := func() *ctypes.HostConfig {
+		return &ctypes.HostConfig{RestartPolicy: ctypes.RestartPolicy{Name: "always"}}
+	}
+	owner := b.create(container.CreateOptions{Name: "owner", Config: &ctypes.Config{Hostname: "owner"}, HostConfig: always()})
+	hc := always()
+	hc.NetworkMode = "container:owner"
+	guest := b.create(container.CreateOptions{Name: "guest", HostConfig: hc})
+	b.start(owner)
+	b.start(guest)
+	b.close()
+	clear(b.rt.tasks) // a reboot
+	held := make(chan struct{})
+	b.rt.before = func(hostname string) {
+		if hostname == "owner" {
+			<-held // the guest has time to be too early
+		}
+	}
+	b.open()
+	close(held)
+	b.await(guest, "its start", func(s *ctypes.State) bool { return s.Running })
+	if st := b.state(owner); !st.Running {
+		t.Errorf("owner: %+v", st)
+	}
+}

@@ -110,6 +110,8 @@ type fakeRuntime struct {
 	runs  map[string]int
 	asked map[string]runtime.Container // what was started last
 	fail  error
+	// before, if not nil, is called with the name of what is to be started.
+	before func(hostname string)
 	// end, if not nil, is how every run ends at once.
 	end *runtime.Exit
 	// heeds says whether tasks end by SIGTERM.
@@ -119,6 +121,9 @@ type fakeRuntime struct {
 }
 
 func (f *fakeRuntime) Start(_ context.Context, c *runtime.Container) (runtime.Task, error) {
+	if f.before != nil {
+		f.before(c.Spec.Hostname)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {

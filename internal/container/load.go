@@ -52,8 +52,15 @@ func (s *Service) load(ctx context.Context) error {
 			s.cleanLeftover(cid)
 		}
 	}
+	var due []*entry
 	for _, c := range list {
-		s.resume(ctx, c, tasks[c])
+		if s.resume(ctx, c, tasks[c]) {
+			c.booted = make(chan struct{})
+			due = append(due, c)
+		}
+	}
+	for _, c := range due {
+		s.background(func() { s.startOnBoot(c) })
 	}
 	return nil
 }
@@ -211,8 +218,9 @@ func (s *Service) cleanLeftover(cid string) {
 	})
 }
 
-// resume watches what runs, handles what ended, and starts what policies ask for.
-func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
+// resume watches what runs, handles what ended, and says what is to be started
+// because its policy asks for it.
+func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) (due bool) {
 	if task != nil {
 		c.task, c.ended = task, make(chan struct{})
 		if task.Pid() != 0 && c.st.Status == ctypes.StateRunning {
@@ -220,10 +228,10 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
 		}
 		if task.Pid() == 0 {
 			s.watch(c, task) // it ended meanwhile: known before anybody asks
-			return
+			return false
 		}
 		s.background(func() { s.watch(c, task) })
-		return
+		return false
 	}
 	lost := c.st.alive()
 	if lost {
@@ -245,20 +253,36 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) {
 		if err := s.removeEnded(ctx, c, true); err != nil {
 			s.log.Error("remove ended container", "container", c.id, "err", err)
 		}
-		return
+		return false
 	}
 	// Between two runs the policy has decided already, and counted this one.
 	if !restarting && !wantsBoot(c.rec.HostConfig.RestartPolicy, &c.st) {
-		return
+		return false
 	}
 	if s.o.StartOnBoot != nil && !s.o.StartOnBoot(c.rec.Config.Labels) {
 		s.pending = append(s.pending, c.id)
-		return
+		return false
 	}
-	s.background(func() { s.startOnBoot(c) })
+	return true
 }
 
+// startOnBoot starts c after those whose namespaces it shares.
 func (s *Service) startOnBoot(c *entry) {
+	defer close(c.booted)
+	rec, _ := c.snapshot()
+	hc := rec.HostConfig
+	for _, ref := range []string{hc.NetworkMode.ConnectedContainer(), hc.IpcMode.Container(), hc.PidMode.Container()} {
+		other, err := s.find(ref)
+		if err != nil || other.booted == nil {
+			continue // it runs or will not; the start tells
+		}
+		// Nobody waits for himself: who is named here existed before.
+		select {
+		case <-other.booted:
+		case <-s.ctx.Done():
+			return
+		}
+	}
 	if s.acquire(s.ctx, c) != nil {
 		return
 	}

@@ -106,8 +106,9 @@ type entry struct {
 	rec record
 	st  state
 
-	lower      []string // overlay's lower directories, top first
-	lowerErr   error    // why they are not known; changed with op held
+	booted     chan struct{} // nil, or closed when the start at boot was tried; never changed after Open
+	lower      []string      // overlay's lower directories, top first
+	lowerErr   error         // why they are not known; changed with op held
 	task       runtime.Task
 	spec       *specs.Spec   // of the run that is on; nil after a restart of the daemon
 	ended      chan struct{} // closed when the run that is on has ended
