@@ -212,6 +212,8 @@ func (c *config) check() error {
 		return errors.New("TLS (tls, tlsverify, tlscacert, tlscert, tlskey) is not supported yet")
 	case c.MaxDownloads < 1 || c.MaxUploads < 1:
 		return errors.New("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
+	case c.ShutdownTimeout < 0:
+		return fmt.Errorf("shutdown-timeout: %d seconds are less than none", c.ShutdownTimeout)
 	case !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver):
 		return fmt.Errorf("log-driver: the log driver %s is not supported", c.LogDriver)
 	}

@@ -78,6 +78,7 @@ func TestParseRefuses(t *testing.T) {
 		{"hosts twice", `{"hosts":["fd://"]}`, []string{"-H", "unix:///a"}, "the following directives are specified both as a flag and in the configuration file: hosts: (from flag: [unix:///a], from file: [\"fd://\"])"},
 		{"no JSON", `{`, nil, "unexpected end of JSON input"},
 		{"TLS", "", []string{"--tlsverify"}, "TLS (tls, tlsverify, tlscacert, tlscert, tlskey) is not supported yet"},
+		{"shutdown timeout", "", []string{"--shutdown-timeout=-1"}, "shutdown-timeout: -1 seconds are less than none"},
 		{"log driver", `{"log-driver":"syslog"}`, nil, "log-driver: the log driver syslog is not supported"},
 		{"level", "", []string{"-l", "loud"}, "invalid logging level: loud"},
 		{"bip", "", []string{"--bip", "10.0.0.1"}, `bip: "10.0.0.1" is no address with a prefix length`},

@@ -31,6 +31,9 @@ import (
 	"muelle/internal/volume"
 )
 
+// endPatience is how long the daemon's end may take beside that of the containers.
+const endPatience = 10 * time.Second
+
 // remembered is how many events listeners may ask back for.
 const remembered = 256
 
@@ -94,7 +97,7 @@ func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Lo
 		log.Warn("notify systemd", "err", nerr)
 	}
 	// What is closed now belongs to nobody's request any more.
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Duration(c.ShutdownTimeout)*time.Second)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience+2*time.Duration(c.ShutdownTimeout)*time.Second)
 	defer cancel()
 	if stopContainers.Load() {
 		err = errors.Join(err, e.containers.StopAll(ending, c.ShutdownTimeout))
