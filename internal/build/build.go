@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -116,15 +115,20 @@ func (s *Service) Close() error {
 	s.mu.Unlock()
 
 	s.end(errClosing)
-	if e != nil {
-		e.stopServing()
-	}
-	s.work.Wait()
 	if e == nil {
+		s.work.Wait()
 		return nil
 	}
+	if err := e.stopServing(); err != nil {
+		return err
+	}
+	s.work.Wait()
 	if err := e.close(); err != nil {
 		return err
 	}
-	return os.Remove(s.o.ExecRoot)
+	// Mounts that BuildKit gives back only after its steps may still be there.
+	if err := removeLeftovers(context.Background(), s.o); err != nil {
+		return fmt.Errorf("clean up cancelled builds: %w", err)
+	}
+	return nil
 }

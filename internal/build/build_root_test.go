@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -361,13 +362,24 @@ func testClassic(w *world) {
 
 func testCancel(w *world) {
 	ctx, cancel := context.WithCancel(context.Background())
-	dir := w.folder(files{"Dockerfile": "FROM busybox\nRUN --mount=type=bind,target=/x echo started && sleep 1000\n"})
-	result := make(chan outcome)
+	result := w.begin(ctx, "FROM busybox\nRUN --mount=type=bind,target=/x echo started && sleep 1000\n")
+	cancel()
+	if res := <-result; !errors.Is(res.err, context.Canceled) {
+		w.Errorf("got %v", res.err)
+	}
+}
+
+// begin starts a build whose step says "started".
+func (w *world) begin(ctx context.Context, dockerfile string) <-chan outcome {
+	w.Helper()
+	dir := w.folder(files{"Dockerfile": dockerfile})
+	result := make(chan outcome, 1)
 	var log lockedBuffer
 	p, err := buildclient.NewProgress(&log, "plain")
 	must(w.TB, err)
 	go func() {
 		res, err := buildclient.Build(ctx, buildclient.Options{Client: w.client, ContextDir: dir, Progress: p})
+		must(w.TB, p.Close())
 		result <- outcome{res, err, ""}
 	}()
 	for started := false; !started; {
@@ -375,11 +387,7 @@ func testCancel(w *world) {
 		started = strings.Contains(log.Buffer.String(), " started")
 		log.Unlock()
 	}
-	cancel()
-	if res := <-result; !errors.Is(res.err, context.Canceled) {
-		w.Errorf("got %v", res.err)
-	}
-	must(w.TB, p.Close())
+	return result
 }
 
 func testOutputs(w *world) {
@@ -536,6 +544,26 @@ func TestRestart(t *testing.T) {
 	second := w.built(w.build(f, buildclient.Options{Tags: []string{"x"}}))
 	if first.ImageID != second.ImageID || !strings.Contains(second.log, "CACHED") {
 		t.Errorf("not cached:\n%s", second.log)
+	}
+}
+
+// The daemon's end cancels what is being built and leaves nothing of it.
+func TestEndDuringBuilds(t *testing.T) {
+	w := newWorld(t)
+	w.base()
+	var results []<-chan outcome
+	for i := range 3 {
+		results = append(results, w.begin(context.Background(), fmt.Sprintf("FROM busybox\nRUN --mount=type=cache,target=/c echo started %d; sleep 1000\n", i)))
+	}
+	w.close()
+	w.clean()
+	if _, err := os.Stat(filepath.Join(w.dir, "exec", "build")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder of steps is left: %v", err)
+	}
+	for _, r := range results {
+		if res := <-r; res.err == nil {
+			t.Error("a build succeeded")
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ type engine struct {
 	workers    *worker.Controller
 	worker     *imageWorker
 	controller *control.Controller
+	steps      *stepExecutor
 	server     *grpc.Server
 	conns      *connListener
 	serving    chan error // gets the result of server.Serve
@@ -65,7 +66,8 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	if e.sessions, err = session.NewManager(); err != nil {
 		return nil, err
 	}
-	opt, err := workerOptions(life, o)
+	e.steps = newExecutor(o)
+	opt, err := workerOptions(life, o, e.steps)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +147,7 @@ func (e *engine) serve(life context.Context) {
 		grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
 		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize),
 		grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize),
+		grpc.WaitForHandlers(true), // they write to the databases that are closed next
 	)
 	e.controller.Register(e.server)
 	e.conns = newConnListener()
@@ -152,8 +155,28 @@ func (e *engine) serve(life context.Context) {
 	go func() { e.serving <- e.server.Serve(e.conns) }()
 }
 
-// stopServing ends every connection, and with it the builds behind them.
-func (e *engine) stopServing() { e.server.Stop() }
+// stopPatience bounds the wait for cancelled builds at the daemon's end; the next
+// daemon removes what is left then.
+const stopPatience = 2 * killPatience
+
+// stopServing ends every connection, and with it the builds behind them, and waits
+// for their steps.
+func (e *engine) stopServing() error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		e.server.Stop()
+	}()
+	patience := time.After(stopPatience)
+	for _, ended := range []<-chan struct{}{stopped, e.steps.close()} {
+		select {
+		case <-ended:
+		case <-patience:
+			return errors.New("cancelled builds do not end")
+		}
+	}
+	return nil
+}
 
 func (e *engine) close() error {
 	err := <-e.serving

@@ -26,6 +26,8 @@ type stepExecutor struct {
 
 	mu      sync.Mutex
 	running map[string]*runningStep // by BuildKit's id
+	closed  bool
+	steps   sync.WaitGroup
 }
 
 // runningStep is what Exec needs to know of a Run in progress.
@@ -38,6 +40,20 @@ type runningStep struct {
 
 func newExecutor(o Options) *stepExecutor {
 	return &stepExecutor{o: o, running: map[string]*runningStep{}}
+}
+
+// close refuses further steps and gives a channel that is closed when those under
+// way, which were cancelled, have ended: BuildKit does not wait for them.
+func (x *stepExecutor) close() <-chan struct{} {
+	x.mu.Lock()
+	x.closed = true
+	x.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		x.steps.Wait()
+	}()
+	return ended
 }
 
 // Run runs one process in a container of its own and waits for it. started is
@@ -57,8 +73,14 @@ func (x *stepExecutor) Run(ctx context.Context, buildID string, root executor.Mo
 	}
 	step := &runningStep{ready: make(chan struct{})}
 	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return nil, errClosing
+	}
 	x.running[buildID] = step
+	x.steps.Add(1)
 	x.mu.Unlock()
+	defer x.steps.Done()
 	tell := sync.OnceFunc(func() {
 		close(step.ready)
 		if started != nil {

@@ -24,7 +24,7 @@ import (
 
 // workerOptions gives BuildKit the store's parts, each with the store's namespace
 // and, where layers are named, BuildKit's names for them.
-func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err error) {
+func workerOptions(ctx context.Context, o Options, steps *stepExecutor) (opt base.WorkerOpt, err error) {
 	db := o.Store.DB()
 	content := containerdsnapshot.NewContentStore(db.ContentStore(), store.Namespace)
 	snapshotter := namedSnapshots{db.Snapshotter(store.SnapshotterName)}
@@ -43,7 +43,7 @@ func workerOptions(ctx context.Context, o Options) (opt base.WorkerOpt, err erro
 		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:        keepPolicy(o.Root),
 		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		Executor:        newExecutor(o),
+		Executor:        steps,
 		Snapshotter:     containerdsnapshot.NewSnapshotter(store.SnapshotterName, snapshotter, store.Namespace, nil),
 		ContentStore:    content,
 		Applier:         o.Store.Applier(),
