@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,5 +225,18 @@ func TestBootStartsTheOwnerOfANamespaceFirst(t *testing.T) {
 	b.await(guest, "its start", func(s *ctypes.State) bool { return s.Running })
 	if st := b.state(owner); !st.Running {
 		t.Errorf("owner: %+v", st)
+	}
+}
+
+func TestRestartThatFailsRemovesWhatRemovesItself(t *testing.T) {
+	b := newBench(t)
+	id := b.create(container.CreateOptions{HostConfig: &ctypes.HostConfig{AutoRemove: true}})
+	b.start(id)
+	b.rt.fail = errors.New("no more processes")
+	if err := b.Restart(t.Context(), id, container.StopOptions{}); err == nil {
+		t.Fatal("restarted")
+	}
+	if _, err := b.ID(id); err == nil {
+		t.Error("is still there")
 	}
 }

@@ -314,7 +314,7 @@ func (s *Service) startFailed(ctx context.Context, n *starting, cause error) err
 	}
 	s.save(c)
 	c.notify()
-	remove := c.rec.HostConfig.AutoRemove && c.restarting == 0
+	remove := c.rec.HostConfig.AutoRemove
 	c.mu.Unlock()
 	if remove {
 		if err := s.removeEnded(ctx, c, true); err != nil {
