@@ -49,11 +49,16 @@ func distribution(t *testing.T) string {
 	return serve(t, h)
 }
 
-type log struct{ lines []string }
+// log keeps what is told. Of layers, all must be told with progress, be it empty:
+// without it clients add a line for each step.
+type log struct{ lines, added []string }
 
 func (l *log) add(m jsonstream.Message) {
-	if m.Progress != nil || m.Status == "" {
+	if m.Progress != nil && m.Progress.Total != 0 || m.Status == "" {
 		return
+	}
+	if len(m.ID) == 12 && m.Progress == nil {
+		l.added = append(l.added, m.Status)
 	}
 	line := m.Status
 	if m.ID != "" {
@@ -82,6 +87,9 @@ func TestPushAndPull(t *testing.T) {
 		!strings.HasPrefix(last, "1: digest: "+img.ID.String()+" size: ") || countSuffix(pushed.lines, ": Pushed") != 3 {
 		t.Errorf("push: %q", pushed.lines)
 	}
+	if pushed.added != nil {
+		t.Errorf("push adds lines: %q", pushed.added)
+	}
 	var again log
 	if err := from.Push(t.Context(), name, image.PushOptions{Progress: again.add}); err != nil || countSuffix(again.lines, ": Layer already exists") != 3 {
 		t.Errorf("second push: %q, %v", again.lines, err)
@@ -90,6 +98,9 @@ func TestPushAndPull(t *testing.T) {
 	var pulled log
 	if err := to.Pull(t.Context(), name, image.PullOptions{Progress: pulled.add}); err != nil {
 		t.Fatal(err)
+	}
+	if pulled.added != nil {
+		t.Errorf("pull adds lines: %q", pulled.added)
 	}
 	if pulled.lines[0] != "1: Pulling from library/test" {
 		t.Errorf("first line %q", pulled.lines[0])

@@ -63,7 +63,7 @@ func (s *Service) Push(ctx context.Context, ref string, o PushOptions) (err erro
 		return remote.Explain(name, "push", err)
 	}
 	for _, layer := range img.layers {
-		report.status(shortID(layer.Digest), "Preparing")
+		report.layer(layer.Digest, "Preparing")
 	}
 	limit := semaphore.NewWeighted(int64(s.uploads))
 	if err := remotes.PushContent(ctx, reportingPusher{pusher, report}, target, s.store.Content(), limit, platforms.All, nil); err != nil {
@@ -114,11 +114,11 @@ func (p reportingPusher) Push(ctx context.Context, desc ocispec.Descriptor) (con
 		return w, err
 	}
 	if errdefs.IsAlreadyExists(err) {
-		p.report.status(shortID(desc.Digest), "Layer already exists")
+		p.report.layer(desc.Digest, "Layer already exists")
 	}
 	if err != nil {
 		return nil, err
 	}
-	done := func(desc ocispec.Descriptor) { p.report.status(shortID(desc.Digest), "Pushed") }
+	done := func(desc ocispec.Descriptor) { p.report.layer(desc.Digest, "Pushed") }
 	return &reportingWriter{Writer: w, desc: desc, verb: "Pushing", report: p.report, done: done}, nil
 }

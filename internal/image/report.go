@@ -37,6 +37,14 @@ func (r *report) status(id, text string) {
 	r.send(jsonstream.Message{ID: id, Status: text})
 }
 
+// layer tells of a layer. The empty progress makes clients rewrite the layer's line
+// instead of adding another.
+func (r *report) layer(dgst digest.Digest, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.send(jsonstream.Message{ID: shortID(dgst), Status: text, Progress: &jsonstream.Progress{}})
+}
+
 // progress tells how far a layer is, but not too often.
 func (r *report) progress(desc ocispec.Descriptor, text string, current int64) {
 	r.mu.Lock()
@@ -67,13 +75,13 @@ func (r *pullReport) announce(layers []ocispec.Descriptor) {
 	defer r.layersMu.Unlock()
 	for _, layer := range layers {
 		r.pending = append(r.pending, layer.Digest)
-		r.status(shortID(layer.Digest), "Pulling fs layer")
+		r.layer(layer.Digest, "Pulling fs layer")
 	}
 }
 
 func (r *pullReport) exists(desc ocispec.Descriptor) {
 	if images.IsLayerType(desc.MediaType) {
-		r.status(shortID(desc.Digest), "Already exists")
+		r.layer(desc.Digest, "Already exists")
 	}
 }
 
@@ -83,7 +91,7 @@ func (r *pullReport) complete(desc ocispec.Descriptor) {
 	for i, dgst := range r.pending {
 		if dgst == desc.Digest {
 			r.pending = append(r.pending[:i], r.pending[i+1:]...)
-			r.status(shortID(desc.Digest), "Pull complete")
+			r.layer(desc.Digest, "Pull complete")
 			return
 		}
 	}
@@ -94,7 +102,7 @@ func (r *pullReport) end() {
 	r.layersMu.Lock()
 	defer r.layersMu.Unlock()
 	for _, dgst := range r.pending {
-		r.status(shortID(dgst), "Pull complete")
+		r.layer(dgst, "Pull complete")
 	}
 	r.pending = nil
 }
@@ -124,7 +132,7 @@ func (i reportingIngester) Writer(ctx context.Context, opts ...content.WriterOpt
 }
 
 func (r *pullReport) downloaded(desc ocispec.Descriptor) {
-	r.status(shortID(desc.Digest), "Download complete")
+	r.layer(desc.Digest, "Download complete")
 }
 
 // reportingWriter reports one layer's bytes, up or down.
@@ -151,7 +159,7 @@ func (w *reportingWriter) Truncate(size int64) error {
 
 func (w *reportingWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
 	if w.verb == "Downloading" {
-		w.report.status(shortID(w.desc.Digest), "Verifying Checksum")
+		w.report.layer(w.desc.Digest, "Verifying Checksum")
 	}
 	err := w.Writer.Commit(ctx, size, expected, opts...)
 	if err == nil {
