@@ -149,6 +149,19 @@ func TestUnsetVariablesAreWarnedOf(t *testing.T) {
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Error(diff)
 	}
+	var many string
+	want = nil
+	for _, name := range []string{"A", "B", "C", "D", "E"} {
+		many = "  " + strings.ToLower(name) + ": {image: \"x:${" + name + "}\"}\n" + many
+		want = append(want, `The "`+name+`" variable is not set. Defaulting to a blank string. (looked in `+dir+`/.env: not set there)`)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("services:\n"+many), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, warnings = load(t, dir, model.Options{})
+	if diff := cmp.Diff(want, warnings); diff != "" {
+		t.Errorf("not by the alphabet: %s", diff)
+	}
 }
 
 func TestEnvFilePrecedence(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,12 +22,14 @@ type warnings struct {
 	mu     sync.Mutex
 	emit   func(string)
 	seen   map[string]bool
+	unset  []string // kept until the end: compose-go tells of them in any order
 	looked []string // .env files that were looked for
 	out    io.Writer
 	hooks  logrus.LevelHooks
 }
 
-// captureWarnings diverts logrus's one logger until release.
+// captureWarnings diverts logrus's one logger until release, which tells of unset
+// variables by the alphabet.
 func captureWarnings(o Options) *warnings {
 	w := &warnings{emit: o.Warn, seen: map[string]bool{}, out: logrus.StandardLogger().Out}
 	logrus.SetOutput(io.Discard)
@@ -35,6 +38,10 @@ func captureWarnings(o Options) *warnings {
 }
 
 func (w *warnings) release() {
+	slices.Sort(w.unset)
+	for _, text := range w.unset {
+		w.warn(text)
+	}
 	logrus.StandardLogger().ReplaceHooks(w.hooks)
 	logrus.SetOutput(w.out)
 }
@@ -44,11 +51,13 @@ func (w *warnings) Levels() []logrus.Level { return []logrus.Level{logrus.WarnLe
 
 // Fire takes one message.
 func (w *warnings) Fire(e *logrus.Entry) error {
-	text := e.Message
-	if unsetVariable.MatchString(text) {
-		text += w.whereLooked()
+	if unsetVariable.MatchString(e.Message) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.unset = append(w.unset, e.Message+w.whereLooked())
+		return nil
 	}
-	w.warn(text)
+	w.warn(e.Message)
 	return nil
 }
 
