@@ -116,7 +116,7 @@ func (a *app) build(ctx context.Context, f *buildFlags) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // nothing is written any more
+	defer c.Close() // nothing is written any more
 	if err := a.prepare(f, c); err != nil {
 		return err
 	}

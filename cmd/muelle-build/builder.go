@@ -107,7 +107,7 @@ func (a *app) prune(ctx context.Context, q url.Values) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // nothing is written any more
+	defer c.Close() // nothing is written any more
 	var report build.CachePruneReport
 	if err := c.Post(ctx, "/build/prune", q, nil, &report); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (a *app) duCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close() //nolint:errcheck // nothing is written any more
+			defer c.Close() // nothing is written any more
 			for i, f := range filters {
 				if k, v, ok := strings.Cut(f, "="); ok && !strings.ContainsAny(k, "=~!") && !strings.HasPrefix(v, "=") {
 					filters[i] = k + "==" + v
@@ -220,7 +220,7 @@ func (a *app) lsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close() //nolint:errcheck // nothing is written any more
+			defer c.Close() // nothing is written any more
 			workers, err := buildclient.Workers(cmd.Context(), c)
 			if err != nil {
 				return err

@@ -142,7 +142,7 @@ func (e *engine) client(ctx context.Context) (*client.Client, error) {
 	return client.New(ctx, "passthrough:///build", client.WithContextDialer(
 		func(ctx context.Context, _ string) (net.Conn, error) {
 			near, far := net.Pipe()
-			go e.conns.handle(context.WithoutCancel(ctx), far) //nolint:errcheck // the near end sees the failure
+			go e.conns.handle(context.WithoutCancel(ctx), far) // the near end sees the failure
 			return near, nil
 		}), client.WithGRPCDialOption(grpc.WithInitialWindowSize(1<<20)))
 }

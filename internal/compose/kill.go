@@ -104,7 +104,7 @@ func (a *app) confirm(question string) (bool, error) {
 	var answer string
 	if _, err := fmt.Fscanln(a.In, &answer); err != nil {
 		// No answer, or an empty one, is no.
-		return false, nil //nolint:nilerr
+		return false, nil
 	}
 	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"), nil
 }
