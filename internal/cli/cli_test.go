@@ -325,6 +325,9 @@ func TestErrorsAndCodes(t *testing.T) {
 		{"attach to a stopped one", []string{"attach", "stopped"}, "", result{Err: "You cannot attach to a stopped container, start it first\n", Code: 1}},
 		{"bad template", []string{"inspect", "-f", "{{.", "a"}, "", result{Err: "template parsing error: template: :1: illegal number syntax: \".\"\n", Code: 64}},
 		{"bad filter", []string{"images", "--filter", "x"}, "", result{Err: "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)\n\nUsage:  docker images [OPTIONS] [REPOSITORY[:TAG]]\n\nRun 'docker images --help' for more information\n", Code: 125}},
+		{"log level", []string{"-l", "loud", "ps"}, "", result{Err: "Unable to parse logging level: loud\n", Code: 1}},
+		{"inspect an empty name", []string{"inspect", ""}, "", result{Out: "[]\n", Err: "invalid container name or ID: value is empty\n", Code: 1}},
+		{"inspect an empty name of a network", []string{"network", "inspect", ""}, "", result{Out: "[]\n", Err: "invalid network name or ID: value is empty\n", Code: 1}},
 		{"no terminal", []string{"run", "-it", "x"}, "", result{Err: "the input device is not a TTY\n", Code: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

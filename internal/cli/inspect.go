@@ -26,6 +26,14 @@ type inspector struct {
 	typ  func() any
 }
 
+// read refuses the empty name: its path would be that of the list.
+func (i inspector) read(ctx context.Context, c *client.Client, ref string) ([]byte, error) {
+	if ref == "" {
+		return nil, fmt.Errorf("invalid %s name or ID: value is empty", i.kind)
+	}
+	return i.raw(ctx, c, ref)
+}
+
 func containerInspector(size bool) inspector {
 	return inspector{"container", func(ctx context.Context, c *client.Client, ref string) ([]byte, error) {
 		return c.Containers.InspectRaw(ctx, ref, size)
@@ -90,7 +98,7 @@ func (a *app) inspectAll(ctx context.Context, refs []string, format string, find
 
 func (a *app) inspectKind(ctx context.Context, refs []string, format string, i inspector) error {
 	return a.inspectAll(ctx, refs, format, func(c *client.Client, ref string) ([]byte, any, error) {
-		raw, err := i.raw(ctx, c, ref)
+		raw, err := i.read(ctx, c, ref)
 		return raw, i.typ(), err
 	})
 }
@@ -130,7 +138,7 @@ func (a *app) inspect() *cobra.Command {
 
 func (a *app) findObject(ctx context.Context, c *client.Client, ref string, among []inspector, size bool) ([]byte, any, error) {
 	for _, i := range among {
-		raw, err := i.raw(ctx, c, ref)
+		raw, err := i.read(ctx, c, ref)
 		if err == nil {
 			if size && i.kind != "container" {
 				_, _ = fmt.Fprintln(a.Err, "WARNING: --size ignored for", i.kind)

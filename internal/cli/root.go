@@ -108,6 +108,14 @@ func (a *app) root() *cobra.Command {
 	f.BoolP("debug", "D", false, "Enable debug mode")
 	f.StringP("log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
 	f.BoolP("version", "v", false, "Print version information and quit")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		switch level := cmd.Root().Flags().Lookup("log-level").Value.String(); level {
+		case "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace":
+			return nil
+		default:
+			return fmt.Errorf("Unable to parse logging level: %s", level)
+		}
+	}
 
 	all := a.entries()
 	known := slices.ContainsFunc(all, func(e entry) bool { return e.name == a.wanted })
