@@ -1,7 +1,7 @@
 # Muelle. `make help` lists the targets.
 export CGO_ENABLED = 0
 export GOFLAGS = -buildvcs=false
-export PATH := $(CURDIR)/bin:/usr/local/go/bin:$(PATH)
+export PATH := $(CURDIR)/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
 VERSION ?= $(shell cat VERSION)
 LDFLAGS = -s -w -X muelle/api.Version=$(VERSION)

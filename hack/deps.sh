@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests and the demo need of Debian's packages, where it is missing.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 missing=
 need() { # PROGRAM PACKAGE
 	command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
