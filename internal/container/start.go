@@ -38,6 +38,7 @@ type starting struct {
 	spec    *specs.Spec
 	task    runtime.Task
 	pending []*attachment
+	sent    bool // the shim has its copies of the sandbox's files
 }
 
 // Start starts a container that does not run. errdefs.ErrNotModified: it runs.
@@ -111,13 +112,9 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		n.closeFiles()
 		return s.startFailed(ctx, n, err)
 	}
-	// A thousand published ports are two thousand descriptors: nobody waits for that
-	// but the end of this run, when the ports are to be free.
-	c.copies.Add(1)
-	s.background(func() {
-		defer c.copies.Done()
+	if !n.sent {
 		n.closeFiles()
-	})
+	}
 	s.started(n)
 	return nil
 }
@@ -242,6 +239,16 @@ func (n *starting) startProcess(ctx context.Context) error {
 	}
 	if n.sandbox != nil {
 		c.Held = n.sandbox.Held
+	}
+	// A thousand published ports are two thousand descriptors: nobody waits for that
+	// but the end of this run, when the ports are to be free.
+	c.Sent = func() {
+		n.sent = true
+		n.c.copies.Add(1)
+		n.s.background(func() {
+			defer n.c.copies.Done()
+			n.closeFiles()
+		})
 	}
 	for _, a := range n.pending {
 		c.Attach = append(c.Attach, a.streams)

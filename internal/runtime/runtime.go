@@ -48,6 +48,9 @@ type Container struct {
 	// Held are descriptors that the shim keeps open as long as the container
 	// runs: see Held.
 	Held []Held
+	// Sent, unless nil, is called during Start when the shim has NetNS and Held, which
+	// the caller may close from then on: with many of them that takes its time.
+	Sent func() `json:"-"`
 	// Init puts a minimal init process as PID 1 that reaps and forwards signals.
 	Init bool
 	// Attach is connected before the first instruction of the process runs.

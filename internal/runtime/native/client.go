@@ -158,6 +158,11 @@ func received(oob []byte) ([]*os.File, error) {
 
 // call sends a request and waits for its answer. Descriptors stay the caller's.
 func (c *client) call(ctx context.Context, t shimapi.Type, m shimapi.Message, fds []int) (*answer, error) {
+	return c.callSent(ctx, t, m, fds, nil)
+}
+
+// callSent is call, with sent called once the descriptors are on their way.
+func (c *client) callSent(ctx context.Context, t shimapi.Type, m shimapi.Message, fds []int, sent func()) (*answer, error) {
 	ch := make(chan answer, 1)
 	c.mu.Lock()
 	if c.failed != nil {
@@ -173,6 +178,9 @@ func (c *client) call(ctx context.Context, t shimapi.Type, m shimapi.Message, fd
 	if err := c.send(shimapi.AppendFrame(nil, t, seq, len(fds), m), fds); err != nil {
 		c.forget(seq)
 		return nil, fmt.Errorf("%w: %w", errConnection, err)
+	}
+	if sent != nil {
+		sent()
 	}
 	select {
 	case a, ok := <-ch:

@@ -185,7 +185,7 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 		p.start.Held = append(p.start.Held, heldMessage(h, fd))
 		p.fds = append(p.fds, fd)
 	}
-	a, err := t.client.call(ctx, shimapi.TypeStart, &p.start, p.fds)
+	a, err := t.client.callSent(ctx, shimapi.TypeStart, &p.start, p.fds, c.Sent)
 	if err != nil {
 		cancelAll(attached)
 		return err
