@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -108,7 +109,13 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	// A child that a killed daemon was about to make holds the lock until its exec.
+	for end := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && holderIsDead(path) && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock: %w", err)
@@ -127,6 +134,19 @@ func lockFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
 	return f, nil
+}
+
+// lockPatience is how long the lock of a daemon that is dead is waited for.
+const lockPatience = 5 * time.Second
+
+// holderIsDead tells whether the daemon that took the lock has ended.
+func holderIsDead(path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(text)))
+	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 func (p *places) release() {
