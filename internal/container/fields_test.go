@@ -54,7 +54,6 @@ func fields(bind string) []field {
 		{name: "Env", set: func(c c, h h) { c.Env = []string{"A=1"} }},
 		{name: "Cmd", set: func(c c, h h) { c.Cmd = []string{"other"} }},
 		{name: "Healthcheck", set: func(c c, h h) { c.Healthcheck = &ctypes.HealthConfig{Test: []string{"CMD", "true"}} }, kept: engine},
-		//lint:ignore SA1019 deprecated, still in the API
 		{name: "ArgsEscaped", set: func(c c, h h) { c.ArgsEscaped = true }, kept: windows},
 		{name: "Image", set: func(c c, h h) { c.Image = "nope" }, refused: "No such image: nope"},
 		{name: "Volumes", set: func(c c, h h) { c.Volumes = map[string]struct{}{"/v": {}} }},
