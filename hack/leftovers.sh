@@ -18,8 +18,8 @@ list() {
 	nft list tables 2>/dev/null | grep muelle
 	find /sys/fs/cgroup -maxdepth 2 -type d -name 'muelle*' | sed 's/^/cgroup /'
 	find /var/tmp /tmp -maxdepth 1 -name 'muelle-*' | sed 's/^/folder /'
-	# A sysctl that the engine switches on with its first network.
-	echo "ip_forward $(cat /proc/sys/net/ipv4/ip_forward)"
+	# A sysctl that the engine switches on with its first network, and off with its last.
+	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ] || echo 'net.ipv4.ip_forward is on'
 }
 
 case ${1:-} in
