@@ -13,7 +13,7 @@ echo "installed in $prefix/bin"
 getent group muelle >/dev/null || groupadd --system muelle
 echo 'group muelle: its members control the daemon, which equals being root'
 if [ -d /run/systemd/system ]; then
-	sed "s|@PREFIX@|$prefix|" "$top/hack/systemd/muelled.service" >/etc/systemd/system/muelled.service
+	sed "s|@PREFIX@|$prefix|" "$top/hack/systemd/muelle.service" >/etc/systemd/system/muelle.service
 	systemctl daemon-reload
-	echo 'start it now and at every boot: systemctl enable --now muelled'
+	echo 'start it now and at every boot: systemctl enable --now muelle'
 fi

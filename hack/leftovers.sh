@@ -9,6 +9,8 @@ set -u
 
 list() {
 	for p in /proc/[0-9]*; do
+		# A zombie waits for a parent that is not ours.
+		[ -n "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ] || continue
 		case $(cat "$p/comm" 2>/dev/null) in
 		muelled | muelle-shim | muelle-registry) echo "process ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ;;
 		esac
