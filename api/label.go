@@ -25,3 +25,7 @@ const (
 
 // ComposeVersion is the Docker Compose whose hashes, labels and texts are followed.
 const ComposeVersion = "5.5.1"
+
+// LabelStandin in an image's configuration says that the image stands in for another
+// one, and by what. Images built on it inherit it.
+const LabelStandin = "io.muelle.standin"

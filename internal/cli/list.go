@@ -8,10 +8,12 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 
+	"muelle/api"
 	"muelle/client"
 	"muelle/internal/console"
 )
@@ -111,7 +113,13 @@ func (a *app) images(use string) *cobra.Command {
 		}
 		format := imageFormat(pick(l.format, conf), l.quiet, digests)
 		t := console.Table{Out: a.Out, Format: format, Headers: imageHeaders()}
-		return t.Write(imageRows(found, !l.noTrunc, digests, strings.Contains(format, "{{.Digest}}"))...)
+		if err := t.Write(imageRows(found, !l.noTrunc, digests, strings.Contains(format, "{{.Digest}}"))...); err != nil {
+			return err
+		}
+		if l.format == "" && conf == "" && !l.quiet {
+			a.tellStandins(found)
+		}
+		return nil
 	})
 	f := c.Flags()
 	l.register(f, "Filter output based on conditions provided", "Only show image IDs", "Don't truncate output")
@@ -119,6 +127,17 @@ func (a *app) images(use string) *cobra.Command {
 	f.BoolVar(&digests, "digests", false, "Show digests")
 	f.BoolVar(&tree, "tree", false, "List multi-platform images as a tree (EXPERIMENTAL)")
 	return a.also(c, "image ls", "image list", "images")
+}
+
+// tellStandins names, below the table, the images that are not what their name
+// says: stand-ins for those of a registry out of reach, and what is built on them.
+// It goes to standard error: standard output is Docker's, to the byte.
+func (a *app) tellStandins(all []image.Summary) {
+	for _, i := range all {
+		if standin := i.Labels[api.LabelStandin]; standin != "" && len(i.RepoTags) > 0 {
+			fmt.Fprintf(a.Err, "%s is, or is built on, a stand-in: %s\n", strings.Join(i.RepoTags, ", "), standin)
+		}
+	}
 }
 
 func (a *app) networkLs() *cobra.Command {

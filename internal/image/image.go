@@ -28,10 +28,6 @@ const (
 	// moby-dangling@sha256:…, as Docker calls them in containerd's store. It is also
 	// BuildKit's exporter option dangling-name-prefix.
 	DanglingPrefix = "moby-dangling"
-
-	// LabelStandin in an image's configuration says that the image stands in for
-	// another, and by what.
-	LabelStandin = "io.muelle.standin"
 )
 
 // Options are the parts of a Service.

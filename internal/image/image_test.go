@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"muelle/api"
 	"muelle/internal/event"
 	"muelle/internal/filter"
 	"muelle/internal/image"
@@ -79,7 +80,7 @@ func small(names ...string) imagetest.Image {
 			{"etc/hosts": "two"},
 		},
 		Config: dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
-			Cmd: []string{"true"}, Labels: map[string]string{"kind": "small", image.LabelStandin: "busybox, by three files"},
+			Cmd: []string{"true"}, Labels: map[string]string{"kind": "small", api.LabelStandin: "busybox, by three files"},
 		}},
 	}
 }

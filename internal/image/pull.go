@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 
+	"muelle/api"
 	"muelle/internal/remote"
 )
 
@@ -224,7 +225,7 @@ func (s *Service) reportPulled(ctx context.Context, name reference.Named, target
 	}
 	familiar := reference.FamiliarString(name)
 	report.status("", "Digest: "+target.Digest.String())
-	if standin := img.Config.Config.Labels[LabelStandin]; standin != "" {
+	if standin := img.Config.Config.Labels[api.LabelStandin]; standin != "" {
 		report.status("", fmt.Sprintf("%s is a stand-in: %s", familiar, standin))
 	}
 	if fresh {

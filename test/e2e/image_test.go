@@ -26,6 +26,9 @@ func TestPullAndImages(t *testing.T) {
 		if got := c.must(t, "inspect", "-f", `{{index .Config.Labels "io.muelle.standin"}}`, "alpine:3.20"); !strings.Contains(got, "alpine, by") {
 			t.Errorf("label %q", got)
 		}
+		if r := c.try(t, "images", "alpine"); c.name == "muelle" && !strings.Contains(r.err, "alpine:3.20 is, or is built on, a stand-in: alpine, by") {
+			t.Errorf("images does not say that it is a stand-in: %+v", r)
+		}
 		c.must(t, "tag", "alpine:3.20", "local/mine:1")
 		if got := c.must(t, "images", "-q", "--no-trunc", "local/mine:1"); got != c.must(t, "inspect", "-f", "{{.Id}}", "alpine:3.20") {
 			t.Errorf("the tag is another image: %q", got)
