@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -62,16 +63,7 @@ func (s *Service) ExecCreate(_ context.Context, ref string, cfg ctypes.ExecCreat
 		return "", err
 	}
 	x := &exec{id: id.New(), c: c, cfg: cfg, done: make(chan struct{})}
-	s.mu.Lock()
-	s.forgetExecs()
-	s.execs[x.id] = x
-	s.mu.Unlock()
-	c.mu.Lock()
-	if c.execs == nil {
-		c.execs = map[string]*exec{}
-	}
-	c.execs[x.id] = x
-	c.mu.Unlock()
+	s.addExec(x)
 	s.execEvent(c, events.ActionExecCreate, x.id, cfg.Cmd)
 	return x.id, nil
 }
@@ -193,7 +185,11 @@ func (s *Service) execProcess(ctx context.Context, x *exec, task runtime.Task, o
 	eo := oci.ExecOptions{
 		Args: x.cfg.Cmd, Env: x.cfg.Env, WorkingDir: x.cfg.WorkingDir, Tty: x.cfg.Tty, Privileged: x.cfg.Privileged,
 	}
-	ro := runtime.ExecOptions{ID: x.id, OpenStdin: x.cfg.AttachStdin, Privileged: x.cfg.Privileged}
+	record, err := json.Marshal(execRecord{x.cfg})
+	if err != nil {
+		return nil, fmt.Errorf("encode exec: %w", err)
+	}
+	ro := runtime.ExecOptions{Record: record, ID: x.id, OpenStdin: x.cfg.AttachStdin, Privileged: x.cfg.Privileged}
 	if size != nil {
 		eo.Height, eo.Width = size[0], size[1]
 		ro.Height, ro.Width = uint16(size[0]), uint16(size[1])
@@ -229,6 +225,41 @@ func (s *Service) execProcess(ctx context.Context, x *exec, task runtime.Task, o
 	x.c.mu.Unlock()
 	s.background(func() { s.watchExec(x, proc) })
 	return a, nil
+}
+
+// execRecord is what the shim keeps of an exec for a daemon that comes back.
+type execRecord struct{ Config ctypes.ExecCreateRequest }
+
+// regainExecs finds the execs of a container that was adopted, and watches them.
+func (s *Service) regainExecs(ctx context.Context, c *entry, task runtime.Task) {
+	list, err := task.Execs(ctx)
+	if err != nil {
+		s.log.Warn("find execs", "container", c.id, "err", err)
+		return
+	}
+	for _, found := range list {
+		var rec execRecord
+		if err := json.Unmarshal(found.Record, &rec); err != nil || len(rec.Config.Cmd) == 0 {
+			s.log.Warn("read record of exec", "container", c.id, "exec", found.ID, "err", err)
+			continue
+		}
+		x := &exec{id: found.ID, c: c, cfg: rec.Config, started: true, proc: found.Process, done: make(chan struct{})}
+		s.addExec(x)
+		s.background(func() { s.watchExec(x, found.Process) })
+	}
+}
+
+func (s *Service) addExec(x *exec) {
+	s.mu.Lock()
+	s.forgetExecs()
+	s.execs[x.id] = x
+	s.mu.Unlock()
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	if x.c.execs == nil {
+		x.c.execs = map[string]*exec{}
+	}
+	x.c.execs[x.id] = x
 }
 
 func (s *Service) watchExec(x *exec, proc runtime.Process) {

@@ -235,6 +235,7 @@ func (t *fakeTask) Stats(context.Context) (*runtime.Stats, error) {
 	return &runtime.Stats{Read: time.Now()}, nil
 }
 func (t *fakeTask) Update(context.Context, *specs.LinuxResources) error { return nil }
+func (t *fakeTask) Execs(context.Context) ([]runtime.Exec, error)       { return nil, nil }
 func (t *fakeTask) Held(context.Context) (map[string]*os.File, error)   { return nil, nil }
 func (t *fakeTask) NetNS(context.Context) (*os.File, error)             { return os.Open("/proc/self/ns/net") }
 func (t *fakeTask) Delete(context.Context) error {

@@ -230,6 +230,7 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) (due 
 			s.watch(c, task) // it ended meanwhile: known before anybody asks
 			return false
 		}
+		s.regainExecs(ctx, c, task)
 		s.background(func() { s.watch(c, task) })
 		return false
 	}

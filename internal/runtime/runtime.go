@@ -114,6 +114,16 @@ type ExecOptions struct {
 	// Privileged gives all capabilities and no seccomp filter.
 	Privileged bool
 	Streams    *Streams // nil: output is discarded
+	// Record is kept with the process and given back by Task.Execs.
+	Record []byte
+}
+
+// Exec is an exec that another daemon started: one that runs, or one that ended
+// since, whose Wait answers at once.
+type Exec struct {
+	ID      string
+	Record  []byte
+	Process Process
 }
 
 // Runtime makes and adopts tasks. Methods are safe for concurrent use.
@@ -150,6 +160,9 @@ type Task interface {
 	Attach(ctx context.Context, s *Streams) error
 	// Exec starts a further process; Process.Terminal asks for a terminal.
 	Exec(ctx context.Context, p *specs.Process, o ExecOptions) (Process, error)
+	// Execs gives what an adopted container has of execs that were started before the
+	// daemon was; those that ended are given once.
+	Execs(ctx context.Context) ([]Exec, error)
 	Pids(ctx context.Context) ([]int, error)
 	Stats(ctx context.Context) (*Stats, error)
 	Update(ctx context.Context, r *specs.LinuxResources) error

@@ -12,10 +12,12 @@ type conn struct {
 	fd  int
 	in  []byte
 	fds []int // received, not yet taken by a frame
+	// told: it knows every exec, having started them or asked.
+	told bool
 }
 
-func (s *shim) accept(fd int) {
-	c := &conn{s: s, fd: fd}
+func (s *shim) accept(fd int, told bool) {
+	c := &conn{s: s, fd: fd, told: told}
 	if err := s.loop.watch(fd, unix.EPOLLIN, c); err != nil {
 		unix.Close(fd)
 		return
@@ -33,7 +35,7 @@ type listener struct {
 func (l *listener) ready(uint32) {
 	fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err == nil {
-		l.s.accept(fd)
+		l.s.accept(fd, false)
 	}
 }
 

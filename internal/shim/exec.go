@@ -45,7 +45,7 @@ func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
 		closeAll(fds)
 		return err
 	}
-	p := &process{s: s, id: m.ID, pid: j.child.Pid, pidfd: j.child.PidFD}
+	p := &process{s: s, id: m.ID, pid: j.child.Pid, pidfd: j.child.PidFD, record: append([]byte(nil), m.Record...)}
 	s.execs = append(s.execs, p)
 	if err := p.adopt(st, j.terminal, m.OpenStdin, true); err != nil {
 		closeAll(fds)
@@ -57,6 +57,31 @@ func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
 	}
 	reply.Pid = p.pid
 	return nil
+}
+
+// maxMissed bounds what is kept for a daemon that does not come back.
+const maxMissed = 64
+
+// missed keeps how an exec ended that no daemon knows of; the last ones.
+func (s *shim) missed(p *process) {
+	for _, c := range s.conns {
+		if c.told {
+			return
+		}
+	}
+	if len(s.ended) == maxMissed {
+		s.ended = s.ended[1:]
+	}
+	s.ended = append(s.ended, shimapi.Execed{ID: p.id, Record: p.record, Exit: p.exit})
+}
+
+// tellExecs lists the execs that run, and, once, those that ended unseen.
+func (s *shim) tellExecs(c *conn, reply *shimapi.Reply) {
+	c.told = true
+	reply.Execs, s.ended = s.ended, nil
+	for _, p := range s.execs {
+		reply.Execs = append(reply.Execs, shimapi.Execed{ID: p.id, Pid: p.pid, Record: p.record})
+	}
 }
 
 // joining is an exec's way into the container.

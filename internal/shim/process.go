@@ -21,6 +21,7 @@ type process struct {
 	ended   bool
 	exit    shimapi.Exited
 	settled bool
+	record  []byte // of an exec: the daemon's own
 }
 
 // stdio is what a process gets as descriptors 0, 1 and 2, and our sides of it.
@@ -205,6 +206,7 @@ func (p *process) settle() {
 		p.s.finish()
 		return
 	}
+	p.s.missed(p)
 	p.s.broadcast(&p.exit)
 	for i, o := range p.s.execs {
 		if o == p {

@@ -52,6 +52,8 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 			defer unix.Close(fd)
 			out = []int{fd}
 		}
+	case shimapi.TypeExecs:
+		s.tellExecs(c, reply)
 	case shimapi.TypeShutdown:
 		s.shutdown(c, h.Seq)
 		return

@@ -34,6 +34,7 @@ type shim struct {
 	log     logdriver.Writer
 	main    *process
 	execs   []*process
+	ended   []shimapi.Execed // execs that ended while no daemon was connected
 	held    []held
 	exit    shimapi.Exited
 	waiting []pendingShutdown
@@ -80,7 +81,7 @@ func Run() error {
 	if err := l.watch(shimapi.ListenFD, unix.EPOLLIN, &listener{s: s, fd: shimapi.ListenFD}); err != nil {
 		return err
 	}
-	s.accept(shimapi.ControlFD)
+	s.accept(shimapi.ControlFD, true)
 	return l.run()
 }
 

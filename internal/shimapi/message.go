@@ -19,6 +19,7 @@ const (
 	TypeHeld     Type = 21
 	TypeNetNS    Type = 22
 	TypeShutdown Type = 23
+	TypeExecs    Type = 24
 )
 
 // Message is anything that goes into a frame.
@@ -109,6 +110,7 @@ type Reply struct {
 	State State    // of Start
 	Pid   int      // of Exec
 	Names []string // of Held, one per descriptor
+	Execs []Execed // of Execs
 }
 
 // Codes of Reply beside those of a StartError.
@@ -123,6 +125,22 @@ func (m *Reply) fields(c *coder) {
 	c.message(m.State.fields)
 	integer(c, &m.Pid)
 	c.strings(&m.Names)
+	list(c, &m.Execs, func(c *coder, x *Execed) { c.message(x.fields) })
+}
+
+// Execed is an exec that runs, or ended when no daemon was there to be told.
+type Execed struct {
+	ID     string
+	Pid    int
+	Record []byte // the daemon's own, as it came with Exec
+	Exit   Exited
+}
+
+func (m *Execed) fields(c *coder) {
+	c.string(&m.ID)
+	integer(c, &m.Pid)
+	c.bytes(&m.Record)
+	c.message(m.Exit.fields)
 }
 
 // Start makes the container. Its descriptors follow in this order: one for each
@@ -382,6 +400,7 @@ type Exec struct {
 	Unconfined    bool // no seccomp filter; otherwise the container's own
 	Width, Height uint16
 	Attach        []Attach // none or one
+	Record        []byte   // kept for a daemon that comes back
 }
 
 func (m *Exec) fields(c *coder) {
@@ -392,6 +411,7 @@ func (m *Exec) fields(c *coder) {
 	unsigned(c, &m.Width)
 	unsigned(c, &m.Height)
 	list(c, &m.Attach, func(c *coder, n *Attach) { c.message(n.fields) })
+	c.bytes(&m.Record)
 }
 
 // Signal sends one to a process.
@@ -417,7 +437,7 @@ func (m *Resize) fields(c *coder) {
 	unsigned(c, &m.Height)
 }
 
-// Empty has no fields: HeldRequest, NetNS and Shutdown.
+// Empty has no fields: Held, NetNS, Execs and Shutdown.
 type Empty struct{}
 
 func (*Empty) fields(*coder) {}

@@ -31,7 +31,7 @@ func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOpti
 	if err != nil {
 		return nil, err
 	}
-	m := &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Unconfined: o.Privileged, Width: o.Width, Height: o.Height}
+	m := &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Unconfined: o.Privileged, Width: o.Width, Height: o.Height, Record: o.Record}
 	if m.Process, err = runtimeProcess(spec, o.Privileged); err != nil {
 		return nil, err
 	}
@@ -67,6 +67,31 @@ func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOpti
 		a.run(context.WithoutCancel(ctx), p.ended)
 	}
 	return p, nil
+}
+
+// Execs implements runtime.Task.
+func (t *task) Execs(ctx context.Context) ([]runtime.Exec, error) {
+	a, err := t.do(ctx, shimapi.TypeExecs, &shimapi.Empty{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]runtime.Exec, 0, len(a.reply.Execs))
+	for _, x := range a.reply.Execs {
+		t.mu.Lock()
+		p := t.execs[x.ID]
+		if p == nil {
+			p = &process{t: t, id: x.ID, pid: x.Pid, ended: make(chan struct{})}
+			if !x.Exit.Ended {
+				t.execs[x.ID] = p
+			}
+		}
+		t.mu.Unlock()
+		if x.Exit.Ended {
+			p.end(exitOf(&x.Exit))
+		}
+		out = append(out, runtime.Exec{ID: x.ID, Record: x.Record, Process: p})
+	}
+	return out, nil
 }
 
 func (t *task) forget(id string) {

@@ -76,7 +76,7 @@ func (t *task) listen() {
 
 // exited is told by the shim.
 func (t *task) exited(m *shimapi.Exited) {
-	e := runtime.Exit{Code: m.Code, Signal: syscall.Signal(m.Signal), At: time.Unix(0, m.At), OOMKilled: m.OOMKilled}
+	e := exitOf(m)
 	if m.Process == "" {
 		t.end(e)
 		return
@@ -88,6 +88,10 @@ func (t *task) exited(m *shimapi.Exited) {
 	if p != nil {
 		p.end(e)
 	}
+}
+
+func exitOf(m *shimapi.Exited) runtime.Exit {
+	return runtime.Exit{Code: m.Code, Signal: syscall.Signal(m.Signal), At: time.Unix(0, m.At), OOMKilled: m.OOMKilled}
 }
 
 func (t *task) end(e runtime.Exit) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/runtime"
 )
@@ -24,6 +25,7 @@ func testRestart(t *testing.T, s *suite) {
 	t.Run("ended meanwhile", func(t *testing.T) { endedMeanwhile(t, s.host(t)) })
 	t.Run("relay", func(t *testing.T) { relayed(t, s.host(t)) })
 	t.Run("shim killed", func(t *testing.T) { shimKilled(t, s.host(t)) })
+	t.Run("execs", func(t *testing.T) { execsRegained(t, s.host(t)) })
 	t.Run("nothing there", func(t *testing.T) {
 		h := s.host(t)
 		if _, err := h.r.Load(ctxOf(t), "nope", t.TempDir()); !errdefs.IsNotFound(err) {
@@ -54,6 +56,32 @@ func testRestart(t *testing.T, s *suite) {
 		_, err = task.Wait(ctxOf(t))
 		must(t, err)
 	})
+}
+
+// execsRegained: who adopts a container finds its execs with what was left for him,
+// and is told of their end.
+func execsRegained(t *testing.T, h *host) {
+	c := h.container("sleep", "1000")
+	first := h.start(t, c)
+	_, err := first.Exec(ctxOf(t), &specs.Process{Args: []string{"sh", "-c", "read x; exit 7"}, Cwd: "/", Env: []string{"PATH=/bin"}},
+		runtime.ExecOptions{ID: "x1", OpenStdin: true, Record: []byte("mine")})
+	must(t, err)
+	task, err := h.r.Load(ctxOf(t), c.ID, c.Dir)
+	must(t, err)
+	execs, err := task.Execs(ctxOf(t))
+	must(t, err)
+	if len(execs) != 1 || execs[0].ID != "x1" || string(execs[0].Record) != "mine" || execs[0].Process.Pid() == 0 {
+		t.Fatalf("found %+v", execs)
+	}
+	must(t, execs[0].Process.Signal(ctxOf(t), syscall.SIGKILL))
+	exit, err := execs[0].Process.Wait(ctxOf(t))
+	must(t, err)
+	if exit.Code != 137 {
+		t.Errorf("exit %+v", exit)
+	}
+	if execs, err = task.Execs(ctxOf(t)); err != nil || len(execs) != 0 {
+		t.Errorf("then %+v, %v", execs, err)
+	}
 }
 
 func (h *host) load(t *testing.T, id string) runtime.Task {
