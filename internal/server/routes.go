@@ -39,6 +39,7 @@ func (s *Server) table() []route {
 		{post, "/containers/{name}/unpause", s.unpauseContainer},
 		{post, "/containers/{name}/resize", s.resizeContainer},
 		{post, "/containers/{name}/attach", s.attachContainer},
+		{get, "/containers/{name}/attach/ws", s.attachWebsocket},
 		{post, "/containers/{name}/wait", s.waitContainer},
 		{post, "/containers/{name}/exec", s.createExec},
 		{remove, "/containers/{name}", s.removeContainer},

@@ -12,7 +12,6 @@ func unsupported() []route {
 	for _, e := range []struct{ method, pattern string }{
 		{get, "/containers/{name}/changes"},
 		{get, "/containers/{name}/export"},
-		{get, "/containers/{name}/attach/ws"},
 		{head, "/containers/{name}/archive"},
 		{get, "/containers/{name}/archive"},
 		{put, "/containers/{name}/archive"},
