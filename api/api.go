@@ -6,7 +6,7 @@ package api
 // Versions of Docker's Engine API that the daemon serves.
 const (
 	DefaultVersion = "1.56"
-	MinVersion     = "1.40"
+	MinVersion     = "1.24"
 )
 
 // Prefix of everything that is not Docker's.

@@ -1,26 +1,22 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
+	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"muelle/api"
 )
 
-// config is what flags and daemon.json say; the tags are Docker's keys.
+// config is what flags and daemon.json say; the tags are Docker's keys. What becomes
+// of each is told by the table options.
 type config struct {
 	DataRoot           string            `json:"data-root"`
 	ExecRoot           string            `json:"exec-root"`
@@ -31,17 +27,32 @@ type config struct {
 	InsecureRegistries []string          `json:"insecure-registries"`
 	Debug              bool              `json:"debug"`
 	LogLevel           string            `json:"log-level"`
+	LogFormat          string            `json:"log-format"`
+	MetricsAddr        string            `json:"metrics-addr"`
+	MinAPIVersion      string            `json:"min-api-version"`
 	BIP                string            `json:"bip"`
 	AddressPools       []addressPool     `json:"default-address-pools"`
+	DNS                []netip.Addr      `json:"dns"`
+	DNSOptions         []string          `json:"dns-opts"`
+	DNSSearch          []string          `json:"dns-search"`
 	Labels             []string          `json:"labels"`
 	LogDriver          string            `json:"log-driver"`
 	LogOpts            map[string]string `json:"log-opts"`
 	ShmSize            size              `json:"default-shm-size"`
+	Ulimits            ulimits           `json:"default-ulimits"`
+	IpcMode            string            `json:"default-ipc-mode"`
+	CgroupnsMode       string            `json:"default-cgroupns-mode"`
+	StopTimeout        int               `json:"default-stop-timeout"`
 	Init               bool              `json:"init"`
 	LiveRestore        bool              `json:"live-restore"`
 	MaxDownloads       int               `json:"max-concurrent-downloads"`
 	MaxUploads         int               `json:"max-concurrent-uploads"`
 	ShutdownTimeout    int               `json:"shutdown-timeout"`
+	OOMScoreAdjust     int               `json:"oom-score-adjust"`
+	Experimental       bool              `json:"experimental"`
+	HTTPProxy          string            `json:"http-proxy"`
+	HTTPSProxy         string            `json:"https-proxy"`
+	NoProxy            string            `json:"no-proxy"`
 	AllowInsecureTCP   bool              `json:"allow-insecure-tcp"`
 	TLS                bool              `json:"tls"`
 	TLSVerify          bool              `json:"tlsverify"`
@@ -49,56 +60,20 @@ type config struct {
 	TLSCert            string            `json:"tlscert"`
 	TLSKey             string            `json:"tlskey"`
 
-	file        string
-	groupGiven  bool
-	showVersion bool
-	validate    bool
-}
-
-// addressPool is one of default-address-pools.
-type addressPool struct {
-	Base netip.Prefix `json:"base"`
-	Size int          `json:"size"`
-}
-
-// keyOf maps flags to the keys of daemon.json where they differ.
-var keyOf = map[string]string{
-	"host": "hosts", "registry-mirror": "registry-mirrors", "insecure-registry": "insecure-registries",
-	"default-address-pool": "default-address-pools", "label": "labels", "log-opt": "log-opts",
+	file       string
+	groupGiven bool
+	// tlsverifyGiven: the file says whether to verify.
+	tlsverifyGiven bool
+	showVersion    bool
+	validate       bool
+	// others are the options given that Muelle does nothing with.
+	others []given
 }
 
 func (c *config) flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("muelled", pflag.ContinueOnError)
 	f.SortFlags = true
-	f.StringVar(&c.DataRoot, "data-root", api.DefaultDataRoot, "Root directory of persistent state")
-	f.StringVar(&c.ExecRoot, "exec-root", api.DefaultExecRoot, "Root directory for execution state files")
-	f.StringVarP(&c.Pidfile, "pidfile", "p", "", "Path to use for daemon PID file (default EXEC-ROOT/muelled.pid)")
-	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "Daemon socket(s) to listen on (default unix://EXEC-ROOT/muelle.sock)")
-	f.StringVarP(&c.Group, "group", "G", "muelle", "Group for the unix socket")
-	f.StringVar(&c.file, "config-file", api.DefaultConfigFile, "Daemon configuration file")
-	f.StringArrayVar(&c.RegistryMirrors, "registry-mirror", nil, "Preferred registry mirror")
-	f.StringArrayVar(&c.InsecureRegistries, "insecure-registry", nil, "Enable insecure registry communication")
-	f.BoolVarP(&c.Debug, "debug", "D", false, "Enable debug mode")
-	f.StringVarP(&c.LogLevel, "log-level", "l", "info", `Set the logging level ("debug"|"info"|"warn"|"error")`)
-	f.StringVar(&c.BIP, "bip", "", "IPv4 address for the default bridge, with its prefix length")
-	f.Var((*poolsFlag)(&c.AddressPools), "default-address-pool", "Default address pools for node specific local networks (base=10.0.0.0/8,size=24)")
-	f.StringArrayVar(&c.Labels, "label", nil, "Set key=value labels to the daemon")
-	f.StringVar(&c.LogDriver, "log-driver", "json-file", "Default driver for container logs")
-	f.StringToStringVar(&c.LogOpts, "log-opt", nil, "Default log driver options for containers")
-	f.Var(&c.ShmSize, "default-shm-size", "Default shm size for containers")
-	f.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
-	f.BoolVar(&c.LiveRestore, "live-restore", true, "Keep containers running while the daemon is stopped")
-	f.IntVar(&c.MaxDownloads, "max-concurrent-downloads", 3, "Set the max concurrent downloads")
-	f.IntVar(&c.MaxUploads, "max-concurrent-uploads", 5, "Set the max concurrent uploads")
-	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", 15, "Set the default shutdown timeout in seconds")
-	f.BoolVar(&c.AllowInsecureTCP, "allow-insecure-tcp", false, "Allow tcp:// without TLS: whoever reaches the port is root on this machine")
-	f.BoolVar(&c.TLS, "tls", false, "Use TLS; implied by --tlsverify (not supported yet)")
-	f.BoolVar(&c.TLSVerify, "tlsverify", false, "Use TLS and verify the remote (not supported yet)")
-	f.StringVar(&c.TLSCACert, "tlscacert", "", "Trust certs signed only by this CA (not supported yet)")
-	f.StringVar(&c.TLSCert, "tlscert", "", "Path to TLS certificate file (not supported yet)")
-	f.StringVar(&c.TLSKey, "tlskey", "", "Path to TLS key file (not supported yet)")
-	f.BoolVarP(&c.showVersion, "version", "v", false, "Print version information and quit")
-	f.BoolVar(&c.validate, "validate", false, "Validate daemon configuration and exit")
+	c.register(f)
 	return f
 }
 
@@ -116,107 +91,87 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("muelled takes no arguments, but was given %q", f.Args())
 	}
+	c.groupGiven = f.Changed("group")
 	if err := c.readFile(f); err != nil {
 		return nil, err
 	}
-	c.groupGiven = c.groupGiven || f.Changed("group")
+	// As Docker: to ask for verification or not is to ask for TLS, and TLS without a
+	// word about it verifies.
+	switch {
+	case f.Changed("tlsverify") || c.TLSVerify:
+		c.TLS = true
+	case c.TLS && !c.tlsverifyGiven:
+		c.TLSVerify = true
+	}
 	return c, c.check()
 }
 
-// readFile merges daemon.json into what the flags said. The default file may be
-// missing, a named one may not.
-func (c *config) readFile(f *pflag.FlagSet) error {
-	b, err := os.ReadFile(c.file)
-	if errors.Is(err, fs.ErrNotExist) && !f.Changed("config-file") {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("unable to configure the daemon with file %s: %w", c.file, err)
-	}
-	if err := c.merge(f, b); err != nil {
-		return fmt.Errorf("unable to configure the daemon with file %s: %w", c.file, err)
-	}
-	return nil
-}
-
-func (c *config) merge(f *pflag.FlagSet, b []byte) error {
-	if len(bytes.TrimSpace(b)) == 0 {
-		return nil
-	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(b, &keys); err != nil {
-		return err
-	}
-	known := map[string]*pflag.Flag{}
-	f.VisitAll(func(fl *pflag.Flag) {
-		switch fl.Name {
-		case "config-file", "version", "validate", "help":
-			return
-		}
-		key := fl.Name
-		if k, ok := keyOf[key]; ok {
-			key = k
-		}
-		known[key] = fl
-	})
-	var unknown, unsupported, twice []string
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		fl, ok := known[key]
-		switch {
-		case ok && fl.Changed:
-			twice = append(twice, fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, fl.Value, compact(keys[key])))
-		case ok:
-		case slices.Contains(dockerKeys, key):
-			unsupported = append(unsupported, key)
-		default:
-			unknown = append(unknown, key)
-		}
-	}
-	switch {
-	case len(unknown) > 0:
-		return fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
-	case len(unsupported) > 0:
-		return fmt.Errorf("the following directives of Docker are not supported by Muelle: %s", strings.Join(unsupported, ", "))
-	case len(twice) > 0:
-		return fmt.Errorf("the following directives are specified both as a flag and in the configuration file: %s", strings.Join(twice, ", "))
-	}
-	_, c.groupGiven = keys["group"]
-	return json.Unmarshal(b, c)
-}
-
-func compact(raw json.RawMessage) string {
-	var b bytes.Buffer
-	if json.Compact(&b, raw) != nil {
-		return string(raw)
-	}
-	return b.String()
-}
-
-// dockerKeys are the directives of Docker's daemon.json that Muelle has no
-// counterpart for: they are refused by name rather than taken for misspelt.
-var dockerKeys = strings.Fields(`
-	allow-nondistributable-artifacts api-cors-header authorization-plugins bridge bridge-accept-fwmark builder cdi-spec-dirs
-	cgroup-parent containerd containerd-namespace containerd-plugin-namespace cpu-rt-period cpu-rt-runtime
-	default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode default-network-opts default-runtime
-	default-ulimits dns dns-opts dns-search exec-opts experimental features firewall-backend fixed-cidr fixed-cidr-v6
-	host-gateway-ip host-gateway-ips http-proxy https-proxy icc init-path ip ip-forward ip-forward-no-drop ip-masq ip6tables
-	iptables ipv6 log-format max-download-attempts metrics-addr min-api-version mtu network-control-plane-mtu
-	no-new-privileges no-proxy node-generic-resources oom-score-adjust proxies raw-logs rootless runtimes
-	seccomp-profile selinux-enabled storage-driver storage-opts swarm-default-advertise-addr userland-proxy
-	userland-proxy-path userns-remap`)
-
-// check refuses what contradicts itself or is not supported yet.
+// check refuses what contradicts itself or is not supported.
 func (c *config) check() error {
 	switch {
-	case c.TLS || c.TLSVerify || c.TLSCACert != "" || c.TLSCert != "" || c.TLSKey != "":
-		return errors.New("TLS (tls, tlsverify, tlscacert, tlscert, tlskey) is not supported yet")
 	case c.MaxDownloads < 1 || c.MaxUploads < 1:
 		return errors.New("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
 	case c.ShutdownTimeout < 0:
 		return fmt.Errorf("shutdown-timeout: %d seconds are less than none", c.ShutdownTimeout)
+	case c.MetricsAddr != "":
+		return errors.New("metrics-addr is not supported yet")
+	case c.StopTimeout < 0:
+		return fmt.Errorf("invalid default stop timeout: %d", c.StopTimeout)
 	case !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver):
 		return fmt.Errorf("log-driver: the log driver %s is not supported", c.LogDriver)
+	case !slices.Contains([]string{"text", "json"}, c.LogFormat):
+		return fmt.Errorf("invalid log format: %s", c.LogFormat)
+	case !slices.Contains([]string{"", "shareable", "private"}, c.IpcMode):
+		return fmt.Errorf("IPC mode %q is not supported as default value", c.IpcMode)
+	case !slices.Contains([]string{"", "host", "private"}, c.CgroupnsMode):
+		return fmt.Errorf("default cgroup namespace mode (%s) is invalid; use \"host\" or \"private\"", c.CgroupnsMode)
+	case c.OOMScoreAdjust < -1000 || c.OOMScoreAdjust > 1000:
+		return fmt.Errorf("oom-score-adjust: %d is not between -1000 and 1000", c.OOMScoreAdjust)
 	}
+	if err := c.checkNetworks(); err != nil {
+		return err
+	}
+	for _, l := range c.Labels {
+		if key, _, ok := strings.Cut(l, "="); !ok || key == "" {
+			return fmt.Errorf("bad attribute format: %s", l)
+		}
+	}
+	if err := c.checkMinVersion(); err != nil {
+		return err
+	}
+	if _, err := c.level(); err != nil {
+		return err
+	}
+	return c.judge()
+}
+
+// checkMinVersion uses Docker's words.
+func (c *config) checkMinVersion() error {
+	v := c.MinAPIVersion
+	if v == "" {
+		return nil
+	}
+	if v[0] == 'v' || v[0] == 'V' {
+		return errors.New(`API version must be provided without "v" prefix`)
+	}
+	minorOf := func(s string) int {
+		_, minor, _ := strings.Cut(s, ".")
+		n, err := strconv.Atoi(minor)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	switch n := minorOf(v); {
+	case !strings.HasPrefix(v, "1.") || n < minorOf(api.MinVersion):
+		return fmt.Errorf("minimum supported API version is %s: %s", api.MinVersion, v)
+	case n > minorOf(api.DefaultVersion):
+		return fmt.Errorf("maximum supported API version is %s: %s", api.DefaultVersion, v)
+	}
+	return nil
+}
+
+func (c *config) checkNetworks() error {
 	if c.BIP != "" {
 		if _, err := netip.ParsePrefix(c.BIP); err != nil {
 			return fmt.Errorf("bip: %q is no address with a prefix length", c.BIP)
@@ -227,74 +182,23 @@ func (c *config) check() error {
 			return err
 		}
 	}
-	for _, l := range c.Labels {
-		if key, _, ok := strings.Cut(l, "="); !ok || key == "" {
-			return fmt.Errorf("bad attribute format: %s", l)
-		}
-	}
-	_, err := c.level()
-	return err
-}
-
-func (p addressPool) check() error {
-	if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen() {
-		return fmt.Errorf("default-address-pools: a size of %d does not fit base %s", p.Size, p.Base)
-	}
 	return nil
 }
 
-// poolsFlag collects --default-address-pool base=CIDR,size=N.
-type poolsFlag []addressPool
-
-func (p *poolsFlag) Set(text string) error {
-	var pool addressPool
-	for _, field := range strings.Split(text, ",") {
-		key, value, _ := strings.Cut(field, "=")
-		var err error
-		switch key {
-		case "base":
-			pool.Base, err = netip.ParsePrefix(value)
-		case "size":
-			pool.Size, err = strconv.Atoi(value)
-		default:
-			err = fmt.Errorf("unknown key %q", key)
-		}
-		if err != nil {
-			return err
-		}
+// level is the lowest level that is logged.
+func (c *config) level() (slog.Level, error) {
+	if c.Debug {
+		return slog.LevelDebug, nil
 	}
-	*p = append(*p, pool)
-	return nil
-}
-
-func (p *poolsFlag) String() string {
-	var out []string
-	for _, pool := range *p {
-		out = append(out, fmt.Sprintf("base=%s,size=%d", pool.Base, pool.Size))
+	switch l := strings.ToLower(c.LogLevel); l {
+	case "trace", "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn", "warning":
+		return slog.LevelWarn, nil
+	case "error", "fatal", "panic":
+		return slog.LevelError, nil
 	}
-	return strings.Join(out, " ")
-}
-
-func (p *poolsFlag) Type() string { return "pool" }
-
-// size is a number of bytes, or a text as "64M".
-type size int64
-
-func (s *size) Set(text string) error {
-	n, err := units.RAMInBytes(text)
-	*s = size(n)
-	return err
-}
-
-func (s *size) String() string { return units.BytesSize(float64(*s)) }
-
-func (s *size) Type() string { return "bytes" }
-
-// UnmarshalJSON takes both forms, as Docker does.
-func (s *size) UnmarshalJSON(b []byte) error {
-	var text string
-	if json.Unmarshal(b, &text) == nil {
-		return s.Set(text)
-	}
-	return json.Unmarshal(b, (*int64)(s))
+	return 0, fmt.Errorf("invalid logging level: %s", c.LogLevel)
 }

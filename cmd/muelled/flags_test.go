@@ -25,7 +25,7 @@ func configFile(t *testing.T, text string) string {
 
 func defaults() config {
 	return config{
-		DataRoot: "/var/lib/muelle", ExecRoot: "/run/muelle", Group: "muelle", LogLevel: "info", LogDriver: "json-file",
+		DataRoot: "/var/lib/muelle", ExecRoot: "/run/muelle", Group: "muelle", LogLevel: "info", LogFormat: "text", LogDriver: "json-file", StopTimeout: 10,
 		LiveRestore: true, MaxDownloads: 3, MaxUploads: 5, ShutdownTimeout: 15,
 	}
 }
@@ -73,11 +73,13 @@ func TestParseRefuses(t *testing.T) {
 		want       string
 	}{
 		{"unknown key", `{"debgu":true,"zzz":1}`, nil, "the following directives don't match any configuration option: debgu, zzz"},
-		{"Docker's key", `{"userns-remap":"default"}`, nil, "the following directives of Docker are not supported by Muelle: userns-remap"},
+		{"refused", `{"icc":false}`, nil, "icc: false is not supported: " + laterNetwork},
+		{"refused flag", "", []string{"--iptables=false"}, "iptables: false is not supported: published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other"},
+		{"proxies twice", `{"proxies":{"http-proxy":"http://u:p@h"}}`, []string{"--http-proxy", "http://u:p@i"}, "the following directives are specified both as a flag and in the configuration file: http-proxy: (from flag: ***, from file: ***)"},
+		{"ignored twice", `{"containerd":"/a"}`, []string{"--containerd", "/b"}, `the following directives are specified both as a flag and in the configuration file: containerd: (from flag: /b, from file: "/a")`},
 		{"twice", `{"debug":false}`, []string{"--debug"}, "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},
 		{"hosts twice", `{"hosts":["fd://"]}`, []string{"-H", "unix:///a"}, "the following directives are specified both as a flag and in the configuration file: hosts: (from flag: [unix:///a], from file: [\"fd://\"])"},
 		{"no JSON", `{`, nil, "unexpected end of JSON input"},
-		{"TLS", "", []string{"--tlsverify"}, "TLS (tls, tlsverify, tlscacert, tlscert, tlskey) is not supported yet"},
 		{"shutdown timeout", "", []string{"--shutdown-timeout=-1"}, "shutdown-timeout: -1 seconds are less than none"},
 		{"log driver", `{"log-driver":"syslog"}`, nil, "log-driver: the log driver syslog is not supported"},
 		{"level", "", []string{"-l", "loud"}, "invalid logging level: loud"},

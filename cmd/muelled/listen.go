@@ -40,7 +40,7 @@ func listen(c *config, p *places, log *slog.Logger) (all []net.Listener, err err
 		case "unix":
 			l, err = listenUnix(addr, c.Group, c.groupGiven)
 		case "tcp":
-			l, err = listenTCP(addr, c.AllowInsecureTCP, log)
+			l, err = listenTCP(addr, c, log)
 		case "fd":
 			var given []net.Listener
 			given, err = listenFD(addr)
@@ -118,17 +118,6 @@ func groupID(group string) (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(g.Gid)
-}
-
-func listenTCP(addr string, allowed bool, log *slog.Logger) (net.Listener, error) {
-	if !allowed {
-		return nil, errors.New("refused, because whoever reaches a TCP port without TLS is root on this machine: use the unix socket, or --allow-insecure-tcp if that is meant")
-	}
-	l, err := net.Listen("tcp", addr)
-	if err == nil {
-		log.Warn("the API is reachable without encryption or authentication: whoever connects is root", "addr", l.Addr().String())
-	}
-	return l, err
 }
 
 // listenFD takes the sockets that systemd opened: all of them for fd:// or fd://*,

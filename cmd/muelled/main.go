@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/pflag"
@@ -47,26 +49,52 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	variable := &slog.LevelVar{}
+	variable.Set(level)
+	log := c.logger(stderr, variable)
 	if err := preflight(); err != nil {
+		return err
+	}
+	for _, line := range c.notices() {
+		log.Info(line)
+	}
+	if err := c.ownProcess(); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(log)
 	defer stop()
-	err = serve(ctx, stop, c, log)
+	err = serve(ctx, stop, &reloader{args: args, now: c, level: variable, log: log}, log)
 	return errors.Join(err, cgroup.Leave(api.DaemonCgroup))
 }
 
-// level is the lowest level that is logged.
-func (c *config) level() (slog.Level, error) {
-	if c.Debug {
-		return slog.LevelDebug, nil
+// logger writes the daemon's log in the format that was asked for.
+func (c *config) logger(w io.Writer, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
 	}
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return 0, fmt.Errorf("invalid logging level: %s", c.LogLevel)
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// ownProcess sets what concerns the process itself: its standing before the OOM
+// killer, and the proxies, which are read from the environment.
+func (c *config) ownProcess() error {
+	if c.OOMScoreAdjust != 0 {
+		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(c.OOMScoreAdjust)), 0); err != nil {
+			return fmt.Errorf("oom-score-adjust: %w", err)
+		}
 	}
-	return l, nil
+	for name, v := range map[string]string{"HTTP_PROXY": c.HTTPProxy, "HTTPS_PROXY": c.HTTPSProxy, "NO_PROXY": c.NoProxy} {
+		if v == "" {
+			continue
+		}
+		for _, n := range []string{name, strings.ToLower(name)} {
+			if err := os.Setenv(n, v); err != nil {
+				return fmt.Errorf("set %s: %w", n, err)
+			}
+		}
+	}
+	return nil
 }
 
 // untilSignal gives a context that the first SIGTERM or SIGINT ends; after the

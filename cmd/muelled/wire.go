@@ -64,8 +64,8 @@ func (e *engine) close(ctx context.Context) error {
 }
 
 // serve opens the engine and answers requests until ctx ends.
-func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Logger) error {
-	begun := time.Now()
+func serve(ctx context.Context, stop context.CancelFunc, r *reloader, log *slog.Logger) error {
+	begun, c := time.Now(), r.now
 	p, err := takePlaces(c)
 	if err != nil {
 		return err
@@ -76,12 +76,11 @@ func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Lo
 		return err
 	}
 	var stopContainers atomic.Bool
-	stopContainers.Store(!c.LiveRestore)
 	shutdown := func(containers bool) {
 		stopContainers.Store(stopContainers.Load() || containers)
 		stop()
 	}
-	e, err := open(ctx, c, p, log, shutdown)
+	e, err := open(ctx, r, p, log, shutdown)
 	if err != nil {
 		for _, l := range listeners {
 			l.Close()
@@ -92,14 +91,17 @@ func serve(ctx context.Context, stop context.CancelFunc, c *config, log *slog.Lo
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("notify systemd", "err", err)
 	}
+	unwatch := r.watch()
 	err = e.answer(ctx, stop, listeners)
+	unwatch()
+	c = r.current()
 	if _, nerr := daemon.SdNotify(false, daemon.SdNotifyStopping); nerr != nil {
 		log.Warn("notify systemd", "err", nerr)
 	}
 	// What is closed now belongs to nobody's request any more.
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience+2*time.Duration(c.ShutdownTimeout)*time.Second)
 	defer cancel()
-	if stopContainers.Load() {
+	if stopContainers.Load() || !c.LiveRestore {
 		err = errors.Join(err, e.containers.StopAll(ending, c.ShutdownTimeout))
 	}
 	return errors.Join(err, e.close(ending))
@@ -134,8 +136,8 @@ func ownTemp(data string) (string, error) {
 }
 
 // open builds the services from the bottom up. On error none stays open.
-func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown func(bool)) (_ *engine, err error) {
-	e := &engine{}
+func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdown func(bool)) (_ *engine, err error) {
+	e, c := &engine{}, r.now
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close(context.WithoutCancel(ctx)))
@@ -179,8 +181,8 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(),
 		Runtime: rt, Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
-		DefaultLog:     container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
-		DefaultShmSize: int64(c.ShmSize), Init: c.Init,
+		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
+		Defaults:   c.containerDefaults(), Init: c.Init,
 		// Projects start their own, in the order of their dependencies.
 		StartOnBoot: func(labels map[string]string) bool { return labels[api.LabelProject] == "" },
 	})
@@ -209,12 +211,13 @@ func open(ctx context.Context, c *config, p *places, log *slog.Logger, shutdown 
 	}
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver,
-		ID: id, DataRoot: p.data, Version: api.Version, Shim: shim,
+		ID: id, DataRoot: p.data, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Log: log,
 	})
+	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{
 		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
-		System: sys, Bus: bus, Version: api.Version, Debug: c.Debug, Shutdown: shutdown,
+		System: sys, Bus: bus, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Debug: c.Debug, Shutdown: shutdown,
 		Idle: func() { release(log) }, Log: log,
 	})
 	return e, nil

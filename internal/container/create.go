@@ -181,6 +181,7 @@ func (n *creation) warn() {
 
 // hostDefaults fills what the daemon decides.
 func (s *Service) hostDefaults(cfg *ctypes.Config, hc *ctypes.HostConfig) {
+	d := s.defaults.Load()
 	if hc.NetworkMode == "" || hc.NetworkMode.IsDefault() {
 		hc.NetworkMode = mnet.NetworkBridge
 	}
@@ -189,16 +190,23 @@ func (s *Service) hostDefaults(cfg *ctypes.Config, hc *ctypes.HostConfig) {
 	}
 	if hc.IpcMode == "" {
 		hc.IpcMode = ctypes.IPCModePrivate
+		if d.IpcMode != "" {
+			hc.IpcMode = d.IpcMode
+		}
 	}
 	if hc.CgroupnsMode == "" {
 		hc.CgroupnsMode = ctypes.CgroupnsModeHost
 		if cgroup.Version() == 2 {
 			hc.CgroupnsMode = ctypes.CgroupnsModePrivate
 		}
+		if d.CgroupnsMode != "" {
+			hc.CgroupnsMode = d.CgroupnsMode
+		}
 	}
 	if hc.ShmSize == 0 && (hc.IpcMode.IsPrivate() || hc.IpcMode.IsShareable()) {
-		hc.ShmSize = s.o.DefaultShmSize
+		hc.ShmSize = d.ShmSize
 	}
+	d.addUlimits(hc)
 	if hc.RestartPolicy.Name == "" {
 		hc.RestartPolicy.Name = ctypes.RestartPolicyDisabled
 	}

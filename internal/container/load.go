@@ -181,7 +181,7 @@ func (s *Service) adoptNetwork(ctx context.Context, c *entry, task runtime.Task)
 			return err
 		}
 	}
-	spec := sandboxSpec(&c.rec, c.st.Endpoints)
+	spec := sandboxSpec(&c.rec, c.st.Endpoints, s.defaults.Load())
 	spec.Ports = c.st.Ports
 	return s.o.Networks.Adopt(ctx, spec, held, netns)
 }

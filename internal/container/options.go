@@ -30,8 +30,8 @@ type Options struct {
 	// DefaultLog is used for containers that ask for no log driver; the zero value
 	// means json-file, 10 MiB × 5, compressed.
 	DefaultLog LogDefaults
-	// DefaultShmSize in bytes; zero means Docker's 64 MiB.
-	DefaultShmSize int64
+	// Defaults of what a container does not say itself; SetDefaults replaces them.
+	Defaults Defaults
 	// Init is the daemon's own default of HostConfig.Init.
 	Init bool
 	// StartOnBoot says whether a container that its restart policy wants started

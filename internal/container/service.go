@@ -67,6 +67,8 @@ type Service struct {
 	pending []string // ids that somebody else starts after boot
 	broken  []string // ids whose record cannot be read: left alone
 
+	defaults atomic.Pointer[Defaults]
+
 	stopping atomic.Bool // the daemon is ending: no more restarts by policy
 
 	copyUps keyed // one copy-up per volume at a time
@@ -84,9 +86,6 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.DefaultShmSize == 0 {
-		o.DefaultShmSize = 64 << 20
-	}
 	for _, dir := range []string{o.Root, o.ExecRoot} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make folder of containers: %w", err)
@@ -96,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		o: o, log: o.Log,
 		byID: map[string]*entry{}, byName: map[string]string{}, execs: map[string]*exec{},
 	}
+	s.SetDefaults(o.Defaults)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.load(ctx); err != nil {
 		s.cancel()

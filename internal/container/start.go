@@ -149,7 +149,7 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 		}
 		return nil
 	}
-	sandbox, err := n.s.o.Networks.Prepare(ctx, sandboxSpec(&n.rec, n.rec.Endpoints))
+	sandbox, err := n.s.o.Networks.Prepare(ctx, sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load()))
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
@@ -350,14 +350,14 @@ func startError(cause error) (code int, err error) {
 }
 
 // sandboxSpec describes a container to the networks.
-func sandboxSpec(rec *record, endpoints endpointMap) network.SandboxSpec {
+func sandboxSpec(rec *record, endpoints endpointMap, d *Defaults) network.SandboxSpec {
 	cfg, hc := rec.Config, rec.HostConfig
 	spec := network.SandboxSpec{
 		ID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domain: cfg.Domainname,
 		Project: cfg.Labels[api.LabelProject], Service: cfg.Labels[api.LabelService],
 		Mode:  string(hc.NetworkMode),
 		Ports: hc.PortBindings, Exposed: cfg.ExposedPorts, PublishAll: hc.PublishAllPorts,
-		DNS: hc.DNS, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+		DNS: orDefault(hc.DNS, d.DNS), DNSSearch: orDefault(hc.DNSSearch, d.DNSSearch), DNSOptions: orDefault(hc.DNSOptions, d.DNSOptions),
 		ExtraHosts: hc.ExtraHosts, Sysctls: hc.Sysctls,
 	}
 	for _, name := range slices.Sorted(maps.Keys(endpoints)) {

@@ -29,7 +29,7 @@ func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
 }
 
 func (s *Service) stop(ctx context.Context, c *entry, o StopOptions) error {
-	sig, timeout, err := c.stopSettings(o)
+	sig, timeout, err := s.stopSettings(c, o)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *Service) StopAll(ctx context.Context, timeout int) error {
 	var wg sync.WaitGroup
 	for i, c := range list {
 		wg.Go(func() {
-			_, patience, err := c.stopSettings(StopOptions{})
+			_, patience, err := s.stopSettings(c, StopOptions{})
 			if err != nil || patience < 0 || patience > timeout {
 				patience = timeout
 			}
@@ -132,9 +132,9 @@ func waitFor(ctx, life context.Context, done <-chan struct{}, seconds int) bool 
 	}
 }
 
-func (c *entry) stopSettings(o StopOptions) (sig syscall.Signal, timeout int, err error) {
+func (s *Service) stopSettings(c *entry, o StopOptions) (sig syscall.Signal, timeout int, err error) {
 	rec, _ := c.snapshot()
-	sig, timeout = syscall.SIGTERM, defaultStopTimeout
+	sig, timeout = syscall.SIGTERM, s.defaults.Load().stopTimeout()
 	if rec.Config.StopTimeout != nil {
 		timeout = *rec.Config.StopTimeout
 	}

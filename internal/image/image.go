@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -48,8 +49,8 @@ type Service struct {
 	bus       *event.Bus
 	log       *slog.Logger
 	platform  platforms.MatchComparer
-	downloads int
-	uploads   int
+	downloads atomic.Int64
+	uploads   atomic.Int64
 
 	index    *index
 	locks    *keyLocker          // one fetch of a blob, one unpack of a chain at a time
@@ -74,6 +75,13 @@ type Image struct {
 	configDigest digest.Digest
 }
 
+// SetLimits says how many layers one pull fetches at once and one push sends, from
+// the next of them on.
+func (s *Service) SetLimits(downloads, uploads int) {
+	s.downloads.Store(int64(downloads))
+	s.uploads.Store(int64(uploads))
+}
+
 // New gives the Service of a store. It reads nothing before it is first asked.
 func New(o Options) *Service {
 	if o.Log == nil {
@@ -87,13 +95,13 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		store: o.Store, remote: o.Remote, bus: o.Bus, log: o.Log,
-		platform:  platforms.Default(),
-		downloads: o.MaxDownloads, uploads: o.MaxUploads,
-		index:   newIndex(o.Store),
-		locks:   newKeyLocker(),
-		unpacks: semaphore.NewWeighted(3),
-		holds:   map[string]hold{},
+		platform: platforms.Default(),
+		index:    newIndex(o.Store),
+		locks:    newKeyLocker(),
+		unpacks:  semaphore.NewWeighted(3),
+		holds:    map[string]hold{},
 	}
+	s.SetLimits(o.MaxDownloads, o.MaxUploads)
 	o.Store.OnImageChange(s.index.changed)
 	o.Store.OnImageReplace(s.keepDangling)
 	return s

@@ -143,7 +143,7 @@ func (s *Service) fetch(ctx context.Context, fetcher remotes.Fetcher, target oci
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	u, err := s.unpacker(ctx, report.applier(s.store.Applier()),
-		unpack.WithLimiter(semaphore.NewWeighted(int64(s.downloads))))
+		unpack.WithLimiter(semaphore.NewWeighted(s.downloads.Load())))
 	if err != nil {
 		return err
 	}

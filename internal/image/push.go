@@ -65,7 +65,7 @@ func (s *Service) Push(ctx context.Context, ref string, o PushOptions) (err erro
 	for _, layer := range img.layers {
 		report.layer(layer.Digest, "Preparing")
 	}
-	limit := semaphore.NewWeighted(int64(s.uploads))
+	limit := semaphore.NewWeighted(s.uploads.Load())
 	if err := remotes.PushContent(ctx, reportingPusher{pusher, report}, target, s.store.Content(), limit, platforms.All, nil); err != nil {
 		return remote.Explain(name, "push", err)
 	}

@@ -19,7 +19,9 @@ import (
 
 // Insecure tells whether host, with or without a port, is loopback or was named as
 // an insecure registry.
-func (r *Resolver) Insecure(host string) bool {
+func (r *Resolver) Insecure(host string) bool { return r.rules.Load().insecure(host) }
+
+func (r *rules) insecure(host string) bool {
 	host = strings.ToLower(host)
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -41,7 +43,7 @@ func (r *Resolver) Insecure(host string) bool {
 	return err == nil && slices.ContainsFunc(addrs, r.inNetworks)
 }
 
-func (r *Resolver) inNetworks(addr netip.Addr) bool {
+func (r *rules) inNetworks(addr netip.Addr) bool {
 	return slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -41,12 +42,17 @@ type Options struct {
 
 // Resolver knows the hosts of every registry name. It is safe for concurrent use.
 type Resolver struct {
+	rules    atomic.Pointer[rules]
+	secure   *http.Client
+	insecure *http.Client
+}
+
+// rules are Options, read.
+type rules struct {
 	mirrors  []mirror
 	names    map[string]bool
 	networks []netip.Prefix
 	options  Options
-	secure   *http.Client
-	insecure *http.Client
 }
 
 type mirror struct {
@@ -56,16 +62,9 @@ type mirror struct {
 // New refuses a mirror that is no URL, has credentials, or is plain HTTP to a host
 // that may not be.
 func New(o Options) (*Resolver, error) {
-	r := &Resolver{names: map[string]bool{}, options: o}
-	for _, s := range o.Insecure {
-		if err := r.addInsecure(s); err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range o.Mirrors {
-		if err := r.addMirror(s); err != nil {
-			return nil, err
-		}
+	r := &Resolver{}
+	if err := r.Configure(o); err != nil {
+		return nil, err
 	}
 	r.secure = &http.Client{Transport: &transport{allowPlain: r.Insecure, next: newTransport(&tls.Config{})}}
 	r.insecure = &http.Client{Transport: &transport{
@@ -75,6 +74,24 @@ func New(o Options) (*Resolver, error) {
 		next: newTransport(&tls.Config{InsecureSkipVerify: true}),
 	}}
 	return r, nil
+}
+
+// Configure replaces the mirrors and the insecure registries, from the next request
+// on. On error the old ones stay.
+func (r *Resolver) Configure(o Options) error {
+	l := &rules{names: map[string]bool{}, options: o}
+	for _, s := range o.Insecure {
+		if err := l.addInsecure(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range o.Mirrors {
+		if err := l.addMirror(s); err != nil {
+			return err
+		}
+	}
+	r.rules.Store(l)
+	return nil
 }
 
 func newTransport(config *tls.Config) *http.Transport {
@@ -91,7 +108,7 @@ func newTransport(config *tls.Config) *http.Transport {
 	}
 }
 
-func (r *Resolver) addInsecure(s string) error {
+func (r *rules) addInsecure(s string) error {
 	if prefix, err := netip.ParsePrefix(s); err == nil {
 		r.networks = append(r.networks, prefix.Masked())
 		return nil
@@ -103,7 +120,7 @@ func (r *Resolver) addInsecure(s string) error {
 	return nil
 }
 
-func (r *Resolver) addMirror(s string) error {
+func (r *rules) addMirror(s string) error {
 	refuse := func(why string) error {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid registry mirror %q: %s", s, why))
 	}
@@ -117,7 +134,7 @@ func (r *Resolver) addMirror(s string) error {
 		return refuse("it must not contain credentials")
 	case u.RawQuery != "" || u.Fragment != "":
 		return refuse("it must not have a query or fragment")
-	case u.Scheme == "http" && !r.Insecure(u.Host):
+	case u.Scheme == "http" && !r.insecure(u.Host):
 		return refuse("plain HTTP is only spoken to loopback and to what --insecure-registry names")
 	}
 	r.mirrors = append(r.mirrors, mirror{scheme: u.Scheme, host: u.Host, path: path.Join("/", u.Path, "v2")})
@@ -125,7 +142,7 @@ func (r *Resolver) addMirror(s string) error {
 }
 
 // Mirrors and insecure registries as they were configured, for `info`.
-func (r *Resolver) Configured() Options { return r.options }
+func (r *Resolver) Configured() Options { return r.rules.Load().options }
 
 // Hosts gives the hosts of a registry name, first choice first. auth is for the
 // registry itself; its mirrors are asked anonymously.
@@ -133,7 +150,7 @@ func (r *Resolver) Hosts(auth *registry.AuthConfig) docker.RegistryHosts {
 	return func(name string) ([]docker.RegistryHost, error) {
 		var hosts []docker.RegistryHost
 		if name == dockerHub {
-			for _, m := range r.mirrors {
+			for _, m := range r.rules.Load().mirrors {
 				hosts = append(hosts, docker.RegistryHost{
 					Client: r.client(m.host), Host: m.host, Scheme: m.scheme, Path: m.path,
 					Authorizer:   r.authorizer(m.host, nil),

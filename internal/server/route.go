@@ -76,9 +76,9 @@ func firstElement(path string) string {
 	return path
 }
 
-// splitVersion takes /v1.44 off a path. Paths without a version are served as the
-// newest.
-func splitVersion(path string) (minor int, rest string, err error) {
+// splitVersion takes /v1.44 off a path and refuses what is older than 1.least. Paths
+// without a version are served as the newest.
+func splitVersion(path string, least int) (minor int, rest string, err error) {
 	after, ok := strings.CutPrefix(path, "/v")
 	if !ok || after == "" || after[0] < '0' || after[0] > '9' {
 		return newest, path, nil
@@ -90,9 +90,9 @@ func splitVersion(path string) (minor int, rest string, err error) {
 		return 0, "", errPageNotFound
 	}
 	switch {
-	case major == "0" || major == "1" && minor < oldest:
+	case major == "0" || major == "1" && minor < least:
 		return 0, "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
-			"client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, api.MinVersion))
+			"client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, "1."+strconv.Itoa(least)))
 	case major != "1" || minor > newest:
 		return 0, "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
 			"client version %s is too new. Maximum supported API version is %s", version, api.DefaultVersion))
@@ -102,6 +102,16 @@ func splitVersion(path string) (minor int, rest string, err error) {
 
 // Minor numbers of api.MinVersion and api.DefaultVersion; a test holds them together.
 const (
-	oldest = 40
+	oldest = 24
 	newest = 56
 )
+
+// leastOf is the minor number of the oldest version to serve.
+func leastOf(version string) int {
+	_, minor, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		return oldest
+	}
+	return n
+}

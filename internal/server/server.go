@@ -1,4 +1,4 @@
-// Package server speaks the Docker Engine API, versions 1.40 to 1.56, and
+// Package server speaks the Docker Engine API, versions 1.24 to 1.56, and
 // Muelle's own paths below /muelle/v1/. It translates HTTP to calls of the
 // engine's services and their errors to statuses, carries the streams of attach,
 // exec, logs, builds and events, and decides nothing.
@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +34,10 @@ type Options struct {
 	Bus        *event.Bus
 	// Version is the engine's, for the Server header.
 	Version string
+	// MinVersion is the oldest API version to serve; empty means api.MinVersion.
+	MinVersion string
+	// Experimental is what clients are told in Docker-Experimental; nothing depends on it.
+	Experimental bool
 	// Debug serves /debug/pprof and /debug/vars.
 	Debug bool
 	// Idle is called when no request has come or ended for some seconds.
@@ -48,6 +53,8 @@ type Server struct {
 	log    *slog.Logger
 	routes *router
 	idle   *idle
+	// least is the minor number of the oldest version that is served.
+	least int
 
 	// streams are the hijacked connections, which http.Server no longer knows.
 	streams struct {
@@ -63,7 +70,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, log: o.Log}
+	s := &Server{o: o, log: o.Log, least: leastOf(o.MinVersion)}
 	s.streams.open = map[net.Conn]struct{}{}
 	s.routes = newRouter(s.table())
 	s.idle = newIdle(o.Idle)
@@ -113,7 +120,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Server", "Muelle/"+s.o.Version+" (linux)")
 	h.Set("Api-Version", api.DefaultVersion)
 	h.Set("Ostype", "linux")
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", strconv.FormatBool(s.o.Experimental))
 	reply := &reply{ResponseWriter: w}
 	start := time.Now()
 	s.idle.touch()
@@ -129,7 +136,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w *reply, r *http.Request) error {
-	version, path, err := splitVersion(r.URL.Path)
+	version, path, err := splitVersion(r.URL.Path, s.least)
 	if err != nil {
 		return err
 	}
@@ -179,7 +186,7 @@ func (s *Server) recover(w *reply, r *http.Request) {
 type request struct {
 	*http.Request
 	name    string // what the pattern's {name} matched
-	version int    // minor API version, 40 to 56
+	version int    // minor API version, 24 to 56
 }
 
 // reply remembers whether the answer has begun, after which no error status can

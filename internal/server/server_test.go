@@ -201,9 +201,9 @@ func TestRouting(t *testing.T) {
 		want               string
 	}{
 		{"ping", "GET", "/_ping", 200, "OK"},
-		{"ping of a version", "GET", "/v1.40/_ping", 200, "OK"},
+		{"ping of a version", "GET", "/v1.24/_ping", 200, "OK"},
 		{"ping head", "HEAD", "/_ping", 200, ""},
-		{"too old", "GET", "/v1.39/_ping", 400, "client version 1.39 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version"},
+		{"too old", "GET", "/v1.23/_ping", 400, "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
 		{"too new", "GET", "/v1.57/_ping", 400, "client version 1.57 is too new. Maximum supported API version is 1.56"},
 		{"far too new", "GET", "/v2.0/_ping", 400, "client version 2.0 is too new. Maximum supported API version is 1.56"},
 		{"no version", "GET", "/v1.x/_ping", 404, "page not found"},

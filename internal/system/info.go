@@ -29,8 +29,9 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	now := s.live.Load()
 	info := &system.Info{
-		ID: s.o.ID, Name: h.name, Labels: s.o.Labels, Debug: s.o.Debug,
+		ID: s.o.ID, Name: h.name, Labels: now.labels, Debug: now.debug, ExperimentalBuild: s.o.Experimental,
 		// The driver type is how clients recognise an image store of containerd's kind.
 		Driver:       "overlayfs",
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
@@ -55,7 +56,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		},
 		DefaultRuntime:      Runtime,
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		LiveRestoreEnabled:  s.o.LiveRestore,
+		LiveRestoreEnabled:  now.liveRestore,
 		InitBinary:          "muelle-shim",
 		ContainerdCommit:    system.Commit{ID: libraryVersion("github.com/containerd/containerd/v2")},
 		RuncCommit:          system.Commit{ID: s.o.Version},

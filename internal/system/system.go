@@ -6,6 +6,7 @@ package system
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	buildtypes "github.com/moby/moby/api/types/build"
 	containertypes "github.com/moby/moby/api/types/container"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	volumetypes "github.com/moby/moby/api/types/volume"
 
+	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/image"
 	"muelle/internal/remote"
@@ -53,6 +55,9 @@ type Options struct {
 	DataRoot string
 	// Version is the program's.
 	Version string
+	// MinVersion of the API; empty means api.MinVersion.
+	MinVersion   string
+	Experimental bool
 	// Shim is the path of the runtime's program.
 	Shim         string
 	AddressPools []system.NetworkAddressPool
@@ -67,8 +72,20 @@ type Options struct {
 
 // Service answers what concerns every noun at once.
 type Service struct {
-	o   Options
-	log *slog.Logger
+	o    Options
+	log  *slog.Logger
+	live atomic.Pointer[live]
+}
+
+// live is what the daemon's configuration may change while it runs.
+type live struct {
+	debug, liveRestore bool
+	labels             []string
+}
+
+// Configure replaces what Options said of these.
+func (s *Service) Configure(debug, liveRestore bool, labels []string) {
+	s.live.Store(&live{debug, liveRestore, labels})
 }
 
 // New makes a Service. It reads nothing before it is asked.
@@ -76,5 +93,10 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{o: o, log: o.Log}
+	if o.MinVersion == "" {
+		o.MinVersion = api.MinVersion
+	}
+	s := &Service{o: o, log: o.Log}
+	s.Configure(o.Debug, o.LiveRestore, o.Labels)
+	return s
 }

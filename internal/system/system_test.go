@@ -130,7 +130,7 @@ func TestVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Version != "1.2.3" || v.APIVersion != "1.56" || v.MinAPIVersion != "1.40" || v.Components[0].Details["ApiVersion"] != "1.56" {
+	if v.Version != "1.2.3" || v.APIVersion != "1.56" || v.MinAPIVersion != "1.24" || v.Components[0].Details["ApiVersion"] != "1.56" {
 		t.Errorf("got %+v", v)
 	}
 }

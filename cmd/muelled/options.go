@@ -1,0 +1,152 @@
+package main
+
+import (
+	"net/netip"
+
+	"github.com/spf13/pflag"
+
+	"muelle/api"
+)
+
+const (
+	laterNetwork = "the default bridge cannot be told that yet; make a network with the option and run containers there"
+	noContainerd = "containerd's libraries are linked into muelled, and no other daemon is asked"
+	noSwarm      = "there is no swarm mode"
+)
+
+// options is every flag of dockerd 20.10 to 29 and every key of its daemon.json, and
+// those of Muelle. docs/drop-in.md has it as a table; a test holds the two together.
+var options = []option{
+	// Where things are.
+	{flag: "data-root", key: "data-root", usage: "Root directory of persistent state", value: text(func(c *config) *string { return &c.DataRoot }, api.DefaultDataRoot)},
+	{flag: "graph", short: "g", usage: "Old name of --data-root", value: func(c *config, _ *option) pflag.Value {
+		return &bound{set: func(s string) error { c.DataRoot = s; return nil }, show: func() string { return "" }, kind: "string"}
+	}},
+	{flag: "exec-root", key: "exec-root", usage: "Root directory for execution state files", value: text(func(c *config) *string { return &c.ExecRoot }, api.DefaultExecRoot)},
+	{flag: "pidfile", short: "p", key: "pidfile", usage: "Path to use for daemon PID file (default EXEC-ROOT/muelled.pid)", value: text(func(c *config) *string { return &c.Pidfile }, "")},
+	{flag: "config-file", usage: "Daemon configuration file", value: text(func(c *config) *string { return &c.file }, api.DefaultConfigFile)},
+	{flag: "validate", usage: "Validate daemon configuration and exit", value: boolean(func(c *config) *bool { return &c.validate }, false)},
+	{flag: "version", short: "v", usage: "Print version information and quit", value: boolean(func(c *config) *bool { return &c.showVersion }, false)},
+
+	// Who may ask.
+	{flag: "host", short: "H", key: "hosts", usage: "Daemon socket(s) to listen on (default unix://EXEC-ROOT/muelle.sock)", value: list(func(c *config) *[]string { return &c.Hosts })},
+	{flag: "group", short: "G", key: "group", usage: "Group for the unix socket", value: text(func(c *config) *string { return &c.Group }, "muelle")},
+	{flag: "tls", key: "tls", usage: "Use TLS; implied by --tlsverify", value: boolean(func(c *config) *bool { return &c.TLS }, false)},
+	{flag: "tlsverify", key: "tlsverify", usage: "Use TLS and verify the remote", value: boolean(func(c *config) *bool { return &c.TLSVerify }, false)},
+	{flag: "tlscacert", key: "tlscacert", usage: "Trust certs signed only by this CA", value: text(func(c *config) *string { return &c.TLSCACert }, "")},
+	{flag: "tlscert", key: "tlscert", usage: "Path to TLS certificate file", value: text(func(c *config) *string { return &c.TLSCert }, "")},
+	{flag: "tlskey", key: "tlskey", usage: "Path to TLS key file", value: text(func(c *config) *string { return &c.TLSKey }, "")},
+	{flag: "allow-insecure-tcp", key: "allow-insecure-tcp", class: ours, usage: "Allow tcp:// without mutual TLS: whoever reaches the port is root on this machine", value: boolean(func(c *config) *bool { return &c.AllowInsecureTCP }, false)},
+	{flag: "api-cors-header", key: "api-cors-header", class: refused, why: "it would let web pages reach the engine; Docker removed it too", value: anything},
+	{flag: "authorization-plugin", key: "authorization-plugins", class: refused, why: "there are no plugins; who may connect is decided by the socket's group and by TLS certificates", value: anything},
+	{key: "min-api-version", usage: "Oldest API version that is served", value: text(func(c *config) *string { return &c.MinAPIVersion }, "")},
+
+	// What is logged.
+	{flag: "debug", short: "D", key: "debug", reload: true, usage: "Enable debug mode", value: boolean(func(c *config) *bool { return &c.Debug }, false)},
+	{flag: "log-level", short: "l", key: "log-level", usage: `Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")`, value: text(func(c *config) *string { return &c.LogLevel }, "info")},
+	{flag: "log-format", key: "log-format", usage: `Set the logging format ("text"|"json")`, value: text(func(c *config) *string { return &c.LogFormat }, "text")},
+	{flag: "raw-logs", key: "raw-logs", class: ignored, why: "the log has full timestamps and no colours anyway", value: anyBool},
+	{flag: "metrics-addr", key: "metrics-addr", usage: "Address and port to serve metrics for Prometheus on", value: text(func(c *config) *string { return &c.MetricsAddr }, "")},
+
+	// Registries.
+	{flag: "registry-mirror", key: "registry-mirrors", reload: true, usage: "Preferred registry mirror", value: list(func(c *config) *[]string { return &c.RegistryMirrors })},
+	{flag: "insecure-registry", key: "insecure-registries", reload: true, usage: "Enable insecure registry communication", value: list(func(c *config) *[]string { return &c.InsecureRegistries })},
+	{flag: "max-concurrent-downloads", key: "max-concurrent-downloads", reload: true, usage: "Set the max concurrent downloads", value: number(func(c *config) *int { return &c.MaxDownloads }, 3)},
+	{flag: "max-concurrent-uploads", key: "max-concurrent-uploads", reload: true, usage: "Set the max concurrent uploads", value: number(func(c *config) *int { return &c.MaxUploads }, 5)},
+	{flag: "max-download-attempts", key: "max-download-attempts", class: ignored, why: "a download that breaks off goes on where it stopped, as often as that helps", value: anything},
+	{flag: "allow-nondistributable-artifacts", key: "allow-nondistributable-artifacts", class: ignored, why: "no image has such layers any more; Docker dropped it too", value: anything},
+	{flag: "http-proxy", key: "http-proxy", usage: "HTTP proxy URL to use for outgoing traffic", value: text(func(c *config) *string { return &c.HTTPProxy }, "")},
+	{flag: "https-proxy", key: "https-proxy", usage: "HTTPS proxy URL to use for outgoing traffic", value: text(func(c *config) *string { return &c.HTTPSProxy }, "")},
+	{flag: "no-proxy", key: "no-proxy", usage: "Comma-separated list of hosts or IP addresses for which the proxy is skipped", value: text(func(c *config) *string { return &c.NoProxy }, "")},
+
+	// The daemon itself.
+	{flag: "label", key: "labels", reload: true, usage: "Set key=value labels to the daemon", value: list(func(c *config) *[]string { return &c.Labels })},
+	{flag: "live-restore", key: "live-restore", reload: true, usage: "Keep containers running while the daemon is stopped", value: boolean(func(c *config) *bool { return &c.LiveRestore }, true)},
+	{flag: "shutdown-timeout", key: "shutdown-timeout", reload: true, usage: "Set the default shutdown timeout in seconds", value: number(func(c *config) *int { return &c.ShutdownTimeout }, 15)},
+	{flag: "oom-score-adjust", key: "oom-score-adjust", usage: "Set the oom_score_adj of the daemon", value: number(func(c *config) *int { return &c.OOMScoreAdjust }, 0)},
+	{flag: "experimental", key: "experimental", usage: "Enable experimental features", value: boolean(func(c *config) *bool { return &c.Experimental }, false)},
+	{flag: "feature", key: "features", class: ignored, why: "an image store of containerd's kind and BuildKit are always in use", value: anything},
+	{key: "builder", class: ignored, why: "the build cache is cleaned by `builder prune`", value: anything},
+	{flag: "restart", short: "r", class: ignored, why: "containers have restart policies", value: anyBool},
+	{key: "deprecated-key-path", class: ignored, why: "the engine's identity lies in data-root", value: anything},
+	{flag: "rootless", key: "rootless", class: refused, fine: []string{"false"}, why: "muelled must be run as root", value: anyBool},
+	{flag: "extension-dir", key: "extension-dirs", class: refused, why: "there are no extensions", value: anything},
+	{key: "extension-config", class: refused, why: "there are no extensions", value: anything},
+	{flag: "nri-opts", key: "nri-opts", class: refused, why: "the Node Resource Interface is not offered", value: anything},
+
+	// Storage.
+	{flag: "storage-driver", short: "s", key: "storage-driver", class: refused, fine: []string{"", "overlay2", "overlayfs"}, why: "layers are always mounted by overlayfs", value: anything},
+	{flag: "storage-opt", key: "storage-opts", class: refused, fine: []string{"overlay2.override_kernel_check=true", "overlay2.override_kernel_check=false"}, why: "overlayfs takes no options here", value: anything},
+
+	// What containers have unless they ask for something else.
+	{flag: "log-driver", key: "log-driver", usage: "Default driver for container logs", value: text(func(c *config) *string { return &c.LogDriver }, "json-file")},
+	{flag: "log-opt", key: "log-opts", usage: "Default log driver options for containers", value: texts(func(c *config) *map[string]string { return &c.LogOpts })},
+	{flag: "default-shm-size", key: "default-shm-size", reload: true, usage: "Default shm size for containers", value: plain(func(c *config) pflag.Value { return &c.ShmSize })},
+	{flag: "default-ulimit", key: "default-ulimits", usage: "Default ulimits for containers", value: plain(func(c *config) pflag.Value { return &c.Ulimits })},
+	{flag: "default-ipc-mode", key: "default-ipc-mode", reload: true, usage: `Default mode for containers ipc ("shareable" | "private")`, value: text(func(c *config) *string { return &c.IpcMode }, "")},
+	{flag: "default-cgroupns-mode", key: "default-cgroupns-mode", reload: true, usage: `Default mode for containers cgroup namespace ("host" | "private")`, value: text(func(c *config) *string { return &c.CgroupnsMode }, "")},
+	{flag: "default-stop-timeout", key: "default-stop-timeout", reload: true, usage: "Set the default container stop timeout in seconds (0 to terminate immediately)", value: number(func(c *config) *int { return &c.StopTimeout }, 10)},
+	{flag: "init", key: "init", usage: "Run an init in the container to forward signals and reap processes", value: boolean(func(c *config) *bool { return &c.Init }, false)},
+	{flag: "init-path", key: "init-path", class: refused, fine: []string{""}, why: "the shim is the container's init; run another one as the container's command", value: anything},
+	{key: "default-init", class: refused, fine: []string{"", "docker-init"}, why: "the shim is the container's init; run another one as the container's command", value: anything},
+	{flag: "cgroup-parent", key: "cgroup-parent", class: refused, fine: []string{""}, why: "use --cgroup-parent of the containers", value: anything},
+	{flag: "exec-opt", key: "exec-opts", class: refused, fine: []string{"native.cgroupdriver=cgroupfs"}, why: "the only driver of cgroups is cgroupfs", value: anything},
+	{flag: "cpu-rt-period", key: "cpu-rt-period", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
+	{flag: "cpu-rt-runtime", key: "cpu-rt-runtime", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
+	{flag: "default-runtime", key: "default-runtime", class: refused, fine: []string{"muelle", "runc"}, why: "there is one runtime, Muelle's own", value: anything},
+	{flag: "add-runtime", key: "runtimes", class: refused, why: "there is one runtime, Muelle's own", value: anything},
+	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", class: refused, why: "CDI devices are not supported yet", value: anything},
+
+	// Security.
+	{flag: "seccomp-profile", key: "seccomp-profile", class: refused, fine: []string{"", "builtin"}, why: "give containers the profile: --security-opt seccomp=FILE", value: anything},
+	{flag: "apparmor-profile", key: "apparmor-profile", class: refused, fine: []string{""}, why: "AppArmor profiles are not supported yet", value: anything},
+	{flag: "no-new-privileges", key: "no-new-privileges", class: refused, fine: []string{"false"}, why: "give it to containers: --security-opt no-new-privileges", value: anyBool},
+	{flag: "selinux-enabled", key: "selinux-enabled", class: refused, fine: []string{"false"}, why: "SELinux labels are not supported yet", value: anyBool},
+	{flag: "userns-remap", key: "userns-remap", class: refused, fine: []string{""}, why: "user namespaces are not supported yet", value: anything},
+
+	// Networks.
+	{flag: "bip", key: "bip", usage: "IPv4 address for the default bridge, with its prefix length", value: text(func(c *config) *string { return &c.BIP }, "")},
+	{flag: "bip6", key: "bip6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "default-address-pool", key: "default-address-pools", usage: "Default address pools for node specific local networks (base=10.0.0.0/8,size=24)", value: plain(func(c *config) pflag.Value { return (*poolsFlag)(&c.AddressPools) })},
+	{flag: "dns", key: "dns", usage: "DNS server to use", value: addresses(func(c *config) *[]netip.Addr { return &c.DNS })},
+	{flag: "dns-opt", key: "dns-opts", usage: "DNS options to use", value: list(func(c *config) *[]string { return &c.DNSOptions })},
+	{flag: "dns-search", key: "dns-search", usage: "DNS search domains to use", value: list(func(c *config) *[]string { return &c.DNSSearch })},
+	{flag: "host-gateway-ip", key: "host-gateway-ips", class: refused, why: "host-gateway is the address of the container's own network", value: anything},
+	{key: "host-gateway-ip", class: refused, why: "host-gateway is the address of the container's own network", value: anything},
+	{flag: "bridge", short: "b", key: "bridge", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "fixed-cidr", key: "fixed-cidr", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "fixed-cidr-v6", key: "fixed-cidr-v6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "default-gateway", key: "default-gateway", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "default-gateway-v6", key: "default-gateway-v6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "ipv6", key: "ipv6", class: refused, fine: []string{"false"}, why: laterNetwork, value: anyBool},
+	{flag: "mtu", key: "mtu", class: refused, fine: []string{"0", "1500"}, why: laterNetwork, value: anything},
+	{flag: "icc", key: "icc", class: refused, fine: []string{"true"}, why: laterNetwork, value: anyBool},
+	{flag: "ip", key: "ip", class: refused, fine: []string{"", "0.0.0.0"}, why: "name the address where a port is published: -p 127.0.0.1:8080:80", value: anything},
+	{flag: "ip-masq", key: "ip-masq", class: refused, fine: []string{"true"}, why: laterNetwork, value: anyBool},
+	{flag: "ip-forward", key: "ip-forward", class: refused, fine: []string{"true"}, why: "forwarding is switched on with the first bridge network, off again with the last, and what concerns no container is not forwarded", value: anyBool},
+	{flag: "ip-forward-no-drop", key: "ip-forward-no-drop", class: refused, fine: []string{"false"}, why: "where Muelle switched forwarding on, what concerns no container is dropped", value: anyBool},
+	{flag: "iptables", key: "iptables", class: refused, fine: []string{"true"}, why: "published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other", value: anyBool},
+	{flag: "ip6tables", key: "ip6tables", class: ignored, why: "the one nftables table serves both families", value: anyBool},
+	{flag: "firewall-backend", key: "firewall-backend", class: ignored, why: "rules are written by nftables, which needs no program", value: anything},
+	{flag: "userland-proxy", key: "userland-proxy", class: ignored, why: "ports are published without a process per port, on the loopback address too", value: anyBool},
+	{flag: "userland-proxy-path", key: "userland-proxy-path", class: ignored, why: "ports are published without a process per port", value: anything},
+	{flag: "allow-direct-routing", key: "allow-direct-routing", class: refused, fine: []string{"false"}, why: "containers are reached from elsewhere by their published ports only", value: anyBool},
+	{flag: "bridge-accept-fwmark", key: "bridge-accept-fwmark", class: refused, fine: []string{""}, why: "packets are not accepted by their mark", value: anything},
+	{flag: "default-network-opt", key: "default-network-opts", class: refused, why: "give the options to `network create`", value: anything},
+	{flag: "network-control-plane-mtu", key: "network-control-plane-mtu", class: ignored, why: noSwarm, value: anything},
+	{flag: "network-diagnostic-port", key: "network-diagnostic-port", class: refused, fine: []string{"0"}, why: "there is no diagnostic server", value: anything},
+	{key: "resolv-conf", class: refused, fine: []string{"", "/etc/resolv.conf"}, why: "the host's /etc/resolv.conf is read", value: anything},
+
+	// Other daemons and other machines.
+	{flag: "containerd", key: "containerd", class: ignored, why: noContainerd, value: anything},
+	{flag: "containerd-namespace", key: "containerd-namespace", class: ignored, why: noContainerd, value: anything},
+	{flag: "containerd-plugins-namespace", key: "containerd-plugin-namespace", class: ignored, why: noContainerd, value: anything},
+	{flag: "cri-containerd", key: "cri-containerd", class: refused, fine: []string{"false"}, why: noContainerd, value: anyBool},
+	{flag: "swarm-default-advertise-addr", key: "swarm-default-advertise-addr", class: ignored, why: noSwarm, value: anything},
+	{key: "swarm-raft-heartbeat-tick", class: ignored, why: noSwarm, value: anything},
+	{key: "swarm-raft-election-tick", class: ignored, why: noSwarm, value: anything},
+	{flag: "node-generic-resource", key: "node-generic-resources", class: ignored, why: noSwarm, value: anything},
+	{flag: "cluster-store", key: "cluster-store", class: refused, why: noSwarm + "; Docker removed it too", value: anything},
+	{flag: "cluster-store-opt", key: "cluster-store-opts", class: refused, why: noSwarm + "; Docker removed it too", value: anything},
+	{flag: "cluster-advertise", key: "cluster-advertise", class: refused, why: noSwarm + "; Docker removed it too", value: anything},
+}
