@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
+
+	"muelle/api"
 )
 
 // Filters are Docker's: values by key.
@@ -152,6 +154,13 @@ func (s Containers) Rename(ctx context.Context, ref, name string) error {
 func (s Containers) Update(ctx context.Context, ref string, u container.UpdateConfig) (container.UpdateResponse, error) {
 	var out container.UpdateResponse
 	err := s.c.Post(ctx, "/containers/"+ref+"/update", nil, u, &out)
+	return out, err
+}
+
+// UpdatePorts publishes ports of a container and takes others back.
+func (s Containers) UpdatePorts(ctx context.Context, ref string, u api.PortsUpdate) (api.PortsUpdateResponse, error) {
+	var out api.PortsUpdateResponse
+	err := s.c.Post(ctx, api.Prefix+"/containers/"+ref+"/ports", nil, u, &out)
 	return out, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
+	"muelle/api"
 	"muelle/client"
 	"muelle/internal/cli/runflags"
 )
@@ -207,6 +208,7 @@ func (a *app) update() *cobra.Command {
 	var kernel runflags.Bytes
 	var restart string
 	var pids int64
+	var publishAdd, publishRemove []string
 	var c *cobra.Command
 	c = a.command("update [OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers", minArgs(1), func(ctx context.Context, args []string) error {
 		if c.Flags().NFlag() == 0 {
@@ -223,7 +225,12 @@ func (a *app) update() *cobra.Command {
 		if c.Flags().Changed("pids-limit") {
 			r.PidsLimit = &pids
 		}
-		return a.updateAll(ctx, args, container.UpdateConfig{Resources: r, RestartPolicy: policy})
+		ports, err := portsUpdate(publishAdd, publishRemove)
+		if err != nil {
+			return err
+		}
+		limits := c.Flags().NFlag() > countChanged(c, "publish-add", "publish-rm")
+		return a.updateAll(ctx, args, container.UpdateConfig{Resources: r, RestartPolicy: policy}, limits, ports)
 	})
 	f := c.Flags()
 	f.Uint16Var(&r.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)")
@@ -242,10 +249,38 @@ func (a *app) update() *cobra.Command {
 	f.StringVar(&restart, "restart", "", "Restart policy to apply when a container exits")
 	f.Int64Var(&pids, "pids-limit", 0, `Tune container pids limit (set -1 for unlimited)`)
 	f.Var(&cpus, "cpus", "Number of CPUs")
+	f.StringArrayVar(&publishAdd, "publish-add", nil, "Publish a further port ([[IP:]HOST:]PORT[/PROTO]) without a restart")
+	f.StringArrayVar(&publishRemove, "publish-rm", nil, "Take a published port back ([[IP:]HOST:]PORT[/PROTO])")
 	return a.also(c, "container update", "update")
 }
 
-func (a *app) updateAll(ctx context.Context, refs []string, u container.UpdateConfig) error {
+func countChanged(c *cobra.Command, names ...string) (n int) {
+	for _, name := range names {
+		if c.Flags().Changed(name) {
+			n++
+		}
+	}
+	return n
+}
+
+// portsUpdate reads --publish-add and --publish-rm; nil where neither is given.
+func portsUpdate(add, remove []string) (*api.PortsUpdate, error) {
+	if len(add)+len(remove) == 0 {
+		return nil, nil
+	}
+	var u api.PortsUpdate
+	var err error
+	if _, u.Add, err = runflags.Ports(add, nil); err != nil {
+		return nil, fmt.Errorf("--publish-add: %w", err)
+	}
+	if _, u.Remove, err = runflags.Ports(remove, nil); err != nil {
+		return nil, fmt.Errorf("--publish-rm: %w", err)
+	}
+	return &u, nil
+}
+
+// updateAll changes limits and policy where any are given, and ports where not nil.
+func (a *app) updateAll(ctx context.Context, refs []string, u container.UpdateConfig, limits bool, ports *api.PortsUpdate) error {
 	c, err := a.api(ctx)
 	if err != nil {
 		return err
@@ -253,7 +288,14 @@ func (a *app) updateAll(ctx context.Context, refs []string, u container.UpdateCo
 	var errs []error
 	var warnings []string
 	for _, ref := range refs {
-		r, err := c.Containers.Update(ctx, ref, u)
+		var r container.UpdateResponse
+		var err error
+		if limits {
+			r, err = c.Containers.Update(ctx, ref, u)
+		}
+		if err == nil && ports != nil {
+			_, err = c.Containers.UpdatePorts(ctx, ref, *ports)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -96,6 +96,9 @@ func (f *fakeNetworks) Adopt(_ context.Context, spec network.SandboxSpec, _ map[
 }
 func (f *fakeNetworks) Adopted(context.Context) error { return nil }
 func (f *fakeNetworks) Renamed(string, string)        {}
+func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.PortMap, network.Keeper) (mnet.PortMap, error) {
+	return nil, errdefs.ErrNotImplemented
+}
 func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings) error {
 	return errdefs.ErrNotImplemented
 }
@@ -237,6 +240,8 @@ func (t *fakeTask) Stats(context.Context) (*runtime.Stats, error) {
 func (t *fakeTask) Update(context.Context, *specs.LinuxResources) error { return nil }
 func (t *fakeTask) Execs(context.Context) ([]runtime.Exec, error)       { return nil, nil }
 func (t *fakeTask) Held(context.Context) (map[string]*os.File, error)   { return nil, nil }
+func (t *fakeTask) Hold(context.Context, []runtime.Held) error          { return nil }
+func (t *fakeTask) LetGo(context.Context, []string) error               { return nil }
 func (t *fakeTask) NetNS(context.Context) (*os.File, error)             { return os.Open("/proc/self/ns/net") }
 func (t *fakeTask) Delete(context.Context) error {
 	t.finish(runtime.Exit{Code: 137})

@@ -43,6 +43,7 @@ type networks interface {
 	Adopt(ctx context.Context, spec network.SandboxSpec, held map[string]*os.File, netns *os.File) error
 	Adopted(ctx context.Context) error
 	Renamed(containerID, name string)
+	ChangePorts(ctx context.Context, containerID string, add, drop mnet.PortMap, keeper network.Keeper) (mnet.PortMap, error)
 	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings) error
 	Disconnect(ctx context.Context, ref, containerID string, force bool) error
 }

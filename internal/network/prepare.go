@@ -174,7 +174,9 @@ func (p *preparation) register(context.Context) error {
 		}
 		out.Held = []runtime.Held{{Name: heldUDP, File: udp}, {Name: heldTCP, File: tcp}}
 	}
-	out.Held = append(out.Held, p.heldPorts()...)
+	if way := sb.way(); way != nil {
+		out.Held = append(out.Held, heldPorts(p.bound, way.settings.IPAddress)...)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sandboxes[sb.id] = sb

@@ -220,12 +220,12 @@ func mappings(bound []port.Binding, target netip.Addr) (list []netdriver.Mapping
 }
 
 // heldPorts hands the sockets over, those of IPv6 with what to relay to.
-func (p *preparation) heldPorts() []runtime.Held {
-	held := make([]runtime.Held, 0, len(p.bound))
-	for _, b := range p.bound {
+func heldPorts(bound []port.Binding, target netip.Addr) []runtime.Held {
+	held := make([]runtime.Held, 0, len(bound))
+	for _, b := range bound {
 		h := runtime.Held{Name: b.Name(), File: b.File}
 		if b.Host.Addr().Is6() {
-			h.RelayTo = netip.AddrPortFrom(p.sb.way().settings.IPAddress, b.Container.Num())
+			h.RelayTo = netip.AddrPortFrom(target, b.Container.Num())
 		}
 		held = append(held, h)
 	}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -122,8 +121,7 @@ func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 		m[p] = nil
 	}
 	for _, b := range bound {
-		shown := network.PortBinding{HostIP: b.Host.Addr(), HostPort: strconv.Itoa(int(b.Host.Port()))}
-		m[b.Container] = append(m[b.Container], shown)
+		m[b.Container] = append(m[b.Container], binding(b))
 	}
 	return m
 }

@@ -169,6 +169,11 @@ type Task interface {
 	// Held gives duplicates of the descriptors named at Start, by name. The caller
 	// closes them.
 	Held(ctx context.Context) (map[string]*os.File, error)
+	// Hold gives a running container further descriptors to hold, all or none. The
+	// caller's stay the caller's. errdefs.ErrFailedPrecondition once it ended.
+	Hold(ctx context.Context, more []Held) error
+	// LetGo closes the held descriptors of these names, and ends their relays' connections.
+	LetGo(ctx context.Context, names []string) error
 	// NetNS gives a descriptor of the container's network namespace.
 	NetNS(ctx context.Context) (*os.File, error)
 	// Delete kills what still runs, and removes the cgroup, the shim and its files.

@@ -10,6 +10,7 @@ import (
 	containertypes "github.com/moby/moby/api/types/container"
 	networktypes "github.com/moby/moby/api/types/network"
 
+	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/filter"
 	"muelle/internal/logdriver"
@@ -63,6 +64,7 @@ type containerExecs interface {
 type containerNetworks interface {
 	ConnectNetwork(ctx context.Context, ref, network string, s *networktypes.EndpointSettings) error
 	DisconnectNetwork(ctx context.Context, ref, network string, force bool) error
+	UpdatePorts(ctx context.Context, ref string, add, drop networktypes.PortMap) (networktypes.PortMap, error)
 }
 
 func (s *Server) listContainers(w *reply, r *request) error {
@@ -209,6 +211,18 @@ func (s *Server) updateContainer(w *reply, r *request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) updatePorts(w *reply, r *request) error {
+	var u api.PortsUpdate
+	if err := readJSON(w, r.Request, &u); err != nil {
+		return err
+	}
+	ports, err := s.o.Containers.UpdatePorts(r.Context(), r.name, u.Add, u.Remove)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, api.PortsUpdateResponse{Ports: ports})
 }
 
 func (s *Server) removeContainer(w *reply, r *request) error {

@@ -23,10 +23,7 @@ func (s *shim) finish() {
 		s.complain("write exit status", err)
 	}
 	for _, h := range s.held {
-		if h.r != nil {
-			h.r.stop()
-		}
-		s.loop.close(h.fd)
+		s.drop(h)
 	}
 	s.held = nil
 	closeAll(s.tasks)

@@ -46,6 +46,17 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 			reply.Names = append(reply.Names, d.Name)
 			out = append(out, d.fd)
 		}
+	case shimapi.TypeHold:
+		var m shimapi.Hold
+		if err = decode(payload, &m); err == nil {
+			err = s.hold(m.Held, fds)
+			fds = nil
+		}
+	case shimapi.TypeLetGo:
+		var m shimapi.LetGo
+		if err = decode(payload, &m); err == nil {
+			s.letGo(m.Names)
+		}
 	case shimapi.TypeNetNS:
 		var fd int
 		if fd, err = s.netns(); err == nil {

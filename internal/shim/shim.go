@@ -45,15 +45,6 @@ type pendingShutdown struct {
 	seq uint32
 }
 
-type held struct {
-	shimapi.Held
-	fd int
-	r  relay
-}
-
-// relay is a held socket whose traffic the shim passes on.
-type relay interface{ stop() }
-
 // Run serves until the container has ended and nobody asks any more. The daemon
 // gives it its first connection, the listening socket and the container's folder as
 // descriptors 3, 4 and 5.

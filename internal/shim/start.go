@@ -120,16 +120,8 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	for i := range m.Attach {
 		s.main.attach(&m.Attach[i], t.attach[i])
 	}
-	for i, h := range m.Held {
-		held := held{Held: h, fd: t.held[i]}
-		if len(h.Relay) > 0 {
-			r, err := s.relay(held.fd, &h)
-			if err != nil {
-				return wrap("relay "+h.Name, err)
-			}
-			held.r = r
-		}
-		s.held = append(s.held, held)
+	if err := s.hold(m.Held, t.held); err != nil {
+		return err
 	}
 	self := unix.Getpid()
 	s.state = shimapi.State{

@@ -20,6 +20,8 @@ const (
 	TypeNetNS    Type = 22
 	TypeShutdown Type = 23
 	TypeExecs    Type = 24
+	TypeHold     Type = 25
+	TypeLetGo    Type = 26
 )
 
 // Message is anything that goes into a frame.
@@ -391,6 +393,23 @@ func (m *Held) fields(c *coder) {
 	unsigned(c, &m.RelayPort)
 	c.bool(&m.Datagram)
 }
+
+// Hold gives a running container's shim further descriptors to keep, one for each
+// of Held, all or none.
+type Hold struct {
+	Held []Held
+}
+
+func (m *Hold) fields(c *coder) {
+	list(c, &m.Held, func(c *coder, h *Held) { c.message(h.fields) })
+}
+
+// LetGo closes held descriptors; names that are not held are no error.
+type LetGo struct {
+	Names []string
+}
+
+func (m *LetGo) fields(c *coder) { c.strings(&m.Names) }
 
 // Exec starts a further process; its descriptors are those of Attach.
 type Exec struct {

@@ -253,7 +253,11 @@ func startRegistry() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(world.bin, "muelle-registry"), "--addr", registryAddr, "--root", filepath.Join(world.dir, "registry"))
+	root := os.Getenv("MUELLE_TEST_REGISTRY") // kept between runs, for who works on a test
+	if root == "" {
+		root = filepath.Join(world.dir, "registry")
+	}
+	cmd := exec.Command(filepath.Join(world.bin, "muelle-registry"), "--addr", registryAddr, "--root", root)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the registry: %w (make build first)", err)

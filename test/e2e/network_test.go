@@ -25,7 +25,7 @@ func get(url string) (string, error) {
 }
 
 // httpd is a web server that answers "hello".
-var httpd = []string{"busybox", "sh", "-c", "mkdir /www && echo hello >/www/index.html && exec httpd -f -p 80 -h /www"}
+var httpd = []string{"busybox", "sh", "-c", "mkdir -p /www && echo hello >/www/index.html && exec httpd -f -p 80 -h /www"}
 
 func TestPublishedPorts(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {

@@ -229,8 +229,25 @@ func (d *Driver) Publish(_ context.Context, ports []netdriver.Mapping) error {
 	return nil
 }
 
+// Hairpin lets a container reach itself through a published port. Join does so for
+// endpoints that publish; this is for those that begin to later.
+func (d *Driver) Hairpin(e netdriver.Endpoint) error {
+	if err := rtnl.Hairpin(d.veth(e)); err != nil {
+		return fmt.Errorf("publish ports: %w", err)
+	}
+	return nil
+}
+
 // Unpublish implements netdriver.Driver.
 func (d *Driver) Unpublish(ports []netdriver.Mapping) { d.fw.unpublish(ports) }
+
+// Withdraw is Unpublish for a container that goes on: when it returns the ports lead
+// nowhere any more, and the connections through them have ended.
+func (d *Driver) Withdraw(ports []netdriver.Mapping) {
+	d.fw.unpublish(ports)
+	d.fw.bury()
+	cutFlows(ports)
+}
 
 // Recover ends the time after a start in which Up and Publish only take note of
 // what a former daemon left running: the rules are replaced in one transaction, and

@@ -176,15 +176,12 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 		p.start.Attach = append(p.start.Attach, a.message(""))
 		p.fds = append(p.fds, a.remote()...)
 	}
-	for _, h := range c.Held {
-		fd, err := rawFD(h.File)
-		if err != nil {
-			cancelAll(attached)
-			return fmt.Errorf("hold %s: %w", h.Name, err)
-		}
-		p.start.Held = append(p.start.Held, heldMessage(h, fd))
-		p.fds = append(p.fds, fd)
+	hold, fds, err := holdMessage(c.Held)
+	if err != nil {
+		cancelAll(attached)
+		return err
 	}
+	p.start.Held, p.fds = hold.Held, append(p.fds, fds...)
 	a, err := t.client.callSent(ctx, shimapi.TypeStart, &p.start, p.fds, c.Sent)
 	if err != nil {
 		cancelAll(attached)
@@ -195,6 +192,19 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 		one.run(context.WithoutCancel(ctx), t.ended)
 	}
 	return nil
+}
+
+// holdMessage describes descriptors to hold, and lists them.
+func holdMessage(list []runtime.Held) (m shimapi.Hold, fds []int, err error) {
+	for _, h := range list {
+		fd, err := rawFD(h.File)
+		if err != nil {
+			return m, nil, fmt.Errorf("hold %s: %w", h.Name, err)
+		}
+		m.Held = append(m.Held, heldMessage(h, fd))
+		fds = append(fds, fd)
+	}
+	return m, fds, nil
 }
 
 func heldMessage(h runtime.Held, fd int) shimapi.Held {

@@ -265,6 +265,22 @@ func (t *task) Held(ctx context.Context) (map[string]*os.File, error) {
 	return m, nil
 }
 
+// Hold implements runtime.Task.
+func (t *task) Hold(ctx context.Context, more []runtime.Held) error {
+	m, fds, err := holdMessage(more)
+	if err != nil {
+		return err
+	}
+	_, err = t.do(ctx, shimapi.TypeHold, &m, fds)
+	return err
+}
+
+// LetGo implements runtime.Task.
+func (t *task) LetGo(ctx context.Context, names []string) error {
+	_, err := t.do(ctx, shimapi.TypeLetGo, &shimapi.LetGo{Names: names}, nil)
+	return err
+}
+
 // NetNS implements runtime.Task.
 func (t *task) NetNS(ctx context.Context) (*os.File, error) {
 	a, err := t.do(ctx, shimapi.TypeNetNS, &shimapi.Empty{}, nil)

@@ -24,6 +24,7 @@ func testRestart(t *testing.T, s *suite) {
 	t.Run("daemon killed", func(t *testing.T) { daemonKilled(t, s.host(t)) })
 	t.Run("ended meanwhile", func(t *testing.T) { endedMeanwhile(t, s.host(t)) })
 	t.Run("relay", func(t *testing.T) { relayed(t, s.host(t)) })
+	t.Run("hold and let go", func(t *testing.T) { heldLater(t, s.host(t)) })
 	t.Run("shim killed", func(t *testing.T) { shimKilled(t, s.host(t)) })
 	t.Run("execs", func(t *testing.T) { execsRegained(t, s.host(t)) })
 	t.Run("nothing there", func(t *testing.T) {
@@ -253,6 +254,43 @@ func relayed(t *testing.T, h *host) {
 			t.Errorf("got %q", b[:n])
 		}
 	}
+}
+
+// heldLater: what a running container is given to hold, it holds; what it lets go is
+// free at once.
+func heldLater(t *testing.T, h *host) {
+	c := h.container("sleep", "1000")
+	task := h.start(t, c)
+	more, err := hold("tcp")
+	must(t, err)
+	must(t, task.Hold(ctxOf(t), []runtime.Held{more}))
+	addr := boundTo(t, more.File)
+	must(t, more.File.Close())
+	held, err := task.Held(ctxOf(t))
+	must(t, err)
+	if f := held["tcp"]; f == nil {
+		t.Fatalf("held: %v", held)
+	} else {
+		must(t, f.Close())
+	}
+	if _, err := net.Listen("tcp", addr); err == nil {
+		t.Error("the port is free although the shim holds it")
+	}
+	must(t, task.LetGo(ctxOf(t), []string{"tcp", "never heard of"}))
+	l, err := net.Listen("tcp", addr)
+	must(t, err)
+	must(t, l.Close())
+	if held, err = task.Held(ctxOf(t)); err != nil || len(held) != 0 {
+		t.Errorf("held: %v, %v", held, err)
+	}
+}
+
+func boundTo(t *testing.T, f *os.File) string {
+	t.Helper()
+	l, err := net.FileListener(f)
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func shimKilled(t *testing.T, h *host) {

@@ -1,0 +1,43 @@
+package bridge
+
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/netdriver"
+)
+
+// cutFlows forgets the connections through withdrawn ports: their next packet finds
+// no translation, and is refused by the host.
+func cutFlows(ports []netdriver.Mapping) {
+	filter := portFlows{}
+	for _, p := range ports {
+		filter[flowKey{p.UDP, p.Host.Port(), p.Target}] = true
+	}
+	if len(filter) > 0 {
+		// A flow that stays ends by itself; nothing new gets through.
+		_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+	}
+}
+
+// flowKey is what identifies the flows of a published port: who asked for the
+// host's port was answered by the target.
+type flowKey struct {
+	udp    bool
+	port   uint16
+	target netip.AddrPort
+}
+
+// portFlows matches tracked flows.
+type portFlows map[flowKey]bool
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f portFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	answering, ok := netip.AddrFromSlice(flow.Reverse.SrcIP)
+	if !ok || flow.Forward.Protocol != unix.IPPROTO_TCP && flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	return f[flowKey{flow.Forward.Protocol == unix.IPPROTO_UDP, flow.Forward.DstPort, netip.AddrPortFrom(answering.Unmap(), flow.Reverse.SrcPort)}]
+}

@@ -1,0 +1,193 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/netdriver"
+	"muelle/internal/netdriver/bridge"
+	"muelle/internal/network/port"
+	"muelle/internal/runtime"
+	"muelle/internal/step"
+)
+
+// Keeper keeps the sockets of published ports beyond the daemon's life: the
+// container's runtime.Task.
+type Keeper interface {
+	Hold(ctx context.Context, more []runtime.Held) error
+	LetGo(ctx context.Context, names []string) error
+}
+
+// portChange is one ChangePorts under way.
+type portChange struct {
+	s        *Service
+	sb       *sandbox
+	way      *endpoint
+	keeper   Keeper
+	requests []port.Request
+	// taken back, and new
+	dropped, bound []port.Binding
+}
+
+// ChangePorts publishes and takes back ports of a running container, all or
+// nothing, and gives what Sandbox.Ports shows from then on. In drop stand bindings
+// as Sandbox.Ports shows them; what is dropped is free before add is reserved.
+// Connections through a dropped port end. errdefs.ErrFailedPrecondition: the
+// container has no network whose ports could be published. errdefs.ErrConflict: a
+// port is taken.
+func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop network.PortMap, keeper Keeper) (network.PortMap, error) {
+	s.mu.RLock()
+	sb := s.sandboxes[containerID]
+	s.mu.RUnlock()
+	if sb == nil {
+		return nil, errdefs.ErrFailedPrecondition.WithMessage("container " + containerID + " has no network of its own")
+	}
+	c := &portChange{s: s, sb: sb, way: sb.way(), keeper: keeper}
+	if c.way == nil || !c.way.settings.IPAddress.IsValid() {
+		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
+			"container %s is on no network through which ports can be published (it is on %v): connect it to a bridge network that is not internal", sb.name, sb.networkNames()))
+	}
+	var err error
+	if c.requests, err = requests(SandboxSpec{Ports: add}); err != nil {
+		return nil, err
+	}
+	if c.dropped, err = c.find(drop); err != nil {
+		return nil, err
+	}
+	err = step.Run(ctx,
+		step.Step{Name: "take back", Do: c.takeBack, Undo: c.restore},
+		step.Step{Name: "reserve", Do: c.reserve, Undo: c.closeNew},
+		step.Step{Name: "hand over", Do: c.handOver, Undo: c.letGo},
+		step.Step{Name: "publish", Do: c.publish},
+	)
+	if err != nil {
+		return nil, err
+	}
+	port.Close(c.bound) // the shim has its own
+	return c.register(), nil
+}
+
+// find gives the bindings that are to go.
+func (c *portChange) find(drop network.PortMap) (list []port.Binding, err error) {
+	c.s.mu.RLock()
+	defer c.s.mu.RUnlock()
+	for p, bindings := range drop {
+		for _, b := range bindings {
+			if !slices.Contains(c.sb.ports[p], b) {
+				return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("container %s does not publish %s:%s:%s", c.sb.name, b.HostIP, b.HostPort, p))
+			}
+			n, err := strconv.ParseUint(b.HostPort, 10, 16)
+			if err != nil {
+				return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid port specification: %q", b.HostPort))
+			}
+			list = append(list, port.Binding{Container: p, Host: netip.AddrPortFrom(b.HostIP, uint16(n))})
+		}
+	}
+	return list, nil
+}
+
+func (c *portChange) mappings(list []port.Binding) []netdriver.Mapping {
+	return mappings(list, c.way.settings.IPAddress)
+}
+
+func (c *portChange) takeBack(ctx context.Context) error {
+	if len(c.dropped) == 0 {
+		return nil
+	}
+	c.s.bridge.Withdraw(c.mappings(c.dropped))
+	if err := c.keeper.LetGo(ctx, names(c.dropped)); err != nil {
+		return errors.Join(fmt.Errorf("take back published ports: %w", err), c.s.bridge.Publish(ctx, c.mappings(c.dropped)))
+	}
+	return nil
+}
+
+// restore publishes again what was taken back.
+func (c *portChange) restore(ctx context.Context) error {
+	var again []port.Binding
+	defer func() { port.Close(again) }()
+	for _, b := range c.dropped {
+		r := port.Request{Container: b.Container, Host: b.Host.Addr(), Start: b.Host.Port(), End: b.Host.Port()}
+		bound, err := c.s.ports.Reserve(r, b.Host.Addr())
+		if err != nil {
+			return fmt.Errorf("publish %s again: %w", b.Name(), err)
+		}
+		again = append(again, bound...)
+	}
+	if err := c.keeper.Hold(ctx, heldPorts(again, c.way.settings.IPAddress)); err != nil {
+		return err
+	}
+	return c.s.bridge.Publish(ctx, c.mappings(again))
+}
+
+func (c *portChange) reserve(ctx context.Context) error {
+	bound, failed, err := c.s.reserveAll(ctx, c.requests, bridge.HostBinding(c.way.net.Options))
+	if err != nil {
+		return c.s.explainTaken(c.sb, c.way, c.requests[failed], err)
+	}
+	c.bound = bound
+	return nil
+}
+
+func (c *portChange) closeNew(context.Context) error {
+	port.Close(c.bound)
+	return nil
+}
+
+func (c *portChange) handOver(ctx context.Context) error {
+	if len(c.bound) == 0 {
+		return nil
+	}
+	return c.keeper.Hold(ctx, heldPorts(c.bound, c.way.settings.IPAddress))
+}
+
+func (c *portChange) letGo(ctx context.Context) error { return c.keeper.LetGo(ctx, names(c.bound)) }
+
+func (c *portChange) publish(ctx context.Context) error {
+	if len(c.bound) == 0 {
+		return nil
+	}
+	if err := c.s.bridge.Hairpin(c.way.driverView()); err != nil {
+		return err
+	}
+	return c.s.bridge.Publish(ctx, c.mappings(c.bound))
+}
+
+// register makes the change what inspect, the resolver of conflicts and Release see.
+func (c *portChange) register() network.PortMap {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	sb := c.sb
+	gone := c.mappings(c.dropped)
+	sb.mappings = slices.DeleteFunc(slices.Clone(sb.mappings), func(m netdriver.Mapping) bool { return slices.Contains(gone, m) })
+	sb.mappings = append(sb.mappings, c.mappings(c.bound)...)
+	shown := network.PortMap{}
+	for p, bindings := range sb.ports {
+		shown[p] = slices.DeleteFunc(slices.Clone(bindings), func(b network.PortBinding) bool {
+			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && binding(d) == b })
+		})
+	}
+	for _, b := range c.bound {
+		shown[b.Container] = append(shown[b.Container], binding(b))
+	}
+	sb.ports = shown
+	return sb.view().Ports
+}
+
+func binding(b port.Binding) network.PortBinding {
+	return network.PortBinding{HostIP: b.Host.Addr(), HostPort: strconv.Itoa(int(b.Host.Port()))}
+}
+
+func names(list []port.Binding) []string {
+	out := make([]string, 0, len(list))
+	for _, b := range list {
+		out = append(out, b.Name())
+	}
+	return out
+}
