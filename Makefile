@@ -28,7 +28,7 @@ demo-down: ## end the demo and leave nothing
 	@hack/demo.sh down
 
 .PHONY: test
-test: before deps build lint test-unit test-race test-root test-e2e ## everything CI runs
+test: before deps build lint test-unit test-race test-root test-e2e test-vm ## everything CI runs
 	@hack/leftovers.sh check bin/.before
 
 .PHONY: before
@@ -53,11 +53,16 @@ test-root: deps build ## packages against the kernel, in namespaces of their own
 test-e2e: deps build ## the real binaries with the real docker client
 	hack/asroot.sh go test -tags root -count=1 -timeout 15m ./test/e2e
 
+.PHONY: test-vm
+test-vm: deps build ## marked end-to-end cases in a virtual machine: a stock kernel, cgroup v2
+	@hack/kernel.sh bin/vm/kernel
+	hack/asroot.sh go test -tags vm -count=1 -timeout 15m ./test/vm
+
 .PHONY: lint
 lint: toolchain ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make lint: gofmt these'; exit 1; }
-	go vet -tags root ./...
-	go tool -modfile=hack/tools/go.mod staticcheck -tags root ./...
+	go vet -tags root,vm ./...
+	go tool -modfile=hack/tools/go.mod staticcheck -tags root,vm ./...
 
 .PHONY: bench bench-peers
 bench: build ## times and memory, beside the peers that are installed

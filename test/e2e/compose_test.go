@@ -167,6 +167,7 @@ func project(t *testing.T, text string) (compose func(args ...string) result) {
 	return compose
 }
 
+//muelle:ring
 func TestDependsOnConditions(t *testing.T) {
 	compose := project(t, `
 services:
@@ -230,6 +231,7 @@ services:
 	}
 }
 
+//muelle:ring
 func TestComposeRecreatesOnlyWhatChanged(t *testing.T) {
 	text := `
 services:

@@ -16,6 +16,8 @@ import (
 // TestDaemonMayDie kills the daemon with -9 under a running, logging, published
 // container: traffic, log and exit status go on, a lookup made meanwhile is answered
 // when the daemon is back.
+//
+//muelle:ring
 func TestDaemonMayDie(t *testing.T) {
 	d := own(t)
 	c := ours(d)
@@ -107,6 +109,8 @@ func touch(t *testing.T, dir, name string) {
 
 // TestRestartPoliciesSurvive: what has to run runs again after the daemon's death,
 // what a user stopped stays stopped.
+//
+//muelle:ring
 func TestRestartPoliciesSurvive(t *testing.T) {
 	d := own(t)
 	c := ours(d)

@@ -96,6 +96,7 @@ func TestSaveLoadImport(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestBuild(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		dir := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"time"
 )
 
+//muelle:ring
 func TestLifecycle(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -104,6 +105,7 @@ func TestNames(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestLogs(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -168,6 +170,7 @@ func TestInspectIsComplete(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestEvents(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -187,6 +190,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestRestartPolicy(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -206,6 +210,7 @@ func TestRestartPolicy(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestHealth(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")

@@ -26,7 +26,11 @@ import (
 )
 
 const (
-	insideEnv    = "MUELLE_E2E_INSIDE"
+	insideEnv = "MUELLE_E2E_INSIDE"
+	// In the virtual machine of test/vm nothing can be compiled: the echo program and
+	// busybox's file system are given.
+	echoEnv      = "MUELLE_E2E_ECHO"
+	imageEnv     = "MUELLE_E2E_IMAGE"
 	registryAddr = "127.0.0.1:5050"
 	// Addresses of the machine under test and of its neighbour, from TEST-NET-1.
 	hostAddr    = "192.0.2.1"
@@ -90,11 +94,8 @@ func inside(m *testing.M) (code int, err error) {
 	if world.bin, err = filepath.Abs("../../bin"); err != nil {
 		return 1, err
 	}
-	world.echo = filepath.Join(world.dir, "echo")
-	build := exec.Command("go", "build", "-o", world.echo, "./echo")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the echo program: %w: %s", err, out)
+	if err := buildEcho(); err != nil {
+		return 1, err
 	}
 	if err := makeNetwork(); err != nil {
 		return 1, fmt.Errorf("make the test's network: %w", err)
@@ -281,6 +282,9 @@ func startRegistry() (stop func(), err error) {
 // makeStandins fills the registry with the base images and leaves none of them in
 // the daemon's own store: tests pull them.
 func makeStandins() error {
+	if path := os.Getenv(imageEnv); path != "" {
+		return importStandin(path)
+	}
 	cmd := exec.Command("../../hack/images/build.sh", registryAddr)
 	cmd.Env = append(os.Environ(), "MUELLE_HOST="+world.daemon.host(), "MUELLE="+filepath.Join(world.bin, "muelle"))
 	out, err := cmd.CombinedOutput()
@@ -290,9 +294,45 @@ func makeStandins() error {
 	return nil
 }
 
+// buildEcho finds or makes the echo program.
+func buildEcho() error {
+	if world.echo = os.Getenv(echoEnv); world.echo != "" {
+		return nil
+	}
+	world.echo = filepath.Join(world.dir, "echo")
+	build := exec.Command("go", "build", "-o", world.echo, "./echo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the echo program: %w: %s", err, out)
+	}
+	return nil
+}
+
+// importStandin pushes one archive to the registry as busybox and alpine.
+func importStandin(path string) error {
+	muelle := filepath.Join(world.bin, "muelle")
+	for _, repo := range []string{"library/busybox", "library/alpine"} {
+		image := registryAddr + "/" + repo + ":latest"
+		for _, args := range [][]string{
+			{"import", "-c", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "-c", `CMD ["sh"]`, path, image},
+			{"push", "-q", image}, {"rmi", image},
+		} {
+			cmd := exec.Command(muelle, args...)
+			cmd.Env = append(os.Environ(), "MUELLE_HOST="+world.daemon.host())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("muelle %v: %w\n%s", args, err, out)
+			}
+		}
+	}
+	return nil
+}
+
 // eventually repeats f until it succeeds or the patience is over. It is the one
 // place where a test waits for something that announces itself in no other way.
 func eventually(patience time.Duration, f func() error) error {
+	if os.Getenv(imageEnv) != "" {
+		patience *= 6 // an emulated processor
+	}
 	deadline := time.Now().Add(patience)
 	for {
 		err := f()

@@ -27,6 +27,7 @@ func get(url string) (string, error) {
 // httpd is a web server that answers "hello".
 var httpd = []string{"busybox", "sh", "-c", "mkdir -p /www && echo hello >/www/index.html && exec httpd -f -p 80 -h /www"}
 
+//muelle:ring
 func TestPublishedPorts(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -84,6 +85,7 @@ func TestPublishedPorts(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestPublishedUDP(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -115,6 +117,7 @@ func TestPublishedUDP(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestZonesOfUserNetworks(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		front, back := c.unique(t, "front"), c.unique(t, "back")

@@ -9,6 +9,7 @@ import (
 	"testing"
 )
 
+//muelle:ring
 func TestRunExitStatus(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		parent := t.Name()
@@ -45,6 +46,7 @@ func TestRunExitStatus(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestRunStreams(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		r := c.try(t, "run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
@@ -74,6 +76,7 @@ func TestRunPipesEveryByte(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestRunFlags(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		for _, tt := range []struct {
@@ -111,6 +114,7 @@ func TestRunFlags(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestFullPidsLimit(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -126,6 +130,7 @@ func TestFullPidsLimit(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestTerminal(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		// script(1) gives the client a terminal.

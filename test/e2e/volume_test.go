@@ -9,6 +9,7 @@ import (
 	"testing"
 )
 
+//muelle:ring
 func TestVolumes(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "vol")
@@ -39,6 +40,7 @@ func TestVolumes(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestImageContentIsCopiedUp(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		dir := t.TempDir()
@@ -65,6 +67,7 @@ func TestImageContentIsCopiedUp(t *testing.T) {
 	})
 }
 
+//muelle:ring
 func TestBindMounts(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		dir := t.TempDir()
