@@ -100,7 +100,7 @@ func (j *joining) run() error {
 		return wrap("leave the shim's file system", err)
 	}
 	// Namespaces that are the host's are joined without effect.
-	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	if err := unix.Setns(s.main.pidfd, all); err != nil {
 		if err == unix.ESRCH {
 			return errGone
@@ -129,6 +129,9 @@ func (j *joining) run() error {
 	if err == nil {
 		p := &spawn.Program{}
 		enterCgroup(p, s.tasks)
+		// From inside the namespace nobody may be moved into it where namespaces are
+		// delegation boundaries (the mount option nsdelegate of cgroup v2).
+		p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
 		p.Do("become session leader", unix.SYS_SETSID)
 		setOOMScore(p, s.proc, j.p)
 		// The descriptor of the root is the container's own: it leads nowhere else.

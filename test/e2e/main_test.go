@@ -311,8 +311,8 @@ func buildEcho() error {
 // importStandin pushes one archive to the registry as busybox and alpine.
 func importStandin(path string) error {
 	muelle := filepath.Join(world.bin, "muelle")
-	for _, repo := range []string{"library/busybox", "library/alpine"} {
-		image := registryAddr + "/" + repo + ":latest"
+	for _, name := range []string{"busybox:latest", "busybox:1.36", "alpine:latest", "alpine:3.20"} {
+		image := registryAddr + "/library/" + name
 		for _, args := range [][]string{
 			{"import", "-c", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "-c", `CMD ["sh"]`, path, image},
 			{"push", "-q", image}, {"rmi", image},

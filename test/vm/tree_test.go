@@ -144,7 +144,9 @@ func writeTree(t *testing.T, tree, run string) {
 			t.Fatal(err)
 		}
 	}
-	install(t, tree, "docker")
+	for _, program := range []string{"docker", "script"} {
+		install(t, tree, program)
+	}
 	binaries, err := filepath.Glob("../../bin/muelle*")
 	if err != nil || len(binaries) == 0 {
 		t.Fatalf("no binaries in bin/: make build (%v)", err)
