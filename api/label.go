@@ -29,3 +29,19 @@ const ComposeVersion = "5.5.1"
 // LabelStandin in an image's configuration says that the image stands in for another
 // one, and by what. Images built on it inherit it.
 const LabelStandin = "io.muelle.standin"
+
+// Labels that ask for a health check by the engine, of a container or an image. The
+// first three hold one target each (see internal/probe); the others are those of
+// Docker's health check, for images and clients that have no field for them.
+const (
+	LabelHealthPrefix        = "io.muelle.health."
+	LabelHealthHTTP          = LabelHealthPrefix + "http"
+	LabelHealthTCP           = LabelHealthPrefix + "tcp"
+	LabelHealthGRPC          = LabelHealthPrefix + "grpc"
+	LabelHealthInterval      = LabelHealthPrefix + "interval"
+	LabelHealthTimeout       = LabelHealthPrefix + "timeout"
+	LabelHealthRetries       = LabelHealthPrefix + "retries"
+	LabelHealthStartPeriod   = LabelHealthPrefix + "start-period"
+	LabelHealthStartInterval = LabelHealthPrefix + "start-interval"
+	LabelHealthOnFailure     = LabelHealthPrefix + "on-failure"
+)

@@ -109,7 +109,11 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err := n.checkPlatform(o.Platform); err != nil {
 		return nil, err
 	}
+	own := cfg
 	config.MergeImage(&cfg, &img.Config.Config)
+	if err := config.MergeProbe(&cfg, &own, &img.Config.Config); err != nil {
+		return nil, err
+	}
 	if err := config.Validate(&cfg); err != nil {
 		return nil, fmt.Errorf("configuration of the image: %w", err)
 	}

@@ -43,6 +43,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 	if stopHealth != nil {
 		stopHealth()
 	}
+	ending := s.ending(c, exit) // while the control group is there
 	cleaned := make(chan struct{})
 	c.copies.Wait()
 	deleted := false
@@ -56,7 +57,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 		s.log.Error("release network", "container", c.id, "err", err)
 	}
 	s.volumeEvents(c.id, rec.Mounts, events.ActionUnmount)
-	remove := s.recordExit(c, exit, cleaned)
+	remove := s.recordExit(c, exit, ending, cleaned)
 	if remove {
 		if err := s.removeEnded(ctx, c, true); err != nil {
 			s.log.Error("remove ended container", "container", c.id, "err", err)
@@ -76,7 +77,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 
 // recordExit changes the state, tells everybody, and says whether the container is
 // to be removed.
-func (s *Service) recordExit(c *entry, exit runtime.Exit, cleaned chan struct{}) (remove bool) {
+func (s *Service) recordExit(c *entry, exit runtime.Exit, ending Ending, cleaned chan struct{}) (remove bool) {
 	c.mu.Lock()
 	run := exit.At.Sub(c.st.StartedAt)
 	again := c.restarting == 0 && !s.stopping.Load() && !c.removing && wantsRestart(c.rec.HostConfig.RestartPolicy, exit.Code, c.st.RestartCount, c.st.Stopped)
@@ -101,6 +102,7 @@ func (s *Service) recordExit(c *entry, exit runtime.Exit, cleaned chan struct{})
 		st.RestartCount++
 	}
 	c.st = st
+	c.addEnding(ending)
 	c.task, c.cleaned = nil, cleaned
 	close(c.ended)
 	for _, x := range c.execs {

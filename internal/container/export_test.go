@@ -4,17 +4,17 @@ package container
 var (
 	WantsRestart = wantsRestart
 	StatusText   = statusText
-	ProbeOf      = probeOf
+	CheckOf      = checkOf
 	StartError   = startError
 )
 
 type (
-	Backoff = backoff
-	Probe   = probe
+	Backoff     = backoff
+	HealthCheck = healthCheck
 )
 
 var (
 	BackoffNext = (*backoff).next
-	ProbeNext   = (*probe).next
-	ProbeWait   = (*probe).wait
+	HealthNext  = (*healthCheck).next
+	HealthWait  = (*healthCheck).wait
 )

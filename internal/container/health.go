@@ -15,6 +15,7 @@ import (
 
 	"muelle/internal/id"
 	"muelle/internal/oci"
+	"muelle/internal/probe"
 	"muelle/internal/runtime"
 )
 
@@ -28,26 +29,36 @@ const (
 	healthOutput               = 4096
 )
 
-// probe is a container's health check with its defaults filled in.
-type probe struct {
+// healthCheck is a container's health check with its defaults filled in: a command,
+// or a probe by the engine.
+type healthCheck struct {
 	cmd                                           []string
+	probe                                         *probe.Config
 	interval, timeout, startPeriod, startInterval time.Duration
 	retries                                       int
+	onFailure                                     probe.OnFailure
 }
 
-// probeOf gives the health check of a configuration; nil: there is none.
-func probeOf(cfg *ctypes.Config) *probe {
+// checkOf gives the health check of a configuration; nil: there is none.
+func checkOf(cfg *ctypes.Config) *healthCheck {
+	// Checked at creation; a record of a later version may know more.
+	settings, err := probe.FromLabels(cfg.Labels)
 	h := cfg.Healthcheck
-	if h == nil || len(h.Test) < 2 {
+	if h == nil || err != nil {
 		return nil
 	}
-	p := &probe{
-		cmd: h.Test[1:], interval: h.Interval, timeout: h.Timeout, startPeriod: h.StartPeriod,
-		startInterval: h.StartInterval, retries: h.Retries,
+	p := &healthCheck{
+		interval: h.Interval, timeout: h.Timeout, startPeriod: h.StartPeriod,
+		startInterval: h.StartInterval, retries: h.Retries, onFailure: settings.OnFailure,
 	}
-	switch h.Test[0] {
-	case "CMD":
-	case "CMD-SHELL":
+	switch {
+	case len(h.Test) == 0 && settings.Probe != nil:
+		p.probe = settings.Probe
+	case len(h.Test) < 2:
+		return nil
+	case h.Test[0] == "CMD":
+		p.cmd = h.Test[1:]
+	case h.Test[0] == "CMD-SHELL":
 		shell := cfg.Shell
 		if len(shell) == 0 {
 			shell = []string{"/bin/sh", "-c"}
@@ -71,7 +82,7 @@ func setDefault[T comparable](v *T, def T) {
 }
 
 // wait is the time to the next check of a run that began at started.
-func (p *probe) wait(status ctypes.HealthStatus, started time.Time, now time.Time) time.Duration {
+func (p *healthCheck) wait(status ctypes.HealthStatus, started time.Time, now time.Time) time.Duration {
 	if p.startPeriod > 0 && status == ctypes.Starting && now.Sub(started) < p.startPeriod {
 		return p.startInterval
 	}
@@ -80,7 +91,7 @@ func (p *probe) wait(status ctypes.HealthStatus, started time.Time, now time.Tim
 
 // next gives the health after a result. A failure does not count in the start
 // period, as long as no check has succeeded.
-func (p *probe) next(h ctypes.Health, r *ctypes.HealthcheckResult, started time.Time) *ctypes.Health {
+func (p *healthCheck) next(h ctypes.Health, r *ctypes.HealthcheckResult, started time.Time) *ctypes.Health {
 	log := append(append([]*ctypes.HealthcheckResult{}, h.Log...), r)
 	if len(log) > healthLogs {
 		log = log[len(log)-healthLogs:]
@@ -99,13 +110,27 @@ func (p *probe) next(h ctypes.Health, r *ctypes.HealthcheckResult, started time.
 	return &h
 }
 
+// freshHealth is that of a new run: as Docker's, what was tried before stays to be
+// read. Nil where there is no check.
+func freshHealth(p *healthCheck, before *ctypes.Health) *ctypes.Health {
+	if p == nil {
+		return nil
+	}
+	h := &ctypes.Health{Status: ctypes.Starting, Log: []*ctypes.HealthcheckResult{}}
+	if before != nil {
+		h.Log = append(h.Log, before.Log...)
+	}
+	return h
+}
+
 // startHealth begins the health checks of the run that is on. mu is held.
 func (s *Service) startHealth(c *entry) {
-	p := probeOf(c.rec.Config)
+	p := checkOf(c.rec.Config)
 	if p == nil || c.task == nil {
 		return
 	}
 	if c.st.Health == nil {
+		// Docker's shape: a list, also where nothing was tried yet.
 		c.st.Health = &ctypes.Health{Status: ctypes.Starting, Log: []*ctypes.HealthcheckResult{}}
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -113,11 +138,17 @@ func (s *Service) startHealth(c *entry) {
 	task := c.task
 	s.background(func() {
 		defer cancel()
-		s.checkHealth(ctx, c, task, p)
+		run := func(ctx context.Context) *ctypes.HealthcheckResult { return s.execHealth(ctx, c, task, p) }
+		if p.probe != nil {
+			place := &probePlace{s: s, c: c, task: task}
+			defer place.close()
+			run = func(ctx context.Context) *ctypes.HealthcheckResult { return place.probe(ctx, p) }
+		}
+		s.checkHealth(ctx, c, task, p, run)
 	})
 }
 
-func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, p *probe) {
+func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, p *healthCheck, run func(context.Context) *ctypes.HealthcheckResult) {
 	timer := time.NewTimer(0)
 	<-timer.C
 	defer timer.Stop()
@@ -134,7 +165,7 @@ func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, 
 			return
 		case <-timer.C:
 		}
-		r := s.probe(ctx, c, task, p)
+		r := run(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -143,7 +174,7 @@ func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, 
 }
 
 // recordHealth takes in a result, unless the run is another one by now.
-func (s *Service) recordHealth(c *entry, task runtime.Task, p *probe, r *ctypes.HealthcheckResult) {
+func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *ctypes.HealthcheckResult) {
 	c.mu.Lock()
 	if c.task != task || c.st.Health == nil || c.st.Status != ctypes.StateRunning {
 		c.mu.Unlock()
@@ -160,10 +191,13 @@ func (s *Service) recordHealth(c *entry, task runtime.Task, p *probe, r *ctypes.
 	if status != before {
 		s.event(c, events.Action("health_status: "+string(status)), nil)
 	}
+	if status == ctypes.Unhealthy && status != before && p.onFailure != probe.Nothing {
+		s.background(func() { s.onUnhealthy(c, task, p.onFailure) })
+	}
 }
 
-// probe runs the check once.
-func (s *Service) probe(ctx context.Context, c *entry, task runtime.Task, p *probe) *ctypes.HealthcheckResult {
+// execHealth runs a check's command once.
+func (s *Service) execHealth(ctx context.Context, c *entry, task runtime.Task, p *healthCheck) *ctypes.HealthcheckResult {
 	r := &ctypes.HealthcheckResult{Start: time.Now()}
 	fail := func(format string, args ...any) *ctypes.HealthcheckResult {
 		r.End, r.ExitCode, r.Output = time.Now(), -1, fmt.Sprintf(format, args...)
@@ -194,6 +228,9 @@ func (s *Service) probe(ctx context.Context, c *entry, task runtime.Task, p *pro
 	if err != nil {
 		if kerr := proc.Signal(context.WithoutCancel(ctx), syscall.SIGKILL); kerr == nil && ctx.Err() == nil {
 			_, _ = proc.Wait(ctx)
+		}
+		if got := out.String(); got != "" {
+			return fail("Health check exceeded timeout (%v): %s", p.timeout, got)
 		}
 		return fail("Health check exceeded timeout (%v)", p.timeout)
 	}

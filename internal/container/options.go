@@ -60,6 +60,8 @@ type CreateOptions struct {
 type StopOptions struct {
 	Signal  string
 	Timeout *int
+
+	by Asker // empty: a user
 }
 
 // RemoveOptions are those of DELETE /containers/NAME.

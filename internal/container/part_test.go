@@ -75,16 +75,16 @@ func TestStatusText(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	start := time.Now()
-	p := container.ProbeOf(&ctypes.Config{Healthcheck: &ctypes.HealthConfig{Test: []string{"CMD-SHELL", "curl x"}, StartPeriod: time.Minute, Interval: 7 * time.Second}})
-	if got := container.ProbeWait(p, ctypes.Starting, start, start.Add(time.Second)); got != 5*time.Second {
+	p := container.CheckOf(&ctypes.Config{Healthcheck: &ctypes.HealthConfig{Test: []string{"CMD-SHELL", "curl x"}, StartPeriod: time.Minute, Interval: 7 * time.Second}})
+	if got := container.HealthWait(p, ctypes.Starting, start, start.Add(time.Second)); got != 5*time.Second {
 		t.Errorf("in the start period: waits %v", got)
 	}
-	if got := container.ProbeWait(p, ctypes.Healthy, start, start.Add(time.Second)); got != 7*time.Second {
+	if got := container.HealthWait(p, ctypes.Healthy, start, start.Add(time.Second)); got != 7*time.Second {
 		t.Errorf("healthy: waits %v", got)
 	}
 	h := &ctypes.Health{Status: ctypes.Starting}
 	step := func(code int, after time.Duration) string {
-		h = container.ProbeNext(p, *h, &ctypes.HealthcheckResult{Start: start.Add(after), ExitCode: code}, start)
+		h = container.HealthNext(p, *h, &ctypes.HealthcheckResult{Start: start.Add(after), ExitCode: code}, start)
 		return string(h.Status)
 	}
 	var got []string
@@ -102,7 +102,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("keeps %d results", len(h.Log))
 	}
 	for _, test := range [][]string{nil, {"NONE"}, {"CMD"}} {
-		if container.ProbeOf(&ctypes.Config{Healthcheck: &ctypes.HealthConfig{Test: test}}) != nil {
+		if container.CheckOf(&ctypes.Config{Healthcheck: &ctypes.HealthConfig{Test: test}}) != nil {
 			t.Errorf("%v is a check", test)
 		}
 	}

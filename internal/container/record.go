@@ -68,6 +68,10 @@ type state struct {
 	// Endpoints and Ports of the run that is on, or empty.
 	Endpoints map[string]*network.EndpointSettings
 	Ports     network.PortMap
+	// Pid of the last run's first process, in the host's numbering.
+	Pid int `json:",omitempty"`
+	// Endings of the last runs and attempts to start, oldest first.
+	Endings []Ending `json:",omitempty"`
 }
 
 // running tells whether Docker would call it running: restarting counts too.
@@ -123,6 +127,7 @@ type entry struct {
 	backoff    backoff       // between restarts by policy
 	timer      *restartTimer // set while waiting for a restart by policy
 	stopHealth func()        // ends the health checks of the run
+	asked      []Asked       // signals sent to the run that is on
 	execs      map[string]*exec
 }
 

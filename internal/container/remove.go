@@ -85,18 +85,18 @@ func (s *Service) endForRemoval(ctx context.Context, c *entry) error {
 	if !alive {
 		return nil
 	}
-	return s.killAndWait(ctx, c)
+	return s.killAndWait(ctx, c, byRemoval)
 }
 
 // killAndWait ends a process for certain.
-func (s *Service) killAndWait(ctx context.Context, c *entry) error {
-	return errIgnored(s.kill(ctx, c), errdefs.IsConflict)
+func (s *Service) killAndWait(ctx context.Context, c *entry, by Asker) error {
+	return errIgnored(s.kill(ctx, c, by), errdefs.IsConflict)
 }
 
 // kill sends SIGKILL and waits for the end. ErrConflict: there was no process.
-func (s *Service) kill(ctx context.Context, c *entry) error {
+func (s *Service) kill(ctx context.Context, c *entry, by Asker) error {
 	ended := c.endOfRun()
-	if err := s.signal(ctx, c, syscall.SIGKILL); err != nil {
+	if err := s.signal(ctx, c, syscall.SIGKILL, by); err != nil {
 		if errdefs.IsConflict(err) {
 			// Its end may be on the way to be recorded.
 			waitFor(ctx, s.ctx, ended, int(killPatience/time.Second))

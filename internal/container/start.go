@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -284,8 +285,9 @@ func (s *Service) started(n *starting) {
 	first := !c.st.Started
 	c.st = state{
 		Status: ctypes.StateRunning, StartedAt: n.task.StartedAt().UTC(), FinishedAt: c.st.FinishedAt,
-		Started: true, RestartCount: c.st.RestartCount,
+		Started: true, RestartCount: c.st.RestartCount, Health: freshHealth(checkOf(n.rec.Config), c.st.Health), Pid: n.task.Pid(), Endings: c.st.Endings,
 	}
+	c.asked = nil
 	if n.sandbox != nil {
 		c.st.Endpoints, c.st.Ports = n.sandbox.Endpoints, n.sandbox.Ports
 	}
@@ -315,6 +317,7 @@ func (s *Service) startFailed(ctx context.Context, n *starting, cause error) err
 	}
 	c.mu.Lock()
 	c.st.ExitCode, c.st.Error = code, err.Error()
+	c.addEnding(Ending{At: time.Now().UTC(), Code: code, Error: err.Error()})
 	if c.st.Status == ctypes.StateRestarting {
 		c.st.Status = ctypes.StateExited
 		tell(&c.waiters, waited{code: code, err: c.st.Error})

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"muelle/internal/container/config"
+	"muelle/internal/runtime"
 )
 
 const defaultStopTimeout = 10
@@ -46,15 +47,98 @@ func (s *Service) stop(ctx context.Context, c *entry, o StopOptions) error {
 		s.event(c, events.ActionStop, nil)
 		return nil
 	}
-	if err := s.signal(ctx, c, sig); err != nil && !errdefs.IsConflict(err) {
+	return s.endRun(ctx, c, ended, sig, timeout, o.by)
+}
+
+// endRun sends the stop signal, waits, and kills what has not ended by then.
+func (s *Service) endRun(ctx context.Context, c *entry, ended <-chan struct{}, sig syscall.Signal, timeout int, by Asker) error {
+	if by == "" {
+		by = byStop
+	}
+	if err := s.signal(ctx, c, sig, by); err != nil && !errdefs.IsConflict(err) {
 		s.log.Warn("send stop signal", "container", c.id, "err", err)
 	}
 	if !waitFor(ctx, s.ctx, ended, timeout) {
-		if err := s.killAndWait(ctx, c); err != nil {
+		if err := s.killAndWait(ctx, c, byTimeout); err != nil {
 			return err
 		}
 	}
 	s.event(c, events.ActionStop, nil)
+	return nil
+}
+
+// stopRun stops a container for good, if the given run of it is still on.
+func (s *Service) stopRun(ctx context.Context, c *entry, task runtime.Task, by Asker) error {
+	sig, timeout, err := c.stopSettings(StopOptions{})
+	if err != nil {
+		return err
+	}
+	if err := s.acquireRun(ctx, c, task); err != nil {
+		return err
+	}
+	_, ended, err := s.markStopped(c)
+	c.op.release()
+	if err != nil {
+		return err
+	}
+	return s.endRun(context.WithoutCancel(ctx), c, ended, sig, timeout, by)
+}
+
+// killRun kills a run that is still on. Nobody stopped the container by that: its
+// restart policy holds.
+func (s *Service) killRun(ctx context.Context, c *entry, task runtime.Task) error {
+	if err := s.acquireRun(ctx, c, task); err != nil {
+		return err
+	}
+	defer c.op.release()
+	return s.signal(context.WithoutCancel(ctx), c, syscall.SIGKILL, byHealth)
+}
+
+// restartRun stops a run that is still on and starts the next one. It counts as a
+// restart by policy does, and a policy's greatest number of those holds: then the
+// container stays stopped.
+func (s *Service) restartRun(ctx context.Context, c *entry, task runtime.Task) error {
+	sig, timeout, err := c.stopSettings(StopOptions{})
+	if err != nil {
+		return err
+	}
+	if err := s.acquireRun(ctx, c, task); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	c.mu.Lock()
+	ended, policy := c.ended, c.rec.HostConfig.RestartPolicy
+	again := !policy.IsOnFailure() || policy.MaximumRetryCount == 0 || c.st.RestartCount < policy.MaximumRetryCount
+	c.restarting++
+	c.mu.Unlock()
+	c.op.release()
+	defer func() {
+		c.mu.Lock()
+		c.restarting--
+		c.mu.Unlock()
+	}()
+	if err := s.endRun(ctx, c, ended, sig, timeout, byHealth); err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer c.op.release()
+	c.mu.Lock()
+	if err = c.startable(c.id); err == nil && (!again || c.st.Stopped || s.stopping.Load()) {
+		err = errdefs.ErrNotModified
+	}
+	if err == nil {
+		c.st.RestartCount++
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.start(ctx, c); err != nil {
+		return err
+	}
+	s.event(c, events.ActionRestart, nil)
 	return nil
 }
 
@@ -90,7 +174,7 @@ func (s *Service) StopAll(ctx context.Context, timeout int) error {
 			if err != nil || patience < 0 || patience > timeout {
 				patience = timeout
 			}
-			err = s.stop(ctx, c, StopOptions{Timeout: &patience})
+			err = s.stop(ctx, c, StopOptions{Timeout: &patience, by: byShutdown})
 			if err != nil && !errdefs.IsNotModified(err) && !errdefs.IsNotFound(err) {
 				errs[i] = fmt.Errorf("stop container %s: %w", c.id, err)
 			}
@@ -153,13 +237,14 @@ func (s *Service) stopSettings(c *entry, o StopOptions) (sig syscall.Signal, tim
 
 // signal sends a signal to a container's first process and tells of it. A paused
 // one goes on if the signal is to end it. ErrConflict: it does not run.
-func (s *Service) signal(ctx context.Context, c *entry, sig syscall.Signal) error {
+func (s *Service) signal(ctx context.Context, c *entry, sig syscall.Signal, by Asker) error {
 	c.mu.Lock()
 	task, paused, alive := c.task, c.st.Status == ctypes.StatePaused, c.st.alive()
 	c.mu.Unlock()
 	if !alive || task == nil {
 		return conflict("container %s is not running", c.id)
 	}
+	c.note(sig, by)
 	c.telling.Lock()
 	err := task.Signal(ctx, sig)
 	if err == nil {
@@ -212,9 +297,9 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 		}
 	}
 	if sig == syscall.SIGKILL {
-		err = s.kill(context.WithoutCancel(ctx), c)
+		err = s.kill(context.WithoutCancel(ctx), c, byKill)
 	} else {
-		err = s.signal(ctx, c, sig)
+		err = s.signal(ctx, c, sig, byKill)
 	}
 	if errdefs.IsConflict(err) {
 		return conflict("cannot kill container: %s: container %s is not running", ref, c.id)

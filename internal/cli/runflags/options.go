@@ -45,6 +45,7 @@ type Options struct {
 	cpusetCpus, cpusetMems, cgroupParent                string
 	macAddress, ip, ip6, restart, logDriver             string
 	volumeDriver, stopSignal, healthCmd                 string
+	healthHTTP, healthTCP, healthGRPC, healthOnFailure  string
 	oomScoreAdj, stopTimeout, healthRetries             int
 	healthInterval, healthTimeout                       time.Duration
 	healthStartPeriod, healthStartInterval              time.Duration
@@ -164,6 +165,10 @@ func (o *Options) health(f *pflag.FlagSet) {
 	f.DurationVar(&o.healthTimeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
 	f.DurationVar(&o.healthStartPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
 	f.DurationVar(&o.healthStartInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h) (default 0s)")
+	f.StringVar(&o.healthHTTP, "health-http", "", "Health check by the engine: [http[s]://][ADDRESS][:PORT][/PATH][,status=200-299][,body=TEXT][,match=REGEXP][,header=NAME: VALUE][,host=NAME]")
+	f.StringVar(&o.healthTCP, "health-tcp", "", "Health check by the engine: [ADDRESS:]PORT that accepts a connection")
+	f.StringVar(&o.healthGRPC, "health-grpc", "", "Health check by the engine: [ADDRESS:]PORT[/SERVICE][,tls=true] that offers grpc.health.v1")
+	f.StringVar(&o.healthOnFailure, "health-on-failure", "", "Action once the container turns unhealthy (none|kill|restart|stop)")
 	f.BoolVar(&o.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
 )
 
 // Spec is what to create.
@@ -86,6 +88,10 @@ func (o *Options) config(exposed network.PortSet) (*container.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	all := Pairs(append(labels, o.labels.Values...))
+	if err := o.healthLabels(all); err != nil {
+		return nil, err
+	}
 	c := &container.Config{
 		Hostname:     o.hostname,
 		Domainname:   o.domainname,
@@ -101,7 +107,7 @@ func (o *Options) config(exposed network.PortSet) (*container.Config, error) {
 		Healthcheck:  health,
 		Image:        o.Image,
 		WorkingDir:   o.workdir,
-		Labels:       Pairs(append(labels, o.labels.Values...)),
+		Labels:       all,
 		StopSignal:   o.stopSignal,
 	}
 	// Stdin ends with the client that is attached to it.
@@ -116,6 +122,40 @@ func (o *Options) config(exposed network.PortSet) (*container.Config, error) {
 		c.StopTimeout = &o.stopTimeout
 	}
 	return c, nil
+}
+
+// healthLabels writes what Docker's types have no field for into labels, where images
+// and other clients have it too.
+func (o *Options) healthLabels(labels map[string]string) error {
+	var given []string
+	for _, f := range []struct{ flag, label, value string }{
+		{"health-cmd", "", o.healthCmd},
+		{"health-http", api.LabelHealthHTTP, o.healthHTTP},
+		{"health-tcp", api.LabelHealthTCP, o.healthTCP},
+		{"health-grpc", api.LabelHealthGRPC, o.healthGRPC},
+	} {
+		if f.value == "" {
+			continue
+		}
+		given = append(given, "--"+f.flag)
+		if f.label != "" {
+			labels[f.label] = f.value
+		}
+	}
+	switch {
+	case len(given) > 1:
+		return fmt.Errorf("%s conflicts with %s: a container has one health check", given[0], given[1])
+	case len(given) > 0 && o.noHealthcheck:
+		return errors.New("--no-healthcheck conflicts with --health-* options")
+	}
+	switch o.healthOnFailure {
+	case "":
+		return nil
+	case "none", "kill", "restart", "stop":
+		labels[api.LabelHealthOnFailure] = o.healthOnFailure
+		return nil
+	}
+	return fmt.Errorf("invalid value %q for --health-on-failure: must be one of none, kill, restart, stop", o.healthOnFailure)
 }
 
 func (o *Options) healthConfig() (*container.HealthConfig, error) {
