@@ -69,7 +69,7 @@ func (s *Service) endRun(ctx context.Context, c *entry, ended <-chan struct{}, s
 
 // stopRun stops a container for good, if the given run of it is still on.
 func (s *Service) stopRun(ctx context.Context, c *entry, task runtime.Task, by Asker) error {
-	sig, timeout, err := c.stopSettings(StopOptions{})
+	sig, timeout, err := s.stopSettings(c, StopOptions{})
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Service) killRun(ctx context.Context, c *entry, task runtime.Task) erro
 // restart by policy does, and a policy's greatest number of those holds: then the
 // container stays stopped.
 func (s *Service) restartRun(ctx context.Context, c *entry, task runtime.Task) error {
-	sig, timeout, err := c.stopSettings(StopOptions{})
+	sig, timeout, err := s.stopSettings(c, StopOptions{})
 	if err != nil {
 		return err
 	}
