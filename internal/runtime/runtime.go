@@ -36,6 +36,10 @@ type Container struct {
 	// one directory which becomes "/": an overlay, a bind, whatever mount(2) takes.
 	// So no mount of a container is ever visible on the host.
 	Rootfs []Mount
+	// Subpaths restricts mounts of the document, named by their destination, to a path
+	// below their source, which the runtime resolves so that no link of a container
+	// leads out of the source.
+	Subpaths map[string]string
 	// NetNS is the network namespace that the daemon made, or nil.
 	NetNS *os.File
 	// OpenStdin keeps a pipe (or the terminal) as standard input; otherwise it is

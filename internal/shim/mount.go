@@ -26,8 +26,8 @@ func (i *isolation) mountOne(m *shimapi.Mount) error {
 	putOff := m.Type == "proc" || i.isLate(dest)
 	tree, isDir := -1, true
 	var err error
-	if m.Bind {
-		if tree, isDir, err = openTree(m); err != nil {
+	if m.Bind || m.Type == "overlay" {
+		if tree, isDir, err = i.sourceTree(m); err != nil {
 			return wrap(what, err)
 		}
 	} else if !putOff {
@@ -99,13 +99,37 @@ func (i *isolation) makeKernelPoint(dest string) error {
 	return unix.Close(fd)
 }
 
-// openTree copies the tree of a bind's source.
+// sourceTree gives the tree of a bind, or of an overlay as an image's is: that has
+// more options than fsconfig(2) takes on older kernels, and may be wanted in part, so
+// it lies on the mount point of the root for a moment, seen by nobody else.
+func (i *isolation) sourceTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
+	if m.Bind {
+		return openTree(m)
+	}
+	if err := mountOverlay(m, i.m.Root); err != nil {
+		return -1, false, err
+	}
+	bind := *m
+	bind.Bind, bind.Source = true, i.m.Root
+	tree, isDir, err = openTree(&bind)
+	if e := unix.Unmount(i.m.Root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && err == nil {
+		unix.Close(tree)
+		return -1, false, e
+	}
+	return tree, isDir, err
+}
+
+// openTree copies the tree of a bind's source, or of a path below that.
 func openTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	if m.Subpath == "" {
+		tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	} else {
+		tree, err = openSubtree(m, flags)
+	}
 	if err != nil {
 		return -1, false, err
 	}
@@ -118,6 +142,32 @@ func openTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
 		return -1, false, err
 	}
 	return tree, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// openSubtree copies a part of the source, in which containers may have put what they
+// like: no link leads out of it, and what was found is what is copied (the class of
+// CVE-2021-30465).
+func openSubtree(m *shimapi.Mount, flags uint) (int, error) {
+	base, err := unix.Open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(base)
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	var part int
+	for range 100 { // EAGAIN: something was renamed meanwhile, and ".." is on the way
+		if part, err = unix.Openat2(base, m.Subpath, how); err != unix.EAGAIN {
+			break
+		}
+	}
+	if err == unix.EXDEV {
+		return -1, &failure{code: codeOther, text: "subpath " + quote(m.Subpath) + " leads out of it"}
+	}
+	if err != nil {
+		return -1, wrap("subpath "+quote(m.Subpath), err)
+	}
+	defer unix.Close(part)
+	return unix.OpenTree(part, "", flags|unix.AT_EMPTY_PATH)
 }
 
 // newTree makes a new file system and gives it detached.

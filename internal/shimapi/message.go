@@ -248,6 +248,7 @@ type Mount struct {
 	ROnly       bool   // bind: read-only recursively, as far as the kernel can
 	Propagation uint64 // MS_PRIVATE, MS_SLAVE, …, with MS_REC; 0: as it comes
 	Options     []string
+	Subpath     string // below the source; it never leaves that
 }
 
 func (m *Mount) fields(c *coder) {
@@ -261,6 +262,7 @@ func (m *Mount) fields(c *coder) {
 	c.bool(&m.ROnly)
 	unsigned(c, &m.Propagation)
 	c.strings(&m.Options)
+	c.string(&m.Subpath)
 }
 
 // Device is one device node.

@@ -170,6 +170,7 @@ func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 		if err != nil {
 			return err
 		}
+		one.Subpath = c.Subpaths[m.Destination]
 		p.start.Mounts = append(p.start.Mounts, one)
 	}
 	return nil
