@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -20,7 +19,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/volume"
-	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/event"
@@ -52,6 +50,8 @@ type Service struct {
 	volumes map[string]*record
 	// users holds the container ids by volume name.
 	users map[string]map[string]bool
+	// mounts holds those that have options and were used, by name.
+	mounts map[string]*mounted
 }
 
 // Open reads the volumes below root (data-root/volumes), which it makes, mode 0701:
@@ -60,7 +60,7 @@ type Service struct {
 // create or remove leaves them, are removed when they hold nothing and reported
 // otherwise.
 func Open(root string, bus *event.Bus) (*Service, []error) {
-	s := &Service{root: root, bus: bus, volumes: map[string]*record{}, users: map[string]map[string]bool{}}
+	s := &Service{root: root, bus: bus, volumes: map[string]*record{}, users: map[string]map[string]bool{}, mounts: map[string]*mounted{}}
 	if err := os.MkdirAll(root, 0o701); err != nil {
 		return s, []error{fmt.Errorf("open volumes: %w", err)}
 	}
@@ -74,8 +74,8 @@ func Open(root string, bus *event.Bus) (*Service, []error) {
 			continue
 		}
 		if strings.HasPrefix(e.Name(), removedPrefix) {
-			if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
-				problems = append(problems, fmt.Errorf("finish removing a volume: %w", err))
+			if err := removeAll(filepath.Join(root, e.Name())); err != nil {
+				problems = append(problems, err)
 			}
 			continue
 		}
@@ -132,10 +132,13 @@ func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
 	if err := check(name, req); err != nil {
 		return nil, err
 	}
-	if _, ok := s.volumes[name]; ok {
+	if have, ok := s.volumes[name]; ok {
+		if len(req.DriverOpts) > 0 && !maps.Equal(have.Options, req.DriverOpts) {
+			return nil, errdefs.ErrConflict.WithMessage(fmt.Sprintf("create %s: a volume of this name exists with other options (%s): remove it first, or choose another name", name, shown(have.Options)))
+		}
 		return s.view(name), nil
 	}
-	r := &record{CreatedAt: time.Now().Truncate(time.Second), Driver: "local", Labels: labels, Options: req.DriverOpts}
+	r := &record{CreatedAt: time.Now().Truncate(time.Second), Driver: "local", Labels: labels, Options: maps.Clone(req.DriverOpts)}
 	if err := s.make(name, r); err != nil {
 		return nil, err
 	}
@@ -155,11 +158,18 @@ func check(name string, req volume.CreateRequest) error {
 	if req.ClusterVolumeSpec != nil {
 		return errdefs.ErrNotImplemented.WithMessage("cluster volumes are not supported: there is no swarm")
 	}
-	if len(req.DriverOpts) > 0 {
-		keys := slices.Sorted(maps.Keys(req.DriverOpts))
-		return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("create %s: options of the local driver are not supported yet: %s", name, strings.Join(keys, ", ")))
+	if _, err := parseOptions(req.DriverOpts); err != nil {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("create %s: %s", name, err))
 	}
 	return nil
+}
+
+func shown(options map[string]string) string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(options)) {
+		list = append(list, k+"="+options[k])
+	}
+	return strings.Join(append(list, "none")[:max(len(list), 1)], " ")
 }
 
 // make writes folder and record; the record last, so that a volume is there whole
@@ -297,6 +307,11 @@ func (s *Service) detach(name string, force bool) (trash string, err error) {
 	if users := slices.Sorted(maps.Keys(s.users[name])); len(users) > 0 {
 		return "", errdefs.ErrConflict.WithMessage(fmt.Sprintf("remove %s: volume is in use - [%s]", name, strings.Join(users, ", ")))
 	}
+	// Nothing of what was mounted may be deleted with the folder that it lay on.
+	if err := s.unmount(name); err != nil {
+		return "", err
+	}
+	delete(s.mounts, name)
 	trash = filepath.Join(s.root, removedPrefix+id.Short(id.New()))
 	if err := os.Rename(filepath.Join(s.root, name), trash); err != nil {
 		return "", fmt.Errorf("remove volume %s: %w", name, err)
@@ -307,7 +322,11 @@ func (s *Service) detach(name string, force bool) (trash string, err error) {
 }
 
 func removeAll(path string) error {
-	if err := os.RemoveAll(path); err != nil {
+	err := unmountAll(filepath.Join(path, dataFolder))
+	if err == nil {
+		err = os.RemoveAll(path)
+	}
+	if err != nil {
 		return fmt.Errorf("remove the content of a volume: %w", err)
 	}
 	return nil
@@ -332,7 +351,10 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (volume.PruneReport,
 		if _, anonymous := v.Labels[api.LabelAnonymous]; !all && !anonymous || !labelsMatch(f, v.Labels) {
 			continue
 		}
-		size, _ := diskUsage(v.Mountpoint)
+		var size int64
+		if len(v.Options) == 0 {
+			size, _ = diskUsage(v.Mountpoint)
+		}
 		if err := s.Remove(ctx, v.Name, false); err != nil {
 			if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
 				continue // taken or removed meanwhile
@@ -344,55 +366,4 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (volume.PruneReport,
 	}
 	s.bus.Publish(events.VolumeEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
 	return report, nil
-}
-
-// Usage gives every volume with the bytes it occupies and how many hold it.
-func (s *Service) Usage(ctx context.Context) ([]volume.Volume, error) {
-	list, err := s.List(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		v := &list[i]
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		size, err := diskUsage(v.Mountpoint)
-		if err != nil {
-			return nil, err
-		}
-		v.UsageData = &volume.UsageData{Size: size, RefCount: int64(len(s.Users(v.Name)))}
-	}
-	return list, nil
-}
-
-// diskUsage sums the blocks below path as du does, hard links once.
-func diskUsage(path string) (int64, error) {
-	var total int64
-	type inode struct{ dev, ino uint64 }
-	seen := map[inode]bool{}
-	err := filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
-		if os.IsNotExist(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			return nil // vanished meanwhile
-		}
-		if key := (inode{st.Dev, st.Ino}); st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			if seen[key] {
-				return nil
-			}
-			seen[key] = true
-		}
-		total += st.Blocks * 512
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measure %s: %w", path, err)
-	}
-	return total, nil
 }

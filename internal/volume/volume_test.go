@@ -79,7 +79,7 @@ func TestBadRequests(t *testing.T) {
 		"relative path":  {wire.CreateRequest{Name: "./x"}, errdefs.IsInvalidArgument},
 		"climbing":       {wire.CreateRequest{Name: "../x"}, errdefs.IsInvalidArgument},
 		"unknown driver": {wire.CreateRequest{Name: "xx", Driver: "nope"}, errdefs.IsNotFound},
-		"options":        {wire.CreateRequest{Name: "xx", DriverOpts: map[string]string{"type": "nfs"}}, errdefs.IsNotImplemented},
+		"no device":      {wire.CreateRequest{Name: "xx", DriverOpts: map[string]string{"type": "nfs"}}, errdefs.IsInvalidArgument},
 	} {
 		if _, err := s.Create(t.Context(), tt.in); !tt.want(err) {
 			t.Errorf("%s: %v", name, err)
