@@ -130,6 +130,9 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.findImages(ctx, mounts); err != nil {
+		return nil, err
+	}
 	if err := s.setHostname(n.c.id, &cfg, &hc); err != nil {
 		return nil, err
 	}
@@ -313,6 +316,10 @@ func (s *Service) mountsOf(ref string) ([]mountpoint.Mount, error) {
 func (n *creation) holdImage(s *Service) func(context.Context) error {
 	return func(ctx context.Context) (err error) {
 		if n.c.lower, err = s.o.Images.Lower(ctx, n.img, n.c.id); err != nil {
+			return err
+		}
+		if err := s.holdMountedImages(ctx, n.c, n.rec.Mounts); err != nil {
+			s.o.Images.Release(n.c.id)
 			return err
 		}
 		s.o.Images.Hold(n.img.ID, n.c.id, n.rec.Name, false)

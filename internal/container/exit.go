@@ -56,6 +56,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 	if err := s.o.Networks.Release(ctx, c.id); err != nil {
 		s.log.Error("release network", "container", c.id, "err", err)
 	}
+	s.unmountVolumes(c.id, rec.Mounts)
 	s.volumeEvents(c.id, rec.Mounts, events.ActionUnmount)
 	remove := s.recordExit(c, exit, ending, cleaned)
 	if remove {

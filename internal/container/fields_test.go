@@ -117,7 +117,19 @@ func fields(bind string) []field {
 		{name: "Umask", set: func(c c, h h) { h.Umask = ptr(uint32(0o27)) }},
 		{name: "Isolation", set: func(c c, h h) { h.Isolation = "hyperv" }, refused: "invalid isolation"},
 		{name: "Mounts", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "bind", Source: bind, Target: "/m"}} }},
-		{name: "Mounts of an image", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "image", Source: "box", Target: "/m"}} }, refused: "not supported"},
+		{name: "Mounts of an image", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "image", Source: "box", Target: "/m"}} }},
+		{name: "Mounts of an image that is not there", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "image", Source: "nope", Target: "/m"}} }, refused: "No such image: nope"},
+		{name: "Mounts of a part", set: func(c c, h h) {
+			h.Mounts = []mount.Mount{{Type: "volume", Source: "vv", Target: "/m", VolumeOptions: &mount.VolumeOptions{Subpath: "a/b"}}}
+		}},
+		{name: "Mounts of a part outside", set: func(c c, h h) {
+			h.Mounts = []mount.Mount{{Type: "volume", Source: "vv", Target: "/m", VolumeOptions: &mount.VolumeOptions{Subpath: "../b"}}}
+		}, refused: "must be a relative path within the source"},
+		{name: "Mounts of a part of nothing", set: func(c c, h h) {
+			h.Mounts = []mount.Mount{{Type: "volume", Target: "/m", VolumeOptions: &mount.VolumeOptions{Subpath: "b"}}}
+		}, refused: "must not set Subpath when using anonymous volumes"},
+		{name: "Mounts of a pipe", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "npipe", Source: "x", Target: "/m"}} }, refused: "named pipes are of Windows"},
+		{name: "Mounts of a cluster", set: func(c c, h h) { h.Mounts = []mount.Mount{{Type: "cluster", Source: "x", Target: "/m"}} }, refused: "there is no swarm"},
 		{name: "MaskedPaths", set: func(c c, h h) { h.MaskedPaths = []string{"/x"} }},
 		{name: "ReadonlyPaths", set: func(c c, h h) { h.ReadonlyPaths = []string{"/x"} }},
 		{name: "Init", set: func(c c, h h) { h.Init = ptr(true) }},

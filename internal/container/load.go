@@ -46,6 +46,9 @@ func (s *Service) load(ctx context.Context) error {
 	if err := s.o.Networks.Adopted(ctx); err != nil {
 		s.log.Error("take over networks", "err", err)
 	}
+	if err := s.o.Volumes.Settle(); err != nil {
+		s.log.Error("unmount volumes that nobody uses", "err", err)
+	}
 	maps.Copy(durable, volatile)
 	for cid := range durable {
 		if s.byID[cid] == nil {
@@ -124,6 +127,9 @@ func (s *Service) regain(ctx context.Context, c *entry) {
 	if c.lower, c.lowerErr = s.o.Images.Lower(ctx, c.rec.image(), c.id); c.lowerErr != nil {
 		s.log.Error("find the image's layers", "container", c.id, "image", c.rec.Config.Image, "err", c.lowerErr)
 	}
+	if err := s.holdMountedImages(ctx, c, c.rec.Mounts); err != nil {
+		s.log.Error("find the layers of a mounted image", "container", c.id, "err", err)
+	}
 	s.o.Images.Hold(c.rec.Image.ID, c.id, c.rec.Name, c.st.running())
 	for _, m := range c.rec.Mounts {
 		if m.Type != mount.TypeVolume {
@@ -158,6 +164,9 @@ func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]b
 			continue
 		}
 		tasks[c] = task
+		if err := s.mountVolumes(ctx, c.id, c.rec.Mounts); err != nil {
+			s.log.Error("hold mounted volumes", "container", c.id, "err", err)
+		}
 		if task.Pid() != 0 && !c.rec.HostConfig.NetworkMode.IsContainer() {
 			if err := s.adoptNetwork(ctx, c, task); err != nil {
 				s.log.Error("take over the container's network", "container", c.id, "err", err)

@@ -54,6 +54,9 @@ type volumes interface {
 	Acquire(ctx context.Context, name, user string) (*volume.Volume, error)
 	Release(ctx context.Context, name, user string)
 	Remove(ctx context.Context, name string, force bool) error
+	Mount(ctx context.Context, name, user string) error
+	Unmount(name, user string) error
+	Settle() error
 }
 
 // Service keeps the containers of one instance. It is safe for concurrent use.

@@ -13,13 +13,10 @@ import (
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	mnet "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"muelle/internal/container/mountpoint"
 	"muelle/internal/linux/cgroup"
-	"muelle/internal/linux/mountattr"
 	"muelle/internal/oci"
 	"muelle/internal/runtime"
 )
@@ -98,7 +95,7 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		ID: n.c.id, Hostname: n.rec.Config.Hostname, Domainname: n.rec.Config.Domainname,
 		Config: n.rec.Config, HostConfig: n.rec.HostConfig,
 		User: n.user, Home: n.home,
-		Mounts:      specMounts(n.rec.Mounts, n.files),
+		Mounts:      specMounts(n.rec.Mounts, n.images, n.files),
 		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(),
 	}
 	if n.rec.HostConfig.IpcMode.IsShareable() {
@@ -152,45 +149,4 @@ func (s *Service) shareNamespaces(o *oci.Options, hc *ctypes.HostConfig) error {
 		}
 	}
 	return nil
-}
-
-// specMounts gives the container's own mounts for the document.
-func specMounts(mounts []mountpoint.Mount, f files) []specs.Mount {
-	out := make([]specs.Mount, 0, len(mounts)+3)
-	taken := map[string]bool{}
-	for _, m := range mounts {
-		taken[m.Destination] = true
-		out = append(out, specMount(m))
-	}
-	for _, own := range []struct{ dest, source string }{
-		{"/etc/hosts", f.hosts}, {"/etc/hostname", f.hostname}, {"/etc/resolv.conf", f.resolvConf},
-	} {
-		if !taken[own.dest] && own.source != "" {
-			out = append(out, specs.Mount{Destination: own.dest, Type: "bind", Source: own.source, Options: []string{"bind", "rprivate"}})
-		}
-	}
-	return out
-}
-
-func specMount(m mountpoint.Mount) specs.Mount {
-	if m.Type == mount.TypeTmpfs {
-		return specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: m.TmpfsOptions}
-	}
-	options := []string{"rbind"}
-	if m.NonRecursive {
-		options[0] = "bind"
-	}
-	if !m.RW {
-		options = append(options, "ro")
-		// As Docker since 25: what is mounted below the source is read-only too, where
-		// the kernel can do that.
-		if !m.ReadOnlyNonRecursive && (m.ReadOnlyForceRecursive || mountattr.Supported()) {
-			options = append(options, "rro")
-		}
-	}
-	propagation := m.Propagation
-	if propagation == "" {
-		propagation = mount.PropagationRPrivate
-	}
-	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: append(options, string(propagation))}
 }

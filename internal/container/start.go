@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/api"
@@ -36,6 +35,7 @@ type starting struct {
 	user    specs.User
 	home    string
 	files   files
+	images  map[string][]string // layers of mounted images, by destination
 	spec    *specs.Spec
 	task    runtime.Task
 	pending []*attachment
@@ -102,7 +102,10 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		step.Together("prepare",
 			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
 			step.Step{Name: "layer", Do: n.prepareLayers},
-			step.Step{Name: "mounts", Do: n.checkMounts},
+			step.Step{Name: "mounts", Do: n.prepareMounts, Undo: func(context.Context) error {
+				s.unmountVolumes(c.id, n.rec.Mounts)
+				return nil
+			}},
 		),
 		step.Step{Name: "files", Do: n.writeFiles},
 		step.Step{Name: "shared memory", Do: n.mountShm, Undo: func(context.Context) error { return c.unmountShm() }},
@@ -182,26 +185,6 @@ func (s *Service) runningTask(ref string) (runtime.Task, error) {
 	return c.task, nil
 }
 
-// checkMounts makes missing sources of -v and refuses others that are missing.
-func (n *starting) checkMounts(context.Context) error {
-	for _, m := range n.rec.Mounts {
-		if m.Type != mount.TypeBind {
-			continue
-		}
-		_, err := os.Stat(m.Source)
-		if errors.Is(err, os.ErrNotExist) && m.CreateSource {
-			err = os.MkdirAll(m.Source, 0o755)
-		}
-		if err != nil {
-			if errors.Is(err, os.ErrNotExist) {
-				return invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
-			}
-			return fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
-		}
-	}
-	return nil
-}
-
 // prepareLayers finds the image's layers where that failed when the daemon came up,
 // and makes the writable one.
 func (n *starting) prepareLayers(ctx context.Context) error {
@@ -230,7 +213,7 @@ func (n *starting) resolveUser() (err error) {
 
 func (n *starting) startProcess(ctx context.Context) error {
 	c := &runtime.Container{
-		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns,
+		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns, Subpaths: subpaths(n.rec.Mounts),
 		OpenStdin: n.rec.Config.OpenStdin, StdinOnce: n.rec.Config.StdinOnce,
 		ConsoleHeight: uint16(n.rec.HostConfig.ConsoleSize[0]), ConsoleWidth: uint16(n.rec.HostConfig.ConsoleSize[1]),
 		Log: n.rec.Log, Init: n.s.o.Init,

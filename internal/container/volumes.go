@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
+	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/atomicfile"
@@ -59,27 +60,55 @@ func (s *Service) acquireVolume(ctx context.Context, n *creation, m *mountpoint.
 	held.Anonymous = m.Anonymous && !m.Reused // what was there before stays if this fails
 	n.acquired = append(n.acquired, held)
 	m.Source, m.Driver = v.Mountpoint, v.Driver
-	if m.NoCopy || len(v.Options) > 0 {
+	if m.NoCopy {
 		return nil
 	}
-	empty, err := isEmpty(v.Mountpoint)
+	return s.fillVolume(ctx, n, m, v)
+}
+
+// fillVolume copies what the image has at the mount's place to a volume that is
+// empty. One that is mounted from elsewhere is mounted for that, so that an error of
+// its mount is told when the container is made.
+func (s *Service) fillVolume(ctx context.Context, n *creation, m *mountpoint.Mount, v *volume.Volume) error {
+	if len(v.Options) > 0 {
+		if err := s.o.Volumes.Mount(ctx, m.Name, n.c.id); err != nil {
+			return fmt.Errorf("failed to populate volume: %w", err)
+		}
+		defer s.unmountVolumes(n.c.id, []mountpoint.Mount{*m})
+		if readOnly(v.Mountpoint) {
+			return nil
+		}
+	}
+	// Beside the content of an ordinary volume, inside that of one mounted from
+	// elsewhere: it must be the same file system.
+	stage := v.Mountpoint + ".copy"
+	if len(v.Options) > 0 {
+		stage = filepath.Join(v.Mountpoint, ".muelle-copy")
+	}
+	empty, err := isEmpty(v.Mountpoint, filepath.Base(stage))
 	if err != nil || !empty {
 		return err
 	}
-	if err := layer.CopyUp(ctx, n.c.lower, m.Destination, v.Mountpoint); err != nil {
+	if err := layer.CopyUp(ctx, n.c.lower, m.Destination, v.Mountpoint, stage); err != nil {
 		return fmt.Errorf("copy the image's %s to volume %s: %w", m.Destination, m.Name, err)
 	}
 	return nil
 }
 
-func isEmpty(dir string) (bool, error) {
+func readOnly(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_RDONLY != 0
+}
+
+// isEmpty tells whether a folder has nothing, or only what a copy left that was cut off.
+func isEmpty(dir, stage string) (bool, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return false, fmt.Errorf("open volume: %w", err)
 	}
 	defer f.Close()
-	names, _ := f.Readdirnames(1)
-	return len(names) == 0, nil
+	names, _ := f.Readdirnames(2)
+	return len(names) == 0 || len(names) == 1 && names[0] == stage, nil
 }
 
 // releaseVolumes ends a container's hold on its volumes; anonymous ones are

@@ -16,9 +16,10 @@ import (
 // modes, times and extended attributes, also those of the directory itself. Links
 // never leave the image's root. An image without such a directory copies nothing.
 //
-// The copy is made beside target and then moved into it: where a daemon is killed
-// meanwhile, the volume is still empty and the next container fills it.
-func CopyUp(ctx context.Context, lower []string, dest, target string) (err error) {
+// The copy is made in stage, a folder that is made on target's file system, and then
+// moved into target: where a daemon is killed meanwhile, the volume is still empty and
+// the next container fills it.
+func CopyUp(ctx context.Context, lower []string, dest, target, stage string) (err error) {
 	root, err := Open(lower)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -37,7 +38,6 @@ func CopyUp(ctx context.Context, lower []string, dest, target string) (err error
 		return err
 	}
 	defer src.Close()
-	stage := target + ".copy"
 	if err := os.RemoveAll(stage); err != nil {
 		return fmt.Errorf("remove a copy that was cut off: %w", err)
 	}

@@ -31,7 +31,7 @@ func TestCopyUpKeepsAttributesAndLinks(t *testing.T) {
 	must(os.Symlink("/data", filepath.Join(dir, "way")))
 	past := time.Unix(1e9, 0)
 	must(os.Chtimes(filepath.Join(data, "sub/file"), past, past))
-	must(layer.CopyUp(t.Context(), []string{dir}, "/way", target))
+	must(layer.CopyUp(t.Context(), []string{dir}, "/way", target, target+".copy"))
 	info, err := os.Lstat(target)
 	must(err)
 	if info.Mode() != os.ModeDir|0o711|os.ModeSticky {
@@ -47,8 +47,8 @@ func TestCopyUpKeepsAttributesAndLinks(t *testing.T) {
 	if link, err := os.Readlink(filepath.Join(target, "out")); err != nil || link != "/etc/passwd" {
 		t.Errorf("link: %q, %v", link, err)
 	}
-	must(layer.CopyUp(t.Context(), []string{dir}, "/missing", t.TempDir()))
-	if err := layer.CopyUp(t.Context(), []string{dir}, "/data/twin", t.TempDir()); !errdefs.IsInvalidArgument(err) {
+	must(layer.CopyUp(t.Context(), []string{dir}, "/missing", t.TempDir(), t.TempDir()+"/stage"))
+	if err := layer.CopyUp(t.Context(), []string{dir}, "/data/twin", t.TempDir(), t.TempDir()+"/stage"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("over a file: %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestCopyUpCutOffLeavesTheVolumeEmpty(t *testing.T) {
 			t.Errorf("in the middle of the copy the volume has %v", n)
 		}
 	}}
-	if err := layer.CopyUp(ctx, []string{image}, "/data", target); err != nil {
+	if err := layer.CopyUp(ctx, []string{image}, "/data", target, target+".copy"); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(); len(got) != 1 || got[0] != "a" {

@@ -5,19 +5,17 @@ package mountpoint
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"muelle/api"
 	"muelle/internal/id"
 )
 
@@ -44,6 +42,17 @@ type Mount struct {
 	TmpfsOptions           []string          `json:",omitempty"`
 	Labels                 map[string]string `json:",omitempty"`
 	DriverOpts             map[string]string `json:",omitempty"`
+	// Subpath is what of a volume or an image is mounted, below its root.
+	Subpath string `json:",omitempty"`
+	// Image is what an image was when the container was made; Name is what was asked for.
+	Image *Image `json:",omitempty"`
+}
+
+// Image keeps what is needed to find the layers of a mounted image again.
+type Image struct {
+	ID       digest.Digest
+	Manifest ocispec.Descriptor
+	ChainID  digest.Digest
 }
 
 var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
@@ -175,108 +184,14 @@ func mountOf(spec mount.Mount, volumeDriver string) (Mount, error) {
 		return volumeOf(m, spec, volumeDriver)
 	case mount.TypeTmpfs:
 		return tmpfsOf(m, spec)
-	case mount.TypeImage, mount.TypeCluster, mount.TypeNamedPipe:
-		return m, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("mounts of type %q are not supported yet", spec.Type))
+	case mount.TypeImage:
+		return imageOf(m, spec)
+	case mount.TypeCluster:
+		return m, errdefs.ErrNotImplemented.WithMessage("cluster volumes are not supported: there is no swarm here")
+	case mount.TypeNamedPipe:
+		return m, errors.New("named pipes are of Windows; bind a Unix socket or a FIFO with type=bind")
 	}
 	return m, errors.New("mount type unknown")
-}
-
-func bindOf(m Mount, spec mount.Mount) (Mount, error) {
-	switch {
-	case spec.Source == "":
-		return m, errors.New("field Source must not be empty")
-	case !path.IsAbs(spec.Source):
-		return m, fmt.Errorf("invalid mount path: '%s' mount path must be absolute", spec.Source)
-	case spec.VolumeOptions != nil:
-		return m, errors.New("field VolumeOptions must not be specified")
-	case spec.TmpfsOptions != nil:
-		return m, errors.New("field TmpfsOptions must not be specified")
-	}
-	m.Source, m.Propagation = path.Clean(spec.Source), mount.PropagationRPrivate
-	if o := spec.BindOptions; o != nil {
-		if o.Propagation != "" {
-			if !slices.Contains(propagations, string(o.Propagation)) {
-				return m, fmt.Errorf("invalid propagation mode: %s", o.Propagation)
-			}
-			m.Propagation = o.Propagation
-		}
-		if o.ReadOnlyForceRecursive && (m.RW || o.ReadOnlyNonRecursive || o.NonRecursive) {
-			return m, errors.New("ReadOnlyForceRecursive needs a recursive read-only mount")
-		}
-		m.NonRecursive, m.CreateSource = o.NonRecursive, o.CreateMountpoint
-		m.ReadOnlyNonRecursive, m.ReadOnlyForceRecursive = o.ReadOnlyNonRecursive, o.ReadOnlyForceRecursive
-	}
-	if !m.CreateSource {
-		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
-			return m, fmt.Errorf("bind source path does not exist: %s", m.Source)
-		} else if err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
-
-func volumeOf(m Mount, spec mount.Mount, volumeDriver string) (Mount, error) {
-	switch {
-	case spec.BindOptions != nil:
-		return m, errors.New("field BindOptions must not be specified")
-	case spec.TmpfsOptions != nil:
-		return m, errors.New("field TmpfsOptions must not be specified")
-	case spec.Source == "" && spec.ReadOnly:
-		return m, errors.New("must not set ReadOnly mode when using anonymous volumes")
-	}
-	m.Name, m.Driver, m.Mode = spec.Source, volumeDriver, "z"
-	m.Anonymous = m.Name == ""
-	if o := spec.VolumeOptions; o != nil {
-		if o.Subpath != "" {
-			return m, errdefs.ErrNotImplemented.WithMessage("VolumeOptions.Subpath is not supported yet")
-		}
-		m.NoCopy, m.Labels = o.NoCopy, o.Labels
-		// A project hands a container's anonymous volumes on to the one that replaces it.
-		if _, ok := o.Labels[api.LabelAnonymous]; ok && !m.Anonymous {
-			m.Anonymous, m.Reused = true, true
-		}
-		if o.DriverConfig != nil {
-			m.Driver, m.DriverOpts = o.DriverConfig.Name, o.DriverConfig.Options
-		}
-	}
-	return m, nil
-}
-
-func tmpfsOf(m Mount, spec mount.Mount) (Mount, error) {
-	switch {
-	case spec.Source != "":
-		return m, errors.New("field Source must not be specified")
-	case spec.BindOptions != nil:
-		return m, errors.New("field BindOptions must not be specified")
-	case spec.VolumeOptions != nil:
-		return m, errors.New("field VolumeOptions must not be specified")
-	}
-	m.TmpfsOptions = defaultTmpfsOptions()
-	if spec.ReadOnly {
-		m.TmpfsOptions = append(m.TmpfsOptions, "ro")
-	}
-	o := spec.TmpfsOptions
-	if o == nil {
-		return m, nil
-	}
-	if o.Mode != 0 {
-		m.TmpfsOptions = append(m.TmpfsOptions, "mode="+strconv.FormatUint(uint64(o.Mode), 8))
-	}
-	if o.SizeBytes < 0 {
-		return m, errors.New("size of a tmpfs cannot be negative")
-	}
-	if o.SizeBytes != 0 {
-		m.TmpfsOptions = append(m.TmpfsOptions, "size="+strconv.FormatInt(o.SizeBytes, 10))
-	}
-	for _, kv := range o.Options {
-		opt := strings.Join(kv, "=")
-		if len(kv) == 0 || len(kv) > 2 || !validTmpfsOption(opt) {
-			return m, fmt.Errorf("invalid tmpfs option %q", opt)
-		}
-		m.TmpfsOptions = append(m.TmpfsOptions, opt)
-	}
-	return m, nil
 }
 
 // parseTmpfs reads one entry of HostConfig.Tmpfs.
