@@ -46,7 +46,7 @@ func Mount(s string) (mount.Mount, error) {
 		k = strings.ToLower(k)
 		if !ok {
 			switch k {
-			case "readonly", "ro", "volume-nocopy", "bind-nonrecursive":
+			case "readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src":
 				v = "true"
 			default:
 				return m, fmt.Errorf("invalid field '%s' must be a key=value pair", f)

@@ -205,7 +205,7 @@ func TestUnsupported(t *testing.T) {
 		{"nested", "services: {a: {image: x, deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}}}", `service "a": attribute deploy.resources.reservations.devices is not supported by Muelle yet (FILE)`},
 		{"hook", "services: {a: {image: x, post_start: [{command: y}]}}", `service "a": attribute post_start is not supported by Muelle yet (FILE)`},
 		{"value", "services: {a: {image: x, pull_policy: daily}}", `service "a": attribute pull_policy daily is not supported by Muelle yet (FILE)`},
-		{"mount", "services: {a: {image: x, volumes: [{type: image, source: y, target: /z}]}}", `service "a": attribute volumes.type type image is not supported by Muelle yet (FILE)`},
+		{"mount", "services: {a: {image: x, volumes: [{type: npipe, source: y, target: /z}]}}", `service "a": attribute volumes.type type npipe is not supported by Muelle yet (FILE)`},
 		{"link", "services: {a: {image: x, links: ['b:database']}, b: {image: y}}", `service "a": attribute links alias "database" of service b (give that service the alias under networks instead) is not supported by Muelle yet (FILE)`},
 		{"config content", "services: {a: {image: x, configs: [c]}}\nconfigs: {c: {content: hello}}", `config "c": attribute content is not supported by Muelle yet (FILE)`},
 		{"unknown", "services: {a: {image: x, imge: y}}", `validating FILE: services.a additional properties 'imge' not allowed`},

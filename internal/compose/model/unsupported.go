@@ -43,8 +43,9 @@ var known = map[string]string{
 		mac_address priority use_service_name_alias`,
 	"services.ports":          `app_protocol host_ip mode name protocol published target`,
 	"services.secrets":        `gid mode source target uid`,
-	"services.volumes":        `bind consistency read_only source target tmpfs type volume`,
+	"services.volumes":        `bind consistency image read_only source target tmpfs type volume`,
 	"services.volumes.bind":   `create_host_path propagation recursive selinux`,
+	"services.volumes.image":  `subpath`,
 	"services.volumes.tmpfs":  `mode size`,
 	"services.volumes.volume": `labels nocopy subpath`,
 	"networks":                `attachable driver driver_opts enable_ipv4 enable_ipv6 external internal ipam labels name`,
@@ -158,7 +159,7 @@ func refuseValue(attribute string, value any) string {
 	text, _ := value.(string)
 	switch attribute {
 	case "volumes.type":
-		if !slices.Contains([]string{"bind", "volume", "tmpfs"}, text) {
+		if !slices.Contains([]string{"bind", "volume", "tmpfs", "image"}, text) {
 			return "type " + text
 		}
 	case "services.pull_policy":

@@ -76,6 +76,10 @@ func serviceMount(p *types.Project, v types.ServiceVolumeConfig) (mount.Mount, e
 		if v.Tmpfs != nil {
 			m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: int64(v.Tmpfs.Size), Mode: os.FileMode(v.Tmpfs.Mode)}
 		}
+	case types.VolumeTypeImage:
+		if v.Image != nil {
+			m.ImageOptions = &mount.ImageOptions{Subpath: v.Image.SubPath}
+		}
 	}
 	return m, nil
 }
