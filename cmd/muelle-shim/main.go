@@ -1,5 +1,6 @@
 // Command muelle-shim is the process beside each container; see internal/shim. It
-// is started by muelled only, and by itself as a container's init.
+// is started by muelled, by muelle-oci as a container's first process, and by itself
+// as a container's init.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	_ "unsafe" // for linkname
 
 	"muelle/internal/shim"
+	"muelle/internal/shimapi"
 )
 
 // runtimeArgs is what package os would give; linking that costs memory in every
@@ -16,8 +18,13 @@ import (
 func runtimeArgs() []string
 
 func main() {
-	if args := runtimeArgs(); len(args) > 0 && args[0] == shim.InitName {
-		syscall.Exit(shim.Init(args, syscall.Environ()))
+	if args := runtimeArgs(); len(args) > 0 {
+		switch args[0] {
+		case shim.InitName:
+			syscall.Exit(shim.Init(args, syscall.Environ()))
+		case shimapi.StageName:
+			syscall.Exit(shim.Stage(args))
+		}
 	}
 	if err := shim.Run(); err != nil {
 		syscall.Write(2, []byte("muelle-shim: "+err.Error()+"\n"))

@@ -125,16 +125,19 @@ func openTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	if m.Subpath == "" {
+	switch {
+	case m.Passed:
+		tree = m.Tree
+	case m.Subpath == "":
 		tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
-	} else {
+	default:
 		tree, err = openSubtree(m, flags)
 	}
 	if err != nil {
 		return -1, false, err
 	}
 	var st unix.Stat_t
-	if err = unix.Fstat(tree, &st); err == nil {
+	if err = unix.Fstat(tree, &st); err == nil && !m.Passed {
 		err = setDetached(tree, m)
 	}
 	if err != nil {

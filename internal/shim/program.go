@@ -69,7 +69,7 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 	if m.Terminal {
 		p.Do("take terminal", unix.SYS_IOCTL, spawn.Int(0), spawn.Int(unix.TIOCSCTTY), spawn.Int(0))
 	}
-	p.CloseOnExec(len(fds))
+	p.CloseOnExec(len(fds) + m.Keep)
 	for i := range m.Rlimits {
 		r := &m.Rlimits[i]
 		lim := &unix.Rlimit{Cur: r.Soft, Max: r.Hard}
@@ -80,9 +80,12 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 		umask = 0o022
 	}
 	p.Do("set umask", unix.SYS_UMASK, spawn.Int(umask))
-	// Otherwise the host's session keyring would be shared.
-	p.Do("join new keyring", unix.SYS_KEYCTL, spawn.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), spawn.Int(0)).
-		Tolerate(0, unix.ENOSYS, unix.EDQUOT, unix.EACCES)
+	setScheduling(p, m)
+	if !m.Keyring {
+		// Otherwise the host's session keyring would be shared.
+		p.Do("join new keyring", unix.SYS_KEYCTL, spawn.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), spawn.Int(0)).
+			Tolerate(0, unix.ENOSYS, unix.EDQUOT, unix.EACCES)
+	}
 	// Without no_new_privs a filter needs CAP_SYS_ADMIN, which goes away below; with
 	// it, it comes last, so that it need not allow the calls in between.
 	if !m.NoNewPrivs {
@@ -99,6 +102,22 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 		return
 	}
 	p.Exec(-1, target.path, m.Args, m.Env)
+}
+
+// setScheduling sets execution domain, scheduler and I/O priority.
+func setScheduling(p *spawn.Program, m *shimapi.Process) {
+	if m.SetDomain {
+		p.Do("set personality", unix.SYS_PERSONALITY, spawn.Int(m.Personality))
+	}
+	if len(m.Scheduler) > 0 {
+		// The first field is the structure's size: the copy has an address that stays.
+		attr := append([]byte(nil), m.Scheduler...)
+		p.Do("set scheduler", unix.SYS_SCHED_SETATTR, spawn.Int(0), spawn.Pointer(p, &attr[0]), spawn.Int(0))
+	}
+	if m.IOPriority != 0 {
+		const whoProcess = 1
+		p.Do("set I/O priority", unix.SYS_IOPRIO_SET, spawn.Int(whoProcess), spawn.Int(0), spawn.Int(m.IOPriority))
+	}
 }
 
 func setFilter(p *spawn.Program, m *shimapi.Process) {

@@ -249,6 +249,8 @@ type Mount struct {
 	Propagation uint64 // MS_PRIVATE, MS_SLAVE, …, with MS_REC; 0: as it comes
 	Options     []string
 	Subpath     string // below the source; it never leaves that
+	Passed      bool   // bind: its tree comes as a descriptor, ready to be attached
+	Tree        int    // that descriptor, for the receiver; not sent
 }
 
 func (m *Mount) fields(c *coder) {
@@ -263,6 +265,7 @@ func (m *Mount) fields(c *coder) {
 	unsigned(c, &m.Propagation)
 	c.strings(&m.Options)
 	c.string(&m.Subpath)
+	c.bool(&m.Passed)
 }
 
 // Device is one device node.
@@ -320,6 +323,12 @@ type Process struct {
 	OOMScoreAdj int
 	SetOOM      bool
 	Terminal    bool
+	Keep        int    // descriptors beyond the three streams that the program inherits
+	Keyring     bool   // keep the session keyring instead of joining a new one
+	Personality uint32 // execution domain, where SetDomain
+	SetDomain   bool
+	Scheduler   []byte // struct sched_attr, or empty
+	IOPriority  uint32 // class and level, 0: as it is
 }
 
 func (m *Process) fields(c *coder) {
@@ -342,6 +351,12 @@ func (m *Process) fields(c *coder) {
 	integer(c, &m.OOMScoreAdj)
 	c.bool(&m.SetOOM)
 	c.bool(&m.Terminal)
+	integer(c, &m.Keep)
+	c.bool(&m.Keyring)
+	unsigned(c, &m.Personality)
+	c.bool(&m.SetDomain)
+	c.bytes(&m.Scheduler)
+	unsigned(c, &m.IOPriority)
 }
 
 // Rlimit is one resource limit by the kernel's number.

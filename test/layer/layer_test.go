@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"client", "internal/meta", "internal/oci", "internal/shimapi"},
 	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
 	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},
-	{"internal/image", "internal/network", "internal/volume"},
+	{"internal/image", "internal/network", "internal/volume", "internal/ocirun"},
 	{"internal/container", "internal/zone", "internal/monitor"},
 	{"internal/why", "internal/build"},
 	{"internal/project", "internal/system"},

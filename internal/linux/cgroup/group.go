@@ -165,6 +165,12 @@ func (g *Group) Kill(patience time.Duration) error {
 // Freeze stops every process of the group; Thaw lets them go on.
 func (g *Group) Freeze() error { return g.manager.Freeze(cgroups.Frozen) }
 
+// Frozen tells whether the group is frozen, or about to be.
+func (g *Group) Frozen() (bool, error) {
+	st, err := g.manager.GetFreezerState()
+	return st == cgroups.Frozen, err
+}
+
 // Thaw is the opposite of Freeze; a group that is not frozen stays as it is.
 func (g *Group) Thaw() error {
 	if Version() == 1 {

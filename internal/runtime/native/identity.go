@@ -29,7 +29,7 @@ func (p *plan) process(c *runtime.Container, _ *cgroup.Group) error {
 		one.Filter, one.FilterFlags = f.Program, f.Flags
 	}
 	p.start.Process = one
-	return nil
+	return personality(&p.start.Process, c.Spec.Linux.Personality)
 }
 
 // translate gives what is the same for the container's process and an exec.
@@ -47,10 +47,6 @@ func translate(in *specs.Process) (shimapi.Process, error) {
 	switch {
 	case in.ApparmorProfile != "" && in.ApparmorProfile != "unconfined" && appArmor():
 		return out, unsupported("AppArmor profile")
-	case in.Scheduler != nil:
-		return out, unsupported("scheduler setting")
-	case in.IOPriority != nil:
-		return out, unsupported("I/O priority")
 	case in.ExecCPUAffinity != nil:
 		return out, unsupported("CPU affinity of exec")
 	}
@@ -60,7 +56,10 @@ func translate(in *specs.Process) (shimapi.Process, error) {
 	if in.OOMScoreAdj != nil {
 		out.OOMScoreAdj, out.SetOOM = *in.OOMScoreAdj, true
 	}
-	var err error
+	err := scheduling(&out, in)
+	if err != nil {
+		return out, err
+	}
 	if out.Rlimits, err = limits(in.Rlimits); err != nil {
 		return out, err
 	}

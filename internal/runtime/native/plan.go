@@ -72,8 +72,6 @@ func (p *plan) refuse(c *runtime.Container, _ *cgroup.Group) error {
 		return unsupported("SELinux label")
 	case l.IntelRdt != nil:
 		return unsupported("Intel RDT")
-	case l.Personality != nil:
-		return unsupported("personality")
 	case c.Spec.Hooks != nil && !emptyHooks(c.Spec.Hooks):
 		return unsupported("OCI hook")
 	}

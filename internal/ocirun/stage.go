@@ -1,0 +1,277 @@
+package ocirun
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/spawn"
+	"muelle/internal/runtime/native"
+	"muelle/internal/shimapi"
+)
+
+// stage is the making of a container's first process.
+type stage struct {
+	a     *App
+	r     *record
+	c     *creation
+	group *cgroup.Group
+	stdio [3]int
+
+	ctl   int // our side of the stage's socket, or -1
+	pidfd int
+}
+
+// make starts the stage, lets it create the container and runs the hooks.
+func (s *stage) make() error {
+	s.ctl, s.pidfd = -1, -1
+	spec := *s.r.Config
+	spec.Hooks = nil
+	plan, err := native.Compile(&spec, s.r.ID, s.r.dir, s.group)
+	if err != nil {
+		return err
+	}
+	defer plan.Release()
+	m, err := s.message(plan)
+	if err != nil {
+		return err
+	}
+	console, err := dialConsole(s.c.console)
+	if err != nil {
+		return err
+	}
+	defer closeFD(console)
+	if err := s.launch(plan); err != nil {
+		return err
+	}
+	if err := s.states(m); err != nil {
+		return err
+	}
+	if err := sendFrame(s.ctl, shimapi.TypeStage, m, nil); err != nil {
+		return fmt.Errorf("tell the stage: %w", err)
+	}
+	if err := s.converse(console); err != nil {
+		return err
+	}
+	closeFD(s.ctl)
+	s.ctl = -1
+	return nil
+}
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+}
+
+// message is what the stage is told.
+func (s *stage) message(plan *native.Plan) (*shimapi.Stage, error) {
+	m := &shimapi.Stage{
+		Start: plan.Start, NoPivot: s.c.noPivot,
+		CreateHooks: stageHooks(s.r.hooks("createContainer")), StartHooks: stageHooks(s.r.hooks("startContainer")),
+	}
+	p := &m.Start.Process
+	p.Keyring, p.Keep = s.c.noKeyring, s.c.preserve
+	if size := s.r.Config.Process.ConsoleSize; size != nil {
+		m.Start.Width, m.Start.Height = uint16(size.Width), uint16(size.Height)
+	}
+	// Binds replace this, so it must be a directory nobody else mounts on.
+	m.Start.Root = s.r.Rootfs
+	return m, nil
+}
+
+// launch starts the stage in its namespaces and cgroup.
+func (s *stage) launch(plan *native.Plan) error {
+	binary, err := stageBinary()
+	if err != nil {
+		return err
+	}
+	defer binary.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	s.ctl = pair[0]
+	defer unix.Close(pair[1])
+	listen, err := listenIn(s.r.dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(listen)
+	var child *spawn.Child
+	err = onThread(func() error {
+		flags, err := s.enter(plan)
+		if err != nil {
+			return err
+		}
+		p, err := s.program(plan, int(binary.Fd()), pair[1], listen)
+		if err != nil {
+			return err
+		}
+		into := -1
+		if plan.Entry.Into != nil {
+			into = int(plan.Entry.Into.Fd())
+		}
+		child, err = spawn.Start(p, spawn.Options{Flags: flags, Cgroup: into})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start the container's first process: %w", err)
+	}
+	s.pidfd = child.PidFD
+	s.r.Pid = child.Pid
+	_, s.r.PidStart = processState(child.Pid)
+	return nil
+}
+
+// enter joins, on a thread of its own, what is joined, and gives what is to be made.
+func (s *stage) enter(plan *native.Plan) (flags uint64, err error) {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return 0, err
+	}
+	joined := plan.Joined
+	own := false
+	for _, ns := range plan.Start.Namespaces {
+		switch {
+		case ns.Joined:
+			err = unix.Setns(int(joined[0].Fd()), int(ns.Flag))
+			joined = joined[1:]
+			if err != nil {
+				return 0, fmt.Errorf("join namespace: %w", err)
+			}
+		case ns.Flag == unix.CLONE_NEWCGROUP: // by the child, in its cgroup
+		default:
+			flags |= ns.Flag
+			own = own || ns.Flag == unix.CLONE_NEWNS
+		}
+	}
+	if !own {
+		return 0, errors.New("a container needs a mount namespace of its own: add one to linux.namespaces")
+	}
+	return flags, nil
+}
+
+// program is the child's way to the stage.
+func (s *stage) program(plan *native.Plan, binary, ctl, listen int) (*spawn.Program, error) {
+	p := &spawn.Program{}
+	zero := spawn.Pointer(p, &[1]byte{'0'})
+	for _, f := range plan.Entry.Tasks {
+		p.Do("enter cgroup", unix.SYS_WRITE, spawn.Int(f.Fd()), zero, spawn.Int(1))
+	}
+	for _, ns := range plan.Start.Namespaces {
+		if ns.Flag == unix.CLONE_NEWCGROUP && !ns.Joined {
+			p.Do("make cgroup namespace", unix.SYS_UNSHARE, spawn.Int(unix.CLONE_NEWCGROUP))
+		}
+	}
+	p.Do("become session leader", unix.SYS_SETSID)
+	p.Move(s.stdio[:]...)
+	p.CloseOnExec(3 + s.c.preserve)
+	for _, fd := range []int{ctl, listen} {
+		if fd < 3+s.c.preserve {
+			return nil, fmt.Errorf("--preserve-fds %d: descriptor %d is not open", s.c.preserve, fd)
+		}
+		p.Do("pass descriptor", unix.SYS_FCNTL, spawn.Int(fd), spawn.Int(unix.F_SETFD), spawn.Int(0))
+	}
+	p.ResetSignals()
+	// The stage lives for one exec: its heap is never collected.
+	p.Exec(binary, "", []string{shimapi.StageName, strconv.Itoa(ctl), strconv.Itoa(listen)}, []string{"GOMAXPROCS=1", "GOGC=off"})
+	return p, nil
+}
+
+// converse runs the hooks when the stage asks for them, until it has created the
+// container; console is where the terminal goes.
+func (s *stage) converse(console int) error {
+	for {
+		h, payload, fds, err := receiveFrame(s.ctl)
+		if err != nil {
+			return fmt.Errorf("the container's first process ended: %w", err)
+		}
+		switch h.Type {
+		case shimapi.TypeHooks:
+			if err := s.r.runHooks("prestart", specs.StateCreating); err != nil {
+				return err
+			}
+			if err := s.r.runHooks("createRuntime", specs.StateCreating); err != nil {
+				return err
+			}
+			if err := sendFrame(s.ctl, shimapi.TypeHooks, &shimapi.Empty{}, nil); err != nil {
+				return err
+			}
+		case shimapi.TypeCreated:
+			for _, fd := range fds {
+				err = errors.Join(err, sendConsole(console, fd))
+				unix.Close(fd)
+			}
+			return err
+		default:
+			return replied(h, payload)
+		}
+	}
+}
+
+// replied is the error that a Reply carries.
+func replied(h shimapi.Header, payload []byte) error {
+	m := &shimapi.Reply{}
+	if h.Type != shimapi.TypeReply {
+		return shimapi.ErrMalformed
+	}
+	if err := shimapi.Decode(payload, m); err != nil {
+		return err
+	}
+	return errors.New(m.Error)
+}
+
+// undo ends a stage that is not to go on.
+func (s *stage) undo() error {
+	closeFD(s.ctl)
+	s.ctl = -1
+	if s.pidfd < 0 {
+		return nil
+	}
+	unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
+	for {
+		if _, err := unix.Wait4(s.r.Pid, nil, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	unix.Close(s.pidfd)
+	s.pidfd = -1
+	return nil
+}
+
+// stageBinary seals the shim that lies beside this program.
+func stageBinary() (*os.File, error) {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	return native.Seal(filepath.Join(filepath.Dir(self), shimapi.BinaryName))
+}
+
+// states gives the state documents of the stage's hooks, which name a pid that is
+// known only when the stage runs.
+func (s *stage) states(m *shimapi.Stage) (err error) {
+	if m.CreateState, err = json.Marshal(s.r.state(specs.StateCreating)); err != nil {
+		return err
+	}
+	m.StartState, err = json.Marshal(s.r.state(specs.StateCreated))
+	return err
+}
+
+// onThread runs f on an operating system thread of its own, which ends with it.
+func onThread(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- f()
+	}()
+	return <-result
+}

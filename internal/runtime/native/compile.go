@@ -1,0 +1,119 @@
+package native
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/seccomp"
+	"muelle/internal/runtime"
+	"muelle/internal/shimapi"
+)
+
+// Plan is a compiled document, for a caller that isolates by itself: muelle-oci.
+type Plan struct {
+	Start shimapi.Start
+	// Joined has a file for each namespace that is joined, in Start's order.
+	Joined []*os.File
+	// Entry is how the first process gets into its cgroup.
+	Entry *cgroup.Entry
+}
+
+// Release closes the plan's files.
+func (p *Plan) Release() {
+	closeFiles(p.Joined)
+	if p.Entry != nil {
+		p.Entry.Close()
+	}
+}
+
+// Compile translates a document without a daemon: capabilities are given as the
+// document has them, and what Docker never asks for (execution domain, scheduler,
+// I/O priority) is there too.
+func Compile(s *specs.Spec, id, root string, g *cgroup.Group) (*Plan, error) {
+	c := &runtime.Container{ID: id, Dir: root, Spec: s}
+	compiled, err := (&Runtime{}).compile(c, g)
+	if err != nil {
+		return nil, err
+	}
+	compiled.release() // its files are opened again, told apart
+	p := &Plan{Start: compiled.start}
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Path == "" {
+			continue
+		}
+		f, err := os.Open(ns.Path)
+		if err != nil {
+			p.Release()
+			return nil, fmt.Errorf("open %s namespace: %w", ns.Type, err)
+		}
+		p.Joined = append(p.Joined, f)
+	}
+	if p.Entry, err = g.Entry(); err != nil {
+		p.Release()
+		return nil, err
+	}
+	return p, Verbatim(&p.Start.Process, s.Process)
+}
+
+// CompileProcess translates a further process's part of a document.
+func CompileProcess(in *specs.Process) (shimapi.Process, error) {
+	out, err := translate(in)
+	if err != nil {
+		return out, err
+	}
+	return out, Verbatim(&out, in)
+}
+
+// Verbatim gives a process the inheritable and ambient sets of its document, which
+// the daemon's containers never have in full (CVE-2022-29162).
+func Verbatim(out *shimapi.Process, in *specs.Process) error {
+	if in.Capabilities == nil {
+		return nil
+	}
+	out.Inheritable, out.Ambient = 0, 0
+	for _, set := range []struct {
+		names []string
+		to    *uint64
+	}{{in.Capabilities.Inheritable, &out.Inheritable}, {in.Capabilities.Ambient, &out.Ambient}} {
+		for _, name := range set.names {
+			bit, ok := capabilities()[name]
+			if !ok {
+				return errdefs.ErrInvalidArgument.WithMessage("unknown capability " + name)
+			}
+			*set.to |= bit
+		}
+	}
+	out.Inheritable &= ownBounding()
+	out.Ambient &= out.Inheritable & out.Permitted
+	return nil
+}
+
+// Seal copies a shim's binary into memory that no container can overwrite.
+func Seal(path string) (*os.File, error) { return seal(path) }
+
+// CompileSeccomp assembles a profile's filter.
+func CompileSeccomp(s *specs.LinuxSeccomp) (program []byte, flags uint32, err error) {
+	f, err := seccomp.Assemble(s)
+	if err != nil {
+		return nil, 0, fmt.Errorf("assemble seccomp profile: %w", err)
+	}
+	return f.Program, f.Flags, nil
+}
+
+// Capabilities names what is known here, for a list of features.
+func Capabilities() []string { return slices.Sorted(maps.Keys(capabilities())) }
+
+// MountOptions names the options that mounts may have beside those of their file systems.
+func MountOptions() []string {
+	names := []string{"bind", "rbind", "rro"}
+	names = append(names, slices.Collect(maps.Keys(flagOptions))...)
+	names = append(names, slices.Collect(maps.Keys(propagationOptions))...)
+	slices.Sort(names)
+	return names
+}

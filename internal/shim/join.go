@@ -1,0 +1,40 @@
+package shim
+
+import (
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+	"muelle/internal/shimapi"
+)
+
+// Joining is a further process in a container that has no shim of ours.
+type Joining struct {
+	// PidFD is the container's first process.
+	PidFD   int
+	Process *shimapi.Process
+	// Stdio are the streams, unless the process has a terminal.
+	Stdio [3]int
+	// Tasks and Into are as in Start.
+	Tasks         []int
+	Into          int
+	Width, Height uint16
+}
+
+// Join starts it as the caller's child. master is the terminal's, or -1.
+func Join(o Joining) (child *spawn.Child, master int, err error) {
+	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into}
+	if s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, -1, err
+	}
+	defer unix.Close(s.proc)
+	j := &joining{s: s, p: o.Process, width: o.Width, height: o.Height,
+		stdio: &stdio{child: o.Stdio, stdin: -1, stdout: -1, stderr: -1}}
+	if err := onThread(j.run); err != nil {
+		return nil, -1, err
+	}
+	if j.terminal == nil {
+		return j.child, -1, nil
+	}
+	unix.Close(j.terminal.slave)
+	return j.child, j.terminal.master, nil
+}
