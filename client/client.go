@@ -1,5 +1,5 @@
 // Package client speaks the Docker Engine API and what Muelle adds to it below
-// /muelle/v1/ over a unix socket or TCP. It exists beside moby/client because that
+// /muelle/v1/ over a unix socket, TCP or ssh. It exists beside moby/client because that
 // one costs a millisecond of package initialisation and a round trip to negotiate:
 // here the newest version is asked for at once, and only a server that refuses it
 // is asked again with its own.
@@ -31,6 +31,9 @@ type Options struct {
 	Version   string
 	UserAgent string
 	Headers   map[string]string
+	// Remote is the program that an ssh:// host runs as "REMOTE system dial-stdio";
+	// empty means muelle.
+	Remote string
 }
 
 // Client is a connection pool to one daemon. It is safe for concurrent use.
@@ -50,6 +53,8 @@ type Client struct {
 	tls     *tls.Config
 	headers map[string]string
 	http    *http.Client
+	// ssh is the command that connects to an ssh:// host.
+	ssh []string
 
 	mu      sync.Mutex
 	version string
@@ -72,7 +77,7 @@ func New(o Options) (*Client, error) {
 	if o.Version != "" {
 		c.version, c.settled = strings.TrimPrefix(o.Version, "v"), true
 	}
-	if err := c.parseHost(); err != nil {
+	if err := c.parseHost(o.Remote); err != nil {
 		return nil, err
 	}
 	c.http = &http.Client{
@@ -89,7 +94,7 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-func (c *Client) parseHost() error {
+func (c *Client) parseHost(remote string) (err error) {
 	proto, addr, ok := strings.Cut(c.host, "://")
 	if !ok || addr == "" {
 		return fmt.Errorf("unable to parse docker host `%s`", c.host)
@@ -112,7 +117,9 @@ func (c *Client) parseHost() error {
 		c.network, c.address = "tcp", u.Host
 		c.base = scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "/")
 	case "ssh":
-		return errors.New("ssh:// hosts are not supported yet: forward the socket (ssh -L /tmp/muelle.sock:/run/muelle/muelle.sock HOST) and use -H unix:///tmp/muelle.sock")
+		c.network, c.base = "ssh", "http://api.muelle.localhost"
+		c.ssh, err = sshCommand(c.host, remote)
+		return err
 	default:
 		return fmt.Errorf("unsupported protocol scheme %q in host %s", proto, c.host)
 	}
@@ -132,6 +139,9 @@ func (c *Client) Close() error {
 func (c *Client) Dial(ctx context.Context) (net.Conn, error) { return c.dial(ctx) }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	if c.network == "ssh" {
+		return dialCommand(c.host, c.ssh)
+	}
 	d := &net.Dialer{Timeout: 30 * time.Second}
 	conn, err := d.DialContext(ctx, c.network, c.address)
 	if err != nil {

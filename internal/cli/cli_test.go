@@ -417,7 +417,7 @@ func TestOlderServer(t *testing.T) {
 		t.Errorf("asked %v, want %s", e.seen, want)
 	}
 	t.Setenv("DOCKER_CLIENT", "")
-	e.max = "1.30"
+	e.max = "1.20"
 	if got := e.run("muelle", "", "ps", "-q"); got.Code != 1 || !strings.Contains(got.Err, "is too new") {
 		t.Errorf("%+v", got)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -43,6 +42,9 @@ func (a *app) context() *cobra.Command {
 		}
 		_, _ = fmt.Fprintln(a.Out, args[0])
 		_, _ = fmt.Fprintf(a.Err, "Current context is now %q\n", args[0])
+		if v := a.where.HostVar(); os.Getenv(v) != "" && args[0] != console.DefaultContext {
+			_, _ = fmt.Fprintf(a.Err, "Warning: %[1]s environment variable overrides the active context. To use %[2]q, either set the global --context flag, or unset %[1]s environment variable.\n", v, args[0])
+		}
 		return nil
 	})
 	use.Short = "Set the default context"
@@ -163,9 +165,6 @@ func (a *app) contextUpdate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if x.Docker {
-			return fmt.Errorf("context %q is one of Docker's: update it with Docker's client", x.Name)
-		}
 		if c.Flags().Changed("description") {
 			x.Description = description
 		}
@@ -186,21 +185,19 @@ func (a *app) contextUpdate() *cobra.Command {
 
 // contextDocument is the form of context inspect.
 type contextDocument struct {
-	Name      string
-	Metadata  map[string]string
-	Endpoints map[string]contextEndpoint
+	console.ContextDocument
+	TLSMaterial map[string][]string
+	Storage     struct{ MetadataPath, TLSPath string }
 }
 
-type contextEndpoint struct {
-	Host          string
-	SkipTLSVerify bool
-}
-
-func documentOf(x console.Context) contextDocument {
-	d := contextDocument{Name: x.Name, Metadata: map[string]string{}, Endpoints: map[string]contextEndpoint{"docker": {x.Host, x.SkipVerify}}}
-	if x.Description != "" {
-		d.Metadata["Description"] = x.Description
+func (a *app) documentOf(x console.Context) contextDocument {
+	d := contextDocument{ContextDocument: x.Document(), TLSMaterial: map[string][]string{}}
+	for _, f := range []struct{ name, has string }{{"ca.pem", x.CA}, {"cert.pem", x.Cert}, {"key.pem", x.Key}} {
+		if f.has != "" {
+			d.TLSMaterial["docker"] = append(d.TLSMaterial["docker"], f.name)
+		}
 	}
+	d.Storage.MetadataPath, d.Storage.TLSPath = a.where.Contexts().Storage(x)
 	return d
 }
 
@@ -219,7 +216,7 @@ func (a *app) contextInspect() *cobra.Command {
 				errs = append(errs, err)
 				continue
 			}
-			d := documentOf(x)
+			d := a.documentOf(x)
 			b, err := json.Marshal(d)
 			if err != nil {
 				return err
@@ -233,29 +230,26 @@ func (a *app) contextInspect() *cobra.Command {
 }
 
 func (a *app) contextExport() *cobra.Command {
-	return a.command("export CONTEXT [FILE|-]", "Export a context to a JSON file or stream on STDOUT", rangeArgs(1, 2), func(_ context.Context, args []string) error {
+	return a.command("export [OPTIONS] CONTEXT [FILE|-]", "Export a context to a tar archive FILE or a tar stream on STDOUT.", rangeArgs(1, 2), func(_ context.Context, args []string) error {
 		x, err := a.where.Contexts().Get(args[0])
 		if err != nil {
 			return err
 		}
-		b, err := json.MarshalIndent(x, "", "\t")
-		if err != nil {
-			return err
-		}
-		path := args[0] + ".json"
+		path := args[0] + ".dockercontext"
 		if len(args) > 1 {
 			path = args[1]
 		}
 		if path == "-" {
-			_, err = a.Out.Write(append(b, '\n'))
-			return err
+			if console.IsTerminal(a.Out) {
+				return errors.New("cowardly refusing to export to a terminal, specify a file path")
+			}
+			return x.Export(a.Out)
 		}
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
-		_, err = f.Write(append(b, '\n'))
-		if err = errors.Join(err, f.Close()); err != nil {
+		if err := errors.Join(x.Export(f), f.Close()); err != nil {
 			return err
 		}
 		_, _ = fmt.Fprintf(a.Err, "Written file %q\n", path)
@@ -264,7 +258,7 @@ func (a *app) contextExport() *cobra.Command {
 }
 
 func (a *app) contextImport() *cobra.Command {
-	return a.command("import CONTEXT FILE|-", "Import a context from a JSON file", exactArgs(2), func(_ context.Context, args []string) error {
+	return a.command("import CONTEXT FILE|-", "Import a context from a tar or zip file", exactArgs(2), func(_ context.Context, args []string) error {
 		in := a.In
 		if args[1] != "-" {
 			f, err := os.Open(args[1])
@@ -274,13 +268,9 @@ func (a *app) contextImport() *cobra.Command {
 			defer func() { _ = f.Close() }()
 			in = f
 		}
-		b, err := io.ReadAll(io.LimitReader(in, 1<<20))
+		x, err := console.ImportContext(in)
 		if err != nil {
 			return err
-		}
-		var x console.Context
-		if err := json.Unmarshal(b, &x); err != nil || x.Host == "" {
-			return fmt.Errorf("%s is no context exported by muelle", args[1])
 		}
 		x.Name = args[0]
 		if err := a.where.Contexts().Save(x, false); err != nil {

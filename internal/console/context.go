@@ -22,16 +22,18 @@ type Context struct {
 	Name        string
 	Description string `json:",omitempty"`
 	Host        string
-	CA          string `json:",omitempty"`
-	Cert        string `json:",omitempty"`
-	Key         string `json:",omitempty"`
-	SkipVerify  bool   `json:",omitempty"`
-	// Docker says that it is one of Docker's own, which we only read.
+	// CA, Cert and Key are PEM texts; on the way in they may be names of files.
+	CA         string `json:",omitempty"`
+	Cert       string `json:",omitempty"`
+	Key        string `json:",omitempty"`
+	SkipVerify bool   `json:",omitempty"`
+	// Docker says that it is one of Docker's own.
 	Docker bool `json:"-"`
 }
 
-// Contexts is the store of them: one JSON file each in ~/.muelle/contexts, and
-// under the name docker those of Docker in ~/.docker, read only.
+// Contexts is the store of them: one JSON file each in ~/.muelle/contexts. Under the
+// name docker it is Docker's in ~/.docker, as Docker's client keeps it; those of
+// muelle can be named there, but not changed.
 type Contexts struct{ o *Options }
 
 // Contexts returns the store.
@@ -75,6 +77,7 @@ func (c Contexts) Current(given string) (string, error) {
 		if cfg.CurrentContext != "" {
 			return cfg.CurrentContext, nil
 		}
+		return DefaultContext, nil
 	}
 	if n := c.o.getenv("MUELLE_CONTEXT"); n != "" {
 		return n, nil
@@ -107,6 +110,9 @@ func (c Contexts) Use(name string) error {
 	if name != DefaultContext {
 		cfg.CurrentContext = name
 	}
+	if c.o.Name == "docker" {
+		return c.useDocker(cfg.CurrentContext)
+	}
 	return writeJSON(filepath.Join(c.home(), "config.json"), cfg)
 }
 
@@ -120,18 +126,22 @@ func (c Contexts) Get(name string) (Context, error) {
 		if host == "" {
 			host = "unix://" + api.DefaultSocket
 		}
-		return Context{Name: name, Host: host, Description: "Current " + c.o.hostVar() + " based configuration"}, nil
+		return Context{Name: name, Host: host, Description: "Current " + c.o.HostVar() + " based configuration"}, nil
 	}
 	notFound := fmt.Errorf("context %q: context not found", name)
 	if !validContext.MatchString(name) {
 		return Context{}, notFound
 	}
+	var docker error
+	if c.o.Name == "docker" {
+		var x Context
+		if x, docker = c.dockerContext(name); docker == nil {
+			return x, nil
+		}
+	}
 	b, err := os.ReadFile(c.file(name))
 	if errors.Is(err, os.ErrNotExist) {
-		if c.o.Name == "docker" {
-			return c.dockerContext(name)
-		}
-		return Context{}, notFound
+		return Context{}, errors.Join(docker, orNil(docker == nil, notFound))
 	}
 	if err != nil {
 		return Context{}, fmt.Errorf("context %q: %w", name, err)
@@ -171,7 +181,28 @@ func (c Contexts) Save(x Context, replace bool) error {
 		return err
 	}
 	x.Host = host
+	// The material is kept, not where it lay: the context outlives the files.
+	for _, field := range []*string{&x.CA, &x.Cert, &x.Key} {
+		if *field == "" {
+			continue
+		}
+		pem, err := pemOf(*field)
+		if err != nil {
+			return fmt.Errorf("context %q: %w", x.Name, err)
+		}
+		*field = string(pem)
+	}
+	if c.o.Name == "docker" {
+		return c.saveDocker(x)
+	}
 	return writeJSON(c.file(x.Name), x)
+}
+
+func orNil(ok bool, err error) error {
+	if ok {
+		return err
+	}
+	return nil
 }
 
 // Remove deletes a context; the one in use only by force.
@@ -190,6 +221,9 @@ func (c Contexts) Remove(name string, force bool) error {
 		if err := c.Use(DefaultContext); err != nil {
 			return err
 		}
+	}
+	if c.o.Name == "docker" {
+		return c.removeDocker(name, force)
 	}
 	err = os.Remove(c.file(name))
 	if errors.Is(err, os.ErrNotExist) && !force {

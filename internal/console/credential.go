@@ -30,6 +30,9 @@ type DockerConfig struct {
 	VolumesFormat  string                       `json:"volumesFormat"`
 	StatsFormat    string                       `json:"statsFormat"`
 	Proxies        map[string]map[string]string `json:"proxies"`
+	HTTPHeaders    map[string]string            `json:"HttpHeaders"`
+	Aliases        map[string]string            `json:"aliases"`
+	PluginsDirs    []string                     `json:"cliPluginsExtraDirs"`
 	path           string
 }
 
@@ -201,6 +204,22 @@ func (c *DockerConfig) Erase(server string) error {
 
 // edit changes one entry of auths and keeps what else is in the file.
 func (c *DockerConfig) edit(server string, e *dockerAuth) error {
+	return c.change(func(all map[string]any) {
+		auths, _ := all["auths"].(map[string]any)
+		if auths == nil {
+			auths = map[string]any{}
+		}
+		if e == nil {
+			delete(auths, server)
+		} else {
+			auths[server] = *e
+		}
+		all["auths"] = auths
+	})
+}
+
+// change edits the file and keeps what else is in it.
+func (c *DockerConfig) change(edit func(all map[string]any)) error {
 	all := map[string]any{}
 	b, err := os.ReadFile(c.path)
 	if err == nil {
@@ -211,15 +230,6 @@ func (c *DockerConfig) edit(server string, e *dockerAuth) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", c.path, err)
 	}
-	auths, _ := all["auths"].(map[string]any)
-	if auths == nil {
-		auths = map[string]any{}
-	}
-	if e == nil {
-		delete(auths, server)
-	} else {
-		auths[server] = *e
-	}
-	all["auths"] = auths
+	edit(all)
 	return writeJSON(c.path, all)
 }

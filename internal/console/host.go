@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func (o *Options) RegisterFlags(f *pflag.FlagSet) {
 	dir := o.DockerDir()
 	f.StringVar(&o.ConfigDir, "config", dir, "Location of client config files")
 	f.VarP((*hostList)(&o.Hosts), "host", "H", "Daemon socket to connect to")
-	f.StringVarP(&o.Context, "context", "c", "", `Name of the context to use to connect to the daemon (overrides `+o.hostVar()+` env var and default context set with "`+o.Name+` context use")`)
+	f.StringVarP(&o.Context, "context", "c", "", `Name of the context to use to connect to the daemon (overrides `+o.HostVar()+` env var and default context set with "`+o.Name+` context use")`)
 	f.BoolVar(&o.TLS, "tls", false, "Use TLS; implied by --tlsverify")
 	f.BoolVar(&o.TLSVerify, "tlsverify", false, "Use TLS and verify the remote")
 	f.StringVar(&o.TLSCACert, "tlscacert", filepath.Join(dir, "ca.pem"), "Trust certs signed only by this CA")
@@ -89,7 +90,8 @@ func (o *Options) getenv(k string) string {
 	return o.Getenv(k)
 }
 
-func (o *Options) hostVar() string {
+// HostVar is the environment variable that names the daemon.
+func (o *Options) HostVar() string {
 	if o.Name == "docker" {
 		return "DOCKER_HOST"
 	}
@@ -116,11 +118,17 @@ type Endpoint struct {
 	// Default says that nobody named a place: the default socket.
 	Default   bool
 	UserAgent string
+	// Version of the API that the user insists on; empty negotiates.
+	Version string
+	// Headers of every request, from config.json's HttpHeaders.
+	Headers map[string]string
+	// Remote is the program that an ssh:// host has.
+	Remote string
 }
 
 // Client makes a client for the endpoint.
 func (e Endpoint) Client() (*client.Client, error) {
-	return client.New(client.Options{Host: e.Host, TLS: e.TLS, UserAgent: e.UserAgent})
+	return client.New(client.Options{Host: e.Host, TLS: e.TLS, UserAgent: e.UserAgent, Version: e.Version, Headers: e.Headers, Remote: e.Remote})
 }
 
 // Find decides which daemon is meant: -H, the environment, contexts, the default
@@ -137,10 +145,48 @@ func Find(o *Options) (Endpoint, error) {
 	if e.Host, err = normalizeHost(e.Host); err != nil {
 		return e, err
 	}
+	e.Version, e.Remote = o.getenv(strings.ToUpper(o.Name)+"_API_VERSION"), o.Name
+	if e.Headers, err = o.headers(); err != nil {
+		return e, err
+	}
 	if e.TLS == nil && strings.HasPrefix(e.Host, "tcp://") {
 		e.TLS, err = o.tlsConfig()
 	}
 	return e, err
+}
+
+// headers are those that Docker's configuration wants in every request: they are for
+// what stands before a Docker engine, so under its name only.
+func (o *Options) headers() (map[string]string, error) {
+	if o.Name != "docker" {
+		return nil, nil
+	}
+	cfg, err := o.DockerConfig()
+	if err != nil {
+		return nil, err
+	}
+	headers := map[string]string{}
+	for k, v := range cfg.HTTPHeaders {
+		if !strings.EqualFold(k, "User-Agent") { // Docker never let it be set
+			headers[k] = v
+		}
+	}
+	// DOCKER_CUSTOM_HEADERS is one line of CSV, which replaces those of the file.
+	if line := o.getenv("DOCKER_CUSTOM_HEADERS"); line != "" {
+		fields, err := csv.NewReader(strings.NewReader(line)).Read()
+		if err != nil {
+			return nil, fmt.Errorf("failed to parse custom headers from DOCKER_CUSTOM_HEADERS environment variable: value must be formatted as comma-separated key=value pairs")
+		}
+		headers = map[string]string{}
+		for _, f := range fields {
+			k, v, ok := strings.Cut(f, "=")
+			if k = strings.TrimSpace(k); !ok || k == "" {
+				return nil, fmt.Errorf("failed to set custom headers from DOCKER_CUSTOM_HEADERS environment variable: missing \"=\" or empty key in %q", f)
+			}
+			headers[k] = v
+		}
+	}
+	return headers, nil
 }
 
 func find(o *Options) (Endpoint, error) {
@@ -217,7 +263,7 @@ func (o *Options) tlsConfig() (*tls.Config, error) {
 
 func loadTLS(ca, cert, key string, skipVerify bool) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skipVerify}
-	if pem, err := os.ReadFile(ca); err == nil {
+	if pem, err := pemOf(ca); err == nil {
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("no certificate in %s", ca)
@@ -225,7 +271,7 @@ func loadTLS(ca, cert, key string, skipVerify bool) (*tls.Config, error) {
 	} else if !skipVerify || !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read CA certificate: %w", err)
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	pair, err := keyPair(cert, key)
 	if errors.Is(err, os.ErrNotExist) {
 		return cfg, nil
 	}
@@ -234,6 +280,26 @@ func loadTLS(ca, cert, key string, skipVerify bool) (*tls.Config, error) {
 	}
 	cfg.Certificates = []tls.Certificate{pair}
 	return cfg, nil
+}
+
+// pemOf is a certificate or key: the text itself, as contexts keep it, or a file's.
+func pemOf(s string) ([]byte, error) {
+	if strings.Contains(s, "-----BEGIN") {
+		return []byte(s), nil
+	}
+	return os.ReadFile(s)
+}
+
+func keyPair(cert, key string) (tls.Certificate, error) {
+	c, err := pemOf(cert)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	k, err := pemOf(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(c, k)
 }
 
 // Connect finds the daemon and returns a client that has a daemon to talk to: the
@@ -256,6 +322,9 @@ func Explain(o *Options, err error) error {
 	u := new(client.UnreachableError)
 	if !errors.As(err, &u) {
 		return err
+	}
+	if strings.HasPrefix(u.Host, "ssh://") {
+		return fmt.Errorf("error during connect: %w", u.Err)
 	}
 	if o.Name == "docker" && u.Host != "unix://"+api.DefaultSocket {
 		//lint:ignore ST1005 Docker's own text
