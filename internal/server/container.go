@@ -88,7 +88,7 @@ func (s *Server) listContainers(w *reply, r *request) error {
 	if list == nil {
 		list = []containertypes.Summary{}
 	}
-	return writeJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, summariesOf(list, r.version))
 }
 
 func (s *Server) createContainer(w *reply, r *request) error {
@@ -100,9 +100,14 @@ func (s *Server) createContainer(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
-	platform, err := platformOf(r.URL.Query(), "platform")
-	if err != nil {
+	if err := adaptCreate(req, r.version); err != nil {
 		return err
+	}
+	platform := ""
+	if r.version >= 41 {
+		if platform, err = platformOf(r.URL.Query(), "platform"); err != nil {
+			return err
+		}
 	}
 	answer, err := s.o.Containers.Create(r.Context(), container.CreateOptions{
 		Name: r.URL.Query().Get("name"), Platform: platform,
@@ -122,10 +127,11 @@ func (s *Server) inspectContainer(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.version < 52 {
-		return writeJSON(w, http.StatusOK, legacyInspectOf(c))
+	shown, err := containerOf(c, r.version)
+	if err != nil {
+		return err
 	}
-	return writeJSON(w, http.StatusOK, c)
+	return writeJSON(w, http.StatusOK, shown)
 }
 
 func (s *Server) startContainer(w *reply, r *request) error {
@@ -148,7 +154,11 @@ func (s *Server) startContainer(w *reply, r *request) error {
 func stopOptions(r *request) (container.StopOptions, error) {
 	q := r.URL.Query()
 	timeout, err := intOf(q, "t")
-	return container.StopOptions{Signal: q.Get("signal"), Timeout: timeout}, err
+	o := container.StopOptions{Timeout: timeout}
+	if r.version >= 42 {
+		o.Signal = q.Get("signal")
+	}
+	return o, err
 }
 
 func (s *Server) stopContainer(w *reply, r *request) error {
@@ -206,6 +216,9 @@ func (s *Server) updateContainer(w *reply, r *request) error {
 	if err := readJSON(w, r.Request, &u); err != nil {
 		return err
 	}
+	if r.version < 40 {
+		u.PidsLimit = nil
+	}
 	answer, err := s.o.Containers.Update(r.Context(), r.name, u)
 	if err != nil {
 		return err
@@ -250,6 +263,9 @@ func (s *Server) pruneContainers(w *reply, r *request) error {
 // the container after them and misses no exit.
 func (s *Server) waitContainer(w *reply, r *request) error {
 	condition := containertypes.WaitCondition(r.URL.Query().Get("condition"))
+	if r.version < 30 {
+		condition = "" // the parameter is of 1.30
+	}
 	switch condition {
 	case "":
 		condition = containertypes.WaitConditionNotRunning
@@ -261,12 +277,20 @@ func (s *Server) waitContainer(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	w.flush()
+	if r.version >= 30 {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusOK)
+		w.flush()
+	}
 	result, err := wait(r.Context())
 	if r.Context().Err() != nil {
 		return nil // nobody is there to tell
+	}
+	if r.version < 30 {
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, result)
 	}
 	if err != nil {
 		result = containertypes.WaitResponse{StatusCode: -1, Error: &containertypes.WaitExitError{Message: err.Error()}}
@@ -293,7 +317,7 @@ func (s *Server) topContainer(w *reply, r *request) error {
 
 func (s *Server) containerStats(w *reply, r *request) error {
 	q := r.URL.Query()
-	o := container.StatsOptions{Stream: boolOr(q, "stream", true), OneShot: boolOf(q, "one-shot")}
+	o := container.StatsOptions{Stream: boolOr(q, "stream", true), OneShot: r.version >= 41 && boolOf(q, "one-shot")}
 	if o.Stream && o.OneShot {
 		return badRequest("cannot have stream=true and one-shot=true")
 	}

@@ -33,6 +33,12 @@ func (s *Server) listImages(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
+	if pattern := q.Get("filter"); pattern != "" && r.version < 41 {
+		if f == nil {
+			f = filter.Args{}
+		}
+		f["reference"] = append(f["reference"], pattern)
+	}
 	list, err := s.o.Images.List(r.Context(), image.ListOptions{
 		All: boolOf(q, "all"), Filters: f, Manifests: boolOf(q, "manifests"), SharedSize: boolOf(q, "shared-size"),
 	})
@@ -42,7 +48,11 @@ func (s *Server) listImages(w *reply, r *request) error {
 	if list == nil {
 		list = []imagetypes.Summary{}
 	}
-	return writeJSON(w, http.StatusOK, list)
+	shown, err := imagesOf(list, r.version)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, shown)
 }
 
 func (s *Server) inspectImage(w *reply, r *request) error {
@@ -61,7 +71,11 @@ func (s *Server) inspectImage(w *reply, r *request) error {
 			ContainerConfig struct{}
 		}{InspectResponse: img})
 	}
-	return writeJSON(w, http.StatusOK, img)
+	shown, err := imageOf(img, r.version)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, shown)
 }
 
 func (s *Server) imageHistory(w *reply, r *request) error {

@@ -64,7 +64,11 @@ func (s *Server) info(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, info)
+	shown, err := infoOf(info, r.version)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, shown)
 }
 
 // diskUsage answers with the fields that the client's version knows: 1.52 and
@@ -74,6 +78,9 @@ func (s *Server) diskUsage(w *reply, r *request) error {
 	q := r.URL.Query()
 	var objects []system.DiskUsageObject
 	for _, t := range q["type"] {
+		if r.version < 42 {
+			break // the parameter is of 1.42
+		}
 		switch o := system.DiskUsageObject(t); o {
 		case system.ContainerObject, system.ImageObject, system.VolumeObject, system.BuildCacheObject:
 			objects = append(objects, o)
@@ -126,6 +133,9 @@ func (s *Server) events(w *reply, r *request) error {
 	out := newLines(w, eventsType(r))
 	w.flush()
 	for m := range happened {
+		if r.version < 46 && m.Type == events.ImageEventType && m.Action == events.ActionCreate {
+			continue
+		}
 		var line any = m
 		if r.version < 52 {
 			line = legacyEventOf(m)
