@@ -43,5 +43,7 @@ const (
 	LabelHealthRetries       = LabelHealthPrefix + "retries"
 	LabelHealthStartPeriod   = LabelHealthPrefix + "start-period"
 	LabelHealthStartInterval = LabelHealthPrefix + "start-interval"
-	LabelHealthOnFailure     = LabelHealthPrefix + "on-failure"
+	// LabelComposeHealth is the digest of a service's x-health.
+	LabelComposeHealth   = "io.muelle.compose.x-health"
+	LabelHealthOnFailure = LabelHealthPrefix + "on-failure"
 )

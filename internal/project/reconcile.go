@@ -166,7 +166,8 @@ func (u *up) mustRecreate(svc *api.ProjectService, m member, img *image.Image) b
 		return false
 	case u.o.ForceRecreate && named, u.o.RecreateDeps && !named, u.o.RenewAnonVolumes && named:
 		return true
-	case m.Labels[api.LabelConfigHash] != u.hash(svc), m.Labels[api.LabelImage] != contentDigest(img):
+	case m.Labels[api.LabelConfigHash] != u.hash(svc), m.Labels[api.LabelImage] != contentDigest(img),
+		m.Labels[api.LabelComposeHealth] != svc.Config.Labels[api.LabelComposeHealth]:
 		return true
 	}
 	u.mu.Lock()

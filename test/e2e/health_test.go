@@ -217,3 +217,47 @@ func TestProbesGoOnAfterACrashOfTheDaemon(t *testing.T) {
 	setHealth(t, c, name, 500)
 	awaitHealth(t, c, name, ctypes.Unhealthy)
 }
+
+func TestComposeHealthExtension(t *testing.T) {
+	program, err := buildHealthd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ours(world.daemon)
+	img := c.unique(t, "composed")
+	programImage(t, c, img, program)
+	doc := func(path string) string {
+		return `
+services:
+  web:
+    image: ` + img + `
+    x-health: {http: ":8080` + path + `", interval: 100ms, retries: 2}
+  after:
+    image: ` + img + `
+    depends_on: {web: {condition: service_healthy}}
+`
+	}
+	compose := project(t, doc("/healthz"))
+	if r := compose("up", "-d", "--wait"); r.code != 0 || !strings.Contains(r.err, "Healthy") {
+		t.Fatalf("up: %+v", r)
+	}
+	id := strings.TrimSpace(compose("ps", "-q", "web").out)
+	if h := healthOf(t, c, id); h.Status != ctypes.Healthy {
+		t.Errorf("health %+v", h)
+	}
+	compose("up", "-d")
+	if again := strings.TrimSpace(compose("ps", "-q", "web").out); again != id {
+		t.Error("an unchanged project was recreated")
+	}
+	if r := compose("config", "-q"); r.code != 0 {
+		t.Errorf("config: %+v", r)
+	}
+	failing := project(t, doc("/nowhere"))
+	if r := failing("up", "-d"); r.code == 0 || !strings.Contains(r.err, "unhealthy") {
+		t.Errorf("up of a project whose dependency is not well: %+v", r)
+	}
+	broken := project(t, strings.Replace(doc("/"), "retries", "retry", 1))
+	if r := broken("config", "-q"); r.code == 0 || !strings.Contains(r.err, "x-health.retry: unknown attribute") {
+		t.Errorf("config: %+v", r)
+	}
+}

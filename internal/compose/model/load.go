@@ -74,6 +74,11 @@ func Load(ctx context.Context, o Options) (*types.Project, error) {
 	if err := settlePlatforms(p); err != nil {
 		return nil, err
 	}
+	if !o.Lenient {
+		if err := checkHealth(p); err != nil {
+			return nil, err
+		}
+	}
 	if o.Lenient || o.NoEnvResolution {
 		return p, nil
 	}

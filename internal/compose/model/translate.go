@@ -106,6 +106,10 @@ func containerConfig(p *types.Project, s types.ServiceConfig) (*container.Config
 	if err != nil {
 		return nil, err
 	}
+	labels, err := withHealth(s)
+	if err != nil {
+		return nil, err
+	}
 	return &container.Config{
 		Hostname:        s.Hostname,
 		Domainname:      s.DomainName,
@@ -120,7 +124,7 @@ func containerConfig(p *types.Project, s types.ServiceConfig) (*container.Config
 		WorkingDir:      s.WorkingDir,
 		Entrypoint:      s.Entrypoint,
 		NetworkDisabled: s.NetworkMode == "disabled",
-		Labels:          s.Labels,
+		Labels:          labels,
 		StopSignal:      s.StopSignal,
 		Env:             environment(s.Environment),
 		Healthcheck:     health,
