@@ -253,6 +253,10 @@ services:
 		t.Errorf("config: %+v", r)
 	}
 	failing := project(t, doc("/nowhere"))
+	if r := failing("up", "-d", "--no-deps", "web"); !strings.Contains(r.err, "Recreated") {
+		t.Errorf("another x-health recreates nothing: %+v", r)
+	}
+	failing("down", "-t", "1")
 	if r := failing("up", "-d"); r.code == 0 || !strings.Contains(r.err, "unhealthy") {
 		t.Errorf("up of a project whose dependency is not well: %+v", r)
 	}
