@@ -42,6 +42,9 @@ type Container struct {
 	Subpaths map[string]string
 	// NetNS is the network namespace that the daemon made, or nil.
 	NetNS *os.File
+	// UserNS is the user namespace that the daemon made with Linux.UIDMappings and
+	// GIDMappings, for a user namespace entry without a path. Nil: the runtime makes one.
+	UserNS *os.File
 	// OpenStdin keeps a pipe (or the terminal) as standard input; otherwise it is
 	// /dev/null. StdinOnce closes it when the first attached writer leaves.
 	OpenStdin, StdinOnce bool
@@ -62,6 +65,8 @@ type Container struct {
 }
 
 // Mount is one mount(2) call; Options as in mount(8), "bind", "ro", "lowerdir=…".
+// "idmap" (of a bind also "ridmap", with what is mounted below) shows the ids on disk
+// with the map of the container's user namespace: what is 0 there is root inside.
 // More lower directories than fit a page are the runtime's problem, not the caller's.
 type Mount struct {
 	Type, Source string

@@ -127,6 +127,9 @@ func (j *joining) run() error {
 	}
 	path, err := findProgram(root, j.p)
 	if err == nil {
+		err = ownStreams(j.stdio.child, j.stdio.stdin >= 0 || j.p.Terminal, hostID(s.start.UIDs, j.p.UID))
+	}
+	if err == nil {
 		p := &spawn.Program{}
 		enterCgroup(p, s.tasks)
 		// From inside the namespace nobody may be moved into it where namespaces are
@@ -134,6 +137,10 @@ func (j *joining) run() error {
 		p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
 		p.Do("become session leader", unix.SYS_SETSID)
 		setOOMScore(p, s.proc, j.p)
+		if s.user >= 0 {
+			raiseLimits(p, j.p)
+			spawn.EnterUser(p, s.user)
+		}
 		// The descriptor of the root is the container's own: it leads nowhere else.
 		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
 		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)

@@ -15,17 +15,22 @@ import (
 // The thread enters every namespace that a thread can enter and mounts everything
 // that does not depend on the pid namespace; the child, born into that, does the
 // rest: proc and what lies below it, masked paths, pivot_root. A user namespace
-// cannot be entered by a thread of many: for it the thread's part has to move into
-// a single-threaded child (setns to the user namespace first, then clone with
-// CLONE_PARENT), while mounts go on being made as detached trees that are attached
-// to descriptors, which may be idmapped on the way.
+// cannot be entered by a thread of many: where there is one, a child makes the
+// namespaces that are to belong to it and hands them back, the thread acts in the
+// name of its root (see user.go), and the process itself is a child of a child that
+// has entered it.
 type isolation struct {
 	s      *shim
 	m      *shimapi.Start
 	joined []int
+	idmaps []int
 	tasks  []int
 	into   int
 	stdio  *stdio
+
+	user   int // the user namespace, or -1
+	layers []*layers
+	trees  []int // binds, opened before the namespaces are entered; nil without a user namespace
 
 	old      int // O_PATH descriptor of the old root, or -1
 	root     int // and of the new one
@@ -46,6 +51,9 @@ type late struct {
 
 func (i *isolation) run() error {
 	defer i.release()
+	if err := i.openMapped(); err != nil {
+		return err
+	}
 	if err := i.enter(); err != nil {
 		return err
 	}
@@ -54,7 +62,7 @@ func (i *isolation) run() error {
 		return err
 	}
 	for n := range i.m.Mounts {
-		if err := i.mountOne(&i.m.Mounts[n]); err != nil {
+		if err := i.mountOne(n); err != nil {
 			return err
 		}
 	}
@@ -87,6 +95,10 @@ func (i *isolation) release() {
 	for n := range i.late {
 		closeOpen(i.late[n].tree)
 	}
+	closeOpen(i.trees...)
+	for _, l := range i.layers {
+		closeOpen(l.lowerTree, l.upperTree)
+	}
 }
 
 // enter joins and makes namespaces. The mount namespace comes first among the new
@@ -101,16 +113,23 @@ func (i *isolation) enter() error {
 	if flags&unix.CLONE_NEWNS == 0 {
 		return &failure{code: 128, text: "a container needs a mount namespace of its own"}
 	}
-	if err := unix.Unshare(flags); err != nil {
+	if i.user >= 0 {
+		if err := i.makeOwned(flags); err != nil {
+			return err
+		}
+	} else if err := unix.Unshare(flags); err != nil {
 		return wrap("make namespaces", err)
 	}
 	for n, ns := range i.m.Namespaces {
-		if !ns.Joined {
+		if !ns.Joined || ns.Flag == unix.CLONE_NEWUSER {
 			continue
 		}
 		if err := unix.Setns(i.joined[n], int(ns.Flag)); err != nil {
 			return wrap("join namespace", err)
 		}
+	}
+	if i.user >= 0 {
+		return i.becomeRoot()
 	}
 	return nil
 }
@@ -145,7 +164,11 @@ func (i *isolation) mountRoot() error {
 		}
 	}
 	for n := range i.m.Rootfs {
-		if err := mountAt(&i.m.Rootfs[n], dir); err != nil {
+		mount := mountAt
+		if i.m.Rootfs[n].IDMap > 0 {
+			mount = i.mountMapped
+		}
+		if err := mount(&i.m.Rootfs[n], dir); err != nil {
 			return wrap("mount root file system", err)
 		}
 	}
@@ -237,11 +260,20 @@ func (i *isolation) startProcess() error {
 	if !i.makes(unix.CLONE_NEWPID) {
 		flags = 0
 	}
+	setOOMScore(p, i.s.proc, &m.Process)
+	if i.user >= 0 {
+		raiseLimits(p, &m.Process)
+		spawn.EnterUser(p, i.user)
+		if flags != 0 {
+			// In a joined pid namespace the first child is born already.
+			p.Fork("make pid namespace", flags)
+			flags = 0
+		}
+	}
 	if i.makes(unix.CLONE_NEWCGROUP) {
 		p.Do("make cgroup namespace", unix.SYS_UNSHARE, spawn.Int(unix.CLONE_NEWCGROUP))
 	}
 	p.Do("become session leader", unix.SYS_SETSID)
-	setOOMScore(p, i.s.proc, &m.Process)
 	for n := range i.late {
 		if err := i.mountLate(p, &i.late[n]); err != nil {
 			return err
@@ -264,7 +296,7 @@ func (i *isolation) startProcess() error {
 		i.stdio.child = [3]int{i.terminal.slave, i.terminal.slave, i.terminal.slave}
 		defer func() { i.stdio.child = [3]int{-1, -1, -1} }()
 	}
-	if err := ownStreams(i.stdio.child, m.OpenStdin || m.Process.Terminal, m.Process.UID); err != nil {
+	if err := ownStreams(i.stdio.child, m.OpenStdin || m.Process.Terminal, hostID(m.UIDs, m.Process.UID)); err != nil {
 		return err
 	}
 	path, err := findProgram(i.root, &m.Process)

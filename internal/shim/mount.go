@@ -16,7 +16,8 @@ import (
 // with (CVE-2021-30465), and a tree may be idmapped on the way.
 
 // mountOne makes one mount of the document, or puts it off for the child.
-func (i *isolation) mountOne(m *shimapi.Mount) error {
+func (i *isolation) mountOne(n int) error {
+	m := &i.m.Mounts[n]
 	dest := path.Clean("/" + m.Destination)
 	m.Destination = dest
 	what := "mount " + quote(m.Source) + " to " + quote(dest)
@@ -27,12 +28,19 @@ func (i *isolation) mountOne(m *shimapi.Mount) error {
 	tree, isDir := -1, true
 	var err error
 	if m.Bind || m.Type == "overlay" {
-		if tree, isDir, err = i.sourceTree(m); err != nil {
+		if tree, isDir, err = i.sourceTree(n); err != nil {
 			return wrap(what, err)
 		}
 	} else if !putOff {
 		if tree, err = newTree(m); err != nil {
 			return wrap(what, err)
+		}
+		if i.user >= 0 && m.Type == "devpts" {
+			// The kernel gives it to the host's root, whoever mounts it.
+			if err := unix.Fchownat(tree, "", int(hostID(i.m.UIDs, 0)), int(hostID(i.m.GIDs, 0)), unix.AT_EMPTY_PATH); err != nil {
+				unix.Close(tree)
+				return wrap(what, err)
+			}
 		}
 	}
 	if putOff {
@@ -102,11 +110,23 @@ func (i *isolation) makeKernelPoint(dest string) error {
 // sourceTree gives the tree of a bind, or of an overlay as an image's is: that has
 // more options than fsconfig(2) takes on older kernels, and may be wanted in part, so
 // it lies on the mount point of the root for a moment, seen by nobody else.
-func (i *isolation) sourceTree(m *shimapi.Mount) (tree int, isDir bool, err error) {
+func (i *isolation) sourceTree(n int) (tree int, isDir bool, err error) {
+	m := &i.m.Mounts[n]
 	if m.Bind {
-		return openTree(m)
+		return i.bindTree(n)
 	}
-	if err := mountOverlay(m, i.m.Root); err != nil {
+	mount := mountOverlay
+	if m.IDMap > 0 {
+		mount = i.mountMapped
+		// What the layers were attached to goes with the overlay.
+		defer func() {
+			if e := unix.Unmount(i.m.Root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && err == nil {
+				unix.Close(tree)
+				tree, err = -1, e
+			}
+		}()
+	}
+	if err := mount(m, i.m.Root); err != nil {
 		return -1, false, err
 	}
 	bind := *m

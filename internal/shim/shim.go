@@ -31,6 +31,7 @@ type shim struct {
 	start   *shimapi.Start // what exec needs of it; nil before Start
 	tasks   []int          // v1 cgroup files to enter by
 	into    int            // v2 cgroup directory, or -1
+	user    int            // the container's user namespace, or -1
 	log     logdriver.Writer
 	main    *process
 	execs   []*process
@@ -56,7 +57,7 @@ func Run() error {
 	if err != nil {
 		return err
 	}
-	s := &shim{loop: l, dir: shimapi.DirFD, into: -1}
+	s := &shim{loop: l, dir: shimapi.DirFD, into: -1, user: -1}
 	for fd := shimapi.ControlFD; fd < shimapi.FirstFree; fd++ {
 		unix.CloseOnExec(fd)
 	}

@@ -137,7 +137,7 @@ func (st *stage) create() error {
 	if err := shimapi.Decode(payload, st.m); err != nil {
 		return err
 	}
-	st.isolation = isolation{s: &shim{}, m: &st.m.Start, old: -1, root: -1, null: -1, spare: -1, ready: -1}
+	st.isolation = isolation{s: &shim{}, m: &st.m.Start, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1}
 	if st.s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return wrap("open /proc", err)
 	}
@@ -168,7 +168,7 @@ func (st *stage) create() error {
 func (st *stage) mountAll() error {
 	unix.Umask(0)
 	for n := range st.m.Start.Mounts {
-		if err := st.mountOne(&st.m.Start.Mounts[n]); err != nil {
+		if err := st.mountOne(n); err != nil {
 			return err
 		}
 	}

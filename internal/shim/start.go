@@ -18,6 +18,7 @@ type taken struct {
 	into   int
 	attach [][]int
 	held   []int
+	idmaps []int
 }
 
 func take(m *shimapi.Start, fds []int) (*taken, error) {
@@ -55,6 +56,9 @@ func take(m *shimapi.Start, fds []int) (*taken, error) {
 	for range m.Held {
 		t.held = append(t.held, next())
 	}
+	for range m.IDMaps {
+		t.idmaps = append(t.idmaps, next())
+	}
 	if !ok || len(fds) > 0 {
 		return nil, shimapi.ErrMalformed
 	}
@@ -89,14 +93,19 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 			return wrap("make streams", err)
 		}
 	}
-	iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, joined: t.joined, tasks: t.tasks, into: t.into, stdio: st}
+	iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1, joined: t.joined, idmaps: t.idmaps, tasks: t.tasks, into: t.into, stdio: st}
 	if err := s.fullness(onThread(iso.run)); err != nil {
 		return err
 	}
 	st.closeChild()
-	for _, fd := range t.joined {
-		closeOpen(fd)
+	for n, fd := range t.joined {
+		if m.Namespaces[n].Flag == unix.CLONE_NEWUSER {
+			s.user = fd // exec enters it
+		} else {
+			closeOpen(fd)
+		}
 	}
+	closeAll(t.idmaps)
 	s.main = &process{s: s, pid: iso.child.Pid, pidfd: iso.child.PidFD}
 	if err := s.settleStart(t, st, iso.terminal); err != nil {
 		unix.PidfdSendSignal(s.main.pidfd, unix.SIGKILL, nil, 0)
@@ -136,7 +145,7 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	// Of the document only what exec needs is kept: the rest is memory that each
 	// running container would pay for.
 	s.start = &shimapi.Start{
-		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID,
+		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID, UIDs: m.UIDs, GIDs: m.GIDs,
 		Process: shimapi.Process{Filter: append([]byte(nil), m.Process.Filter...), FilterFlags: m.Process.FilterFlags},
 	}
 	return nil

@@ -147,7 +147,7 @@ func (m *Execed) fields(c *coder) {
 
 // Start makes the container. Its descriptors follow in this order: one for each
 // namespace with Joined, Tasks v1 task files, the v2 cgroup directory if Into,
-// those of Attach, and one for each of Held.
+// those of Attach, one for each of Held, and IDMaps user namespaces.
 type Start struct {
 	BootID          string
 	ID              string
@@ -179,6 +179,9 @@ type Start struct {
 	KillFile        string // kills the cgroup, or empty
 	ProcsFile       string // lists the cgroup's processes
 	SharedPID       bool   // the kernel does not end the others with the first process
+	// UIDs and GIDs are the map of the user namespace, which is among Namespaces, joined.
+	UIDs, GIDs []IDRange
+	IDMaps     int // user namespaces whose maps mounts are shown with
 }
 
 func (m *Start) fields(c *coder) {
@@ -213,6 +216,9 @@ func (m *Start) fields(c *coder) {
 	c.string(&m.KillFile)
 	c.string(&m.ProcsFile)
 	c.bool(&m.SharedPID)
+	list(c, &m.UIDs, func(c *coder, r *IDRange) { c.message(r.fields) })
+	list(c, &m.GIDs, func(c *coder, r *IDRange) { c.message(r.fields) })
+	integer(c, &m.IDMaps)
 }
 
 func logFields(c *coder, l *logdriver.Config) {
@@ -222,6 +228,17 @@ func logFields(c *coder, l *logdriver.Config) {
 	integer(c, &l.MaxFile)
 	c.bool(&l.Compress)
 	c.string(&l.Extra)
+}
+
+// IDRange maps Size ids of a user namespace, from Container on, to the host's.
+type IDRange struct {
+	Container, Host, Size uint32
+}
+
+func (m *IDRange) fields(c *coder) {
+	unsigned(c, &m.Container)
+	unsigned(c, &m.Host)
+	unsigned(c, &m.Size)
 }
 
 // Namespace is one that the container does not share with the host: a new one, or
@@ -251,6 +268,8 @@ type Mount struct {
 	Subpath     string // below the source; it never leaves that
 	Passed      bool   // bind: its tree comes as a descriptor, ready to be attached
 	Tree        int    // that descriptor, for the receiver; not sent
+	IDMap       int    // the number, from 1, of the map that ids on disk are shown with; 0: none
+	IDMapAll    bool   // what is mounted below too
 }
 
 func (m *Mount) fields(c *coder) {
@@ -266,6 +285,8 @@ func (m *Mount) fields(c *coder) {
 	c.strings(&m.Options)
 	c.string(&m.Subpath)
 	c.bool(&m.Passed)
+	integer(c, &m.IDMap)
+	c.bool(&m.IDMapAll)
 }
 
 // Device is one device node.

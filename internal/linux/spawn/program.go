@@ -28,6 +28,8 @@ type op struct {
 const (
 	opOptional = 1 << iota // no error ends the program
 	opExec                 // success does not return
+	opFork                 // a second child takes over
+	opEnd                  // the child ends by itself
 )
 
 // Program is a list of system calls, built before the fork. Errors of building
@@ -44,6 +46,7 @@ type Program struct {
 	keep  []any // what the operations point to in Go's heap
 	err   error
 	pid   *int32 // the child's, as its parent sees it; there before the first operation
+	forks bool   // the child is a second one: see Fork
 }
 
 // areaSize is only reserved: memory is what is touched of it. Command line and
@@ -252,5 +255,30 @@ func (p *Program) Exec(fd int, path string, args, env []string) {
 	}
 	if p.err == nil {
 		p.ops[len(p.ops)-1].flags |= opExec
+	}
+}
+
+// End ends the list, and the child, without executing anything: for what is done by
+// a process only, such as making namespaces in a user namespace. Results are given
+// by Child.Result.
+func (p *Program) End() {
+	p.Do("end", unix.SYS_EXIT_GROUP, Int(0))
+	if p.err == nil {
+		p.ops[len(p.ops)-1].flags |= opEnd
+	}
+}
+
+// Fork lets a second child of the same parent take over here, made with the given
+// CLONE_NEW… flags: so its namespaces belong to the user namespace that the first
+// one has entered. The first waits and ends. Once in a list.
+func (p *Program) Fork(what string, flags uint64) {
+	args := &cloneArgs{
+		flags:     flags | unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PARENT_SETTID,
+		parentTid: uint64(p.PidPointer().v),
+	}
+	p.Do(what, unix.SYS_CLONE3, Pointer(p, args), Int(unsafe.Sizeof(*args)), Int(0))
+	if p.err == nil {
+		p.ops[len(p.ops)-1].flags |= opFork
+		p.forks = true
 	}
 }

@@ -40,9 +40,14 @@ type Options struct {
 
 // Child is a process that has executed its program.
 type Child struct {
-	Pid   int
+	Pid   int // 0 after a list that ends with End
 	PidFD int // close-on-exec; the caller's; -1 where clone3 is forbidden
+
+	slots *[maxSlots]uintptr
 }
+
+// Result is what an operation of the child put into a slot.
+func (c *Child) Result(s Slot) int { return int(c.slots[s]) }
 
 // cloneArgs is the kernel's struct clone_args.
 type cloneArgs struct {
@@ -72,10 +77,15 @@ func Start(p *Program, o Options) (*Child, error) {
 	defer p.Discard()
 	pidfd := new(int32)
 	*pidfd = -1
+	// The first of two children: the second one's number is the child's.
+	first := p.PidPointer().v
+	if p.forks {
+		first = Pointer(p, new(int32)).v
+	}
 	args := &cloneArgs{
 		flags: o.Flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
 			unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PARENT_SETTID,
-		parentTid:  uint64(p.PidPointer().v),
+		parentTid:  uint64(first),
 		pidfd:      uint64(uintptr(unsafe.Pointer(pidfd))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
@@ -102,11 +112,48 @@ func Start(p *Program, o Options) (*Child, error) {
 	if errno != 0 {
 		return nil, &Error{What: "clone", Errno: syscall.Errno(errno)}
 	}
-	c := &Child{Pid: int(pid), PidFD: int(*pidfd)}
+	c := &Child{Pid: int(pid), PidFD: int(*pidfd), slots: slots}
 	last := p.ops[min(int(res.at), len(p.ops)-1)]
-	if res.errno == 0 && last.flags&opExec != 0 {
+	if p.forks && *p.pid != 0 {
+		if err := c.handOver(int(*p.pid)); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case res.errno != 0:
+	case last.flags&opExec != 0:
+		return c, nil
+	case last.flags&opEnd != 0:
+		c.discard()
 		return c, nil
 	}
+	c.discard()
+	e := &Error{What: p.texts[last.what], Errno: syscall.Errno(res.errno), Exec: last.flags&opExec != 0}
+	if res.errno == 0 {
+		// It was killed by a signal between two operations, most likely by its own
+		// seccomp filter.
+		e.Errno = syscall.EPERM
+	}
+	return nil, e
+}
+
+// handOver makes the second child, which Fork made, the one that is spoken of.
+func (c *Child) handOver(second int) error {
+	c.discard()
+	c.Pid = second
+	fd, err := unix.PidfdOpen(second, 0)
+	if err != nil {
+		unix.Kill(second, unix.SIGKILL)
+		c.discard()
+		return &Error{What: "open pidfd", Errno: err.(syscall.Errno)}
+	}
+	unix.CloseOnExec(fd)
+	c.PidFD = fd
+	return nil
+}
+
+// discard reaps a child that has ended, or is about to, and closes its descriptor.
+func (c *Child) discard() {
 	var status unix.WaitStatus
 	for {
 		if _, err := unix.Wait4(c.Pid, &status, 0, nil); err != unix.EINTR {
@@ -116,13 +163,7 @@ func Start(p *Program, o Options) (*Child, error) {
 	if c.PidFD >= 0 {
 		unix.Close(c.PidFD)
 	}
-	e := &Error{What: p.texts[last.what], Errno: syscall.Errno(res.errno), Exec: last.flags&opExec != 0}
-	if res.errno == 0 {
-		// It was killed by a signal between two operations, most likely by its own
-		// seccomp filter.
-		e.Errno = syscall.EPERM
-	}
-	return nil, e
+	c.Pid, c.PidFD = 0, -1
 }
 
 // fork has no local that the child could spoil for the parent, and returns at once.
@@ -148,6 +189,20 @@ func child(ops *op, n uintptr, slots *[maxSlots]uintptr, res *result) {
 	for pc := uintptr(0); pc < n; pc++ {
 		o := (*op)(unsafe.Add(unsafe.Pointer(ops), pc*unsafe.Sizeof(op{})))
 		res.at = pc
+		if o.flags&opFork != 0 {
+			second, errno := vfork(uintptr(o.call), o.args[0], o.args[1], o.args[2])
+			if second != 0 {
+				// What the second child left of this frame is of no use any more.
+				for {
+					syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+				}
+			}
+			if errno != 0 {
+				res.errno = errno
+				break
+			}
+			continue
+		}
 		r, _, e := syscall.RawSyscall6(uintptr(o.call),
 			arg(o, slots, 0), arg(o, slots, 1), arg(o, slots, 2),
 			arg(o, slots, 3), arg(o, slots, 4), arg(o, slots, 5))

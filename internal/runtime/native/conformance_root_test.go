@@ -103,3 +103,7 @@ func TestConformance(t *testing.T) {
 func BenchmarkRuntime(b *testing.B) {
 	runtimetest.Bench(b, runtimetest.Env{New: newRuntime, CgroupParent: parent}, 300*time.Millisecond)
 }
+
+func TestUserNamespaces(t *testing.T) {
+	runtimetest.Users(t, runtimetest.Env{New: newRuntime, CgroupParent: parent})
+}

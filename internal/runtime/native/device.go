@@ -44,6 +44,13 @@ func (p *plan) devices(c *runtime.Container, _ *cgroup.Group) error {
 		if err != nil {
 			return err
 		}
+		// An owner that the user namespace does not have is root's, as Docker's runtime has it.
+		if one.UID, _ = p.ids.HostUID(one.UID); one.UID == 0 {
+			one.UID, _ = p.ids.HostUID(0)
+		}
+		if one.GID, _ = p.ids.HostGID(one.GID); one.GID == 0 {
+			one.GID, _ = p.ids.HostGID(0)
+		}
 		named[d.Path] = true
 		p.start.Devices = append(p.start.Devices, one)
 	}

@@ -60,7 +60,9 @@ func mount(destination, kind, source string, options []string) (shimapi.Mount, e
 			m.Bind, m.Recursive = true, true
 		case "rro":
 			m.ROnly = true
-		case "rrw", "rnosuid", "rnodev", "rnoexec", "idmap", "ridmap", "tmpcopyup":
+		case "idmap", "ridmap":
+			m.IDMap, m.IDMapAll = 1, o == "ridmap"
+		case "rrw", "rnosuid", "rnodev", "rnoexec", "tmpcopyup":
 			return m, errdefs.ErrNotImplemented.WithMessage("mount option " + o + " is not supported")
 		case "":
 		default:

@@ -13,6 +13,7 @@ import (
 
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/linux/seccomp"
+	"muelle/internal/linux/userns"
 	"muelle/internal/runtime"
 	"muelle/internal/shimapi"
 )
@@ -23,6 +24,8 @@ type plan struct {
 	start   shimapi.Start
 	fds     []int
 	close   []*os.File // ours, once the shim has them
+	ids     *userns.Map
+	idmaps  []int // descriptors of user namespaces; the container's own is the first
 }
 
 func (p *plan) release() { closeFiles(p.close) }
@@ -66,8 +69,6 @@ func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group) (*plan, error) 
 func (p *plan) refuse(c *runtime.Container, _ *cgroup.Group) error {
 	l := c.Spec.Linux
 	switch {
-	case len(l.UIDMappings) > 0 || len(l.GIDMappings) > 0:
-		return unsupported("user namespace")
 	case l.MountLabel != "" || c.Spec.Process.SelinuxLabel != "":
 		return unsupported("SELinux label")
 	case l.IntelRdt != nil:
@@ -87,6 +88,7 @@ var namespaceFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET,
 	specs.MountNamespace: unix.CLONE_NEWNS, specs.IPCNamespace: unix.CLONE_NEWIPC,
 	specs.UTSNamespace: unix.CLONE_NEWUTS, specs.CgroupNamespace: unix.CLONE_NEWCGROUP,
+	specs.UserNamespace: unix.CLONE_NEWUSER,
 }
 
 func (p *plan) namespaces(c *runtime.Container, _ *cgroup.Group) error {
@@ -104,7 +106,15 @@ func (p *plan) namespaces(c *runtime.Container, _ *cgroup.Group) error {
 				return fmt.Errorf("open %s namespace: %w", ns.Type, err)
 			}
 			n.Joined = true
+			if ns.Type == specs.UserNamespace {
+				p.joinUser(c.Spec.Linux, int(f.Fd()))
+			}
 			p.pass(f)
+		case ns.Type == specs.UserNamespace:
+			if err := p.makeUser(c); err != nil {
+				return err
+			}
+			n.Joined = true
 		case ns.Type == specs.NetworkNamespace && c.NetNS != nil:
 			n.Joined = true
 			p.fds = append(p.fds, int(c.NetNS.Fd()))
@@ -149,15 +159,19 @@ func (p *plan) root(c *runtime.Container, _ *cgroup.Group) (err error) {
 		}
 		p.start.RootPropagation = flag
 	}
-	p.start.Rootfs, err = rootMounts(c)
-	return err
+	if p.start.Rootfs, err = rootMounts(c); err != nil {
+		return err
+	}
+	for n := range p.start.Rootfs {
+		if p.start.Rootfs[n].IDMap > 0 && p.ids == nil {
+			return errdefs.ErrInvalidArgument.WithMessage("the root file system is to be shown with the ids of a user namespace, and there is none")
+		}
+	}
+	return nil
 }
 
 func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 	for _, m := range c.Spec.Mounts {
-		if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
-			return unsupported("idmapped mount")
-		}
 		if m.Type == "cgroup" || m.Type == "cgroup2" {
 			if err := p.cgroupMounts(c, m, g); err != nil {
 				return err
@@ -169,6 +183,12 @@ func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 			return err
 		}
 		one.Subpath = c.Subpaths[m.Destination]
+		if one.Options, err = p.ids.TranslateOptions(one.Options); err != nil {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("mount of %s: %s", m.Destination, err))
+		}
+		if err := p.mapMount(&one, m); err != nil {
+			return err
+		}
 		p.start.Mounts = append(p.start.Mounts, one)
 	}
 	return nil

@@ -182,6 +182,8 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 		return err
 	}
 	p.start.Held, p.fds = hold.Held, append(p.fds, fds...)
+	p.start.IDMaps = len(p.idmaps)
+	p.fds = append(p.fds, p.idmaps...)
 	a, err := t.client.callSent(ctx, shimapi.TypeStart, &p.start, p.fds, c.Sent)
 	if err != nil {
 		cancelAll(attached)

@@ -48,9 +48,9 @@ func testErrors(t *testing.T, s *suite) {
 			c.Spec.Linux.Sysctl = map[string]string{"net.core.somaxconn": "1"}
 			c.Spec.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}}
 		}, 0, "sysctl net.core.somaxconn is not allowed"},
-		{"user namespace", []string{"true"}, func(c *runtime.Container) {
+		{"user namespace without ids", []string{"true"}, func(c *runtime.Container) {
 			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-		}, 0, "user namespace is not supported"},
+		}, 0, "make user namespace: user id 0 is not mapped"},
 		{"no command", nil, nil, 125, "no command specified"},
 		{"NUL byte", []string{"sh\x00"}, nil, 0, ""},
 	}
