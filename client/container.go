@@ -157,6 +157,17 @@ func (s Containers) Update(ctx context.Context, ref string, u container.UpdateCo
 	return out, err
 }
 
+// KernelRaw reads what the kernel says of a running container: an api.Kernel.
+func (s Containers) KernelRaw(ctx context.Context, ref string) ([]byte, error) {
+	res, err := s.c.do(ctx, request{method: http.MethodGet, path: api.Prefix + "/containers/" + ref + "/kernel"})
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	err = decode(res, &out)
+	return out, err
+}
+
 // UpdatePorts publishes ports of a container and takes others back.
 func (s Containers) UpdatePorts(ctx context.Context, ref string, u api.PortsUpdate) (api.PortsUpdateResponse, error) {
 	var out api.PortsUpdateResponse

@@ -105,12 +105,18 @@ func (a *app) inspectKind(ctx context.Context, refs []string, format string, i i
 
 func (a *app) inspect() *cobra.Command {
 	var format, kind string
-	var size bool
+	var size, kernel bool
 	var c *cobra.Command
 	kinds := `"config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume"`
 	c = a.command("inspect [OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", minArgs(1), func(ctx context.Context, args []string) error {
 		if c.Flags().Changed("type") && kind == "" {
 			return errors.New("type is empty: must be one of " + kinds)
+		}
+		if kernel {
+			if kind != "" && kind != "container" {
+				return fmt.Errorf("--kernel is about containers: leave --type %s out", kind)
+			}
+			return a.inspectKernel(ctx, args, format)
 		}
 		all := []inspector{containerInspector(size), imageInspector(""), networkInspector(false), volumeInspector()}
 		var some []inspector
@@ -133,6 +139,7 @@ func (a *app) inspect() *cobra.Command {
 	f.StringVarP(&format, "format", "f", "", inspectFormatHelp)
 	f.StringVar(&kind, "type", "", "Only inspect objects of the given type")
 	f.BoolVarP(&size, "size", "s", false, "Display total file sizes if the type is container")
+	f.BoolVar(&kernel, "kernel", false, "Show what the kernel says of a running container: namespaces, cgroups, capabilities, mounts, interfaces, rules")
 	return c
 }
 

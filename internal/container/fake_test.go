@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/event"
 	"muelle/internal/image"
@@ -97,6 +98,9 @@ func (f *fakeNetworks) Adopt(_ context.Context, spec network.SandboxSpec, _ map[
 func (f *fakeNetworks) Adopted(context.Context) error { return nil }
 func (f *fakeNetworks) Renamed(string, string)        {}
 func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.PortMap, network.Keeper) (mnet.PortMap, error) {
+	return nil, errdefs.ErrNotImplemented
+}
+func (f *fakeNetworks) Kernel(context.Context, string, *os.File) (*api.KernelNetwork, error) {
 	return nil, errdefs.ErrNotImplemented
 }
 func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings) error {

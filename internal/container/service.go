@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 	"github.com/opencontainers/go-digest"
 
+	"muelle/api"
 	"muelle/internal/id"
 	"muelle/internal/image"
 	"muelle/internal/meta"
@@ -44,6 +45,7 @@ type networks interface {
 	Adopted(ctx context.Context) error
 	Renamed(containerID, name string)
 	ChangePorts(ctx context.Context, containerID string, add, drop mnet.PortMap, keeper network.Keeper) (mnet.PortMap, error)
+	Kernel(ctx context.Context, containerID string, ns *os.File) (*api.KernelNetwork, error)
 	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings) error
 	Disconnect(ctx context.Context, ref, containerID string, force bool) error
 }

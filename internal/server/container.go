@@ -30,6 +30,7 @@ type containerRecords interface {
 	Create(ctx context.Context, o container.CreateOptions) (containertypes.CreateResponse, error)
 	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
 	Inspect(ctx context.Context, ref string, size bool) (*containertypes.InspectResponse, error)
+	Kernel(ctx context.Context, ref string) (*api.Kernel, error)
 	Rename(ctx context.Context, ref, name string) error
 	Update(ctx context.Context, ref string, u containertypes.UpdateConfig) (containertypes.UpdateResponse, error)
 	Remove(ctx context.Context, ref string, o container.RemoveOptions) error
@@ -224,6 +225,14 @@ func (s *Server) updateContainer(w *reply, r *request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) containerKernel(w *reply, r *request) error {
+	k, err := s.o.Containers.Kernel(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, k)
 }
 
 func (s *Server) updatePorts(w *reply, r *request) error {

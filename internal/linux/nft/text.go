@@ -1,0 +1,292 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Text writes a rule as "nft list ruleset" would, as far as this package's
+// vocabulary goes; another expression is given by its type's name in brackets.
+func Text(r *nftables.Rule) string {
+	w := &ruleText{}
+	for _, e := range r.Exprs {
+		w.add(e)
+	}
+	if c := CommentOf(r); c != "" {
+		w.words = append(w.words, "comment "+strconv.Quote(c))
+	}
+	return strings.Join(w.words, " ")
+}
+
+// ruleText follows what the registers hold: loads wait in operands until a
+// comparison or a lookup takes them.
+type ruleText struct {
+	words    []string
+	operands []operand
+	mask     uint32
+	target   string // of a translation
+}
+
+type operand struct{ name, kind string }
+
+func (w *ruleText) load(name, kind string) { w.operands = append(w.operands, operand{name, kind}) }
+
+// take gives the waiting loads as one concatenation.
+func (w *ruleText) take() (text, kind string) {
+	var names []string
+	for _, o := range w.operands {
+		names = append(names, o.name)
+		kind = o.kind
+	}
+	w.operands = nil
+	return strings.Join(names, " . "), kind
+}
+
+func (w *ruleText) add(e expr.Any) {
+	switch e := e.(type) {
+	case *expr.Meta:
+		w.load(metaName(e.Key))
+	case *expr.Payload:
+		w.load(payloadName(e))
+	case *expr.Fib:
+		w.load("fib daddr type", "addrtype")
+	case *expr.Ct:
+		w.load(ctName(e.Key))
+	case *expr.Bitwise:
+		w.mask = 0
+		if len(e.Mask) == 4 {
+			w.mask = binary.NativeEndian.Uint32(e.Mask)
+		}
+	case *expr.Cmp:
+		w.compare(e)
+	case *expr.Lookup:
+		w.lookup(e)
+	case *expr.Immediate:
+		w.immediate(e.Data)
+	case *expr.NAT:
+		kind := "dnat"
+		if e.Type == expr.NATTypeSourceNAT {
+			kind = "snat"
+		}
+		w.words = append(w.words, kind+" ip to "+w.target)
+	case *expr.Masq:
+		w.words = append(w.words, "masquerade")
+	case *expr.Counter:
+		w.words = append(w.words, fmt.Sprintf("counter packets %d bytes %d", e.Packets, e.Bytes))
+	case *expr.Verdict:
+		w.words = append(w.words, verdict(e))
+	default:
+		w.words = append(w.words, strings.ToLower(strings.TrimPrefix(fmt.Sprintf("(%T)", e), "(*expr.")))
+	}
+}
+
+func (w *ruleText) compare(e *expr.Cmp) {
+	name, kind := w.take()
+	if w.mask != 0 && (kind == "state" || kind == "status") {
+		w.words = append(w.words, name+" "+bits(kind, w.mask))
+		w.mask = 0
+		return
+	}
+	op := " "
+	if e.Op == expr.CmpOpNeq {
+		op = " != "
+	}
+	w.words = append(w.words, name+op+value(kind, e.Data))
+}
+
+func (w *ruleText) lookup(e *expr.Lookup) {
+	name, _ := w.take()
+	switch {
+	case e.IsDestRegSet:
+		w.target = name + " map @" + e.SetName
+	case e.Invert:
+		w.words = append(w.words, name+" != @"+e.SetName)
+	default:
+		w.words = append(w.words, name+" @"+e.SetName)
+	}
+}
+
+// immediate collects an address and then a port.
+func (w *ruleText) immediate(data []byte) {
+	if len(data) == 2 {
+		w.target += ":" + value("port", data)
+		return
+	}
+	w.target = value("address", data)
+}
+
+func metaName(k expr.MetaKey) (name, kind string) {
+	switch k {
+	case expr.MetaKeyIIFNAME:
+		return "iifname", "name"
+	case expr.MetaKeyOIFNAME:
+		return "oifname", "name"
+	case expr.MetaKeyNFPROTO:
+		return "meta nfproto", "family"
+	case expr.MetaKeyL4PROTO:
+		return "meta l4proto", "protocol"
+	case expr.MetaKeyPROTOCOL:
+		return "meta protocol", "ethertype"
+	}
+	return "meta " + strconv.Itoa(int(k)), ""
+}
+
+func payloadName(p *expr.Payload) (name, kind string) {
+	switch [2]uint32{uint32(p.Base), p.Offset} {
+	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 12}:
+		return "ip saddr", "address"
+	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 16}:
+		return "ip daddr", "address"
+	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 8}:
+		return "ip6 saddr", "address"
+	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 24}:
+		return "ip6 daddr", "address"
+	case [2]uint32{uint32(expr.PayloadBaseTransportHeader), 0}:
+		return "th sport", "port"
+	case [2]uint32{uint32(expr.PayloadBaseTransportHeader), 2}:
+		return "th dport", "port"
+	}
+	return fmt.Sprintf("@%d,%d,%d", p.Base, p.Offset*8, p.Len*8), ""
+}
+
+func ctName(k expr.CtKey) (name, kind string) {
+	switch k {
+	case expr.CtKeySTATE:
+		return "ct state", "state"
+	case expr.CtKeySTATUS:
+		return "ct status", "status"
+	}
+	return "ct " + strconv.Itoa(int(k)), ""
+}
+
+func verdict(v *expr.Verdict) string {
+	switch v.Kind {
+	case expr.VerdictAccept:
+		return "accept"
+	case expr.VerdictDrop:
+		return "drop"
+	case expr.VerdictReturn:
+		return "return"
+	case expr.VerdictJump:
+		return "jump " + v.Chain
+	case expr.VerdictGoto:
+		return "goto " + v.Chain
+	}
+	return "verdict " + strconv.Itoa(int(v.Kind))
+}
+
+func bits(kind string, mask uint32) string {
+	names := []struct {
+		bit  uint32
+		name string
+	}{{expr.CtStateBitESTABLISHED, "established"}, {expr.CtStateBitRELATED, "related"}, {expr.CtStateBitNEW, "new"}, {expr.CtStateBitINVALID, "invalid"}}
+	if kind == "status" {
+		names = names[:0]
+		if mask == statusDNAT {
+			return "dnat"
+		}
+	}
+	var list []string
+	for _, n := range names {
+		if mask&n.bit != 0 {
+			list = append(list, n.name)
+		}
+	}
+	if len(list) == 0 {
+		return fmt.Sprintf("%#x", mask)
+	}
+	return strings.Join(list, ",")
+}
+
+// value writes data as its kind is written.
+func value(kind string, data []byte) string {
+	switch {
+	case kind == "name" && len(data) < unix.IFNAMSIZ:
+		return strconv.Quote(strings.TrimRight(string(data), "\x00") + "*")
+	case kind == "name":
+		return strconv.Quote(strings.TrimRight(string(data), "\x00"))
+	case kind == "address" && len(data) == 1:
+		return fmt.Sprintf("%d.0.0.0/8", data[0])
+	case kind == "address" && (len(data) == 4 || len(data) == 16):
+		a, _ := netip.AddrFromSlice(data)
+		return a.String()
+	case kind == "port" && len(data) == 2:
+		return strconv.Itoa(int(binary.BigEndian.Uint16(data)))
+	case kind == "family" && len(data) == 1:
+		return map[byte]string{unix.NFPROTO_IPV4: "ipv4", unix.NFPROTO_IPV6: "ipv6"}[data[0]]
+	case kind == "protocol" && len(data) >= 1:
+		return protocol(data[0])
+	case kind == "addrtype" && len(data) == 4 && binary.NativeEndian.Uint32(data) == unix.RTN_LOCAL:
+		return "local"
+	}
+	return fmt.Sprintf("%#x", data)
+}
+
+func protocol(p byte) string {
+	switch p {
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	case unix.IPPROTO_UDP:
+		return "udp"
+	case unix.IPPROTO_SCTP:
+		return "sctp"
+	}
+	return strconv.Itoa(int(p))
+}
+
+// TableText writes the rules of a table of the calling thread's network namespace,
+// each with the name of its chain, in the order in which the kernel walks them.
+func TableText(c *nftables.Conn, name string, family nftables.TableFamily) ([]string, error) {
+	chains, err := c.ListChainsOfTableFamily(family)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables chains: %w", err)
+	}
+	var lines []string
+	for _, ch := range chains {
+		if ch.Table.Name != name {
+			continue
+		}
+		rules, err := c.GetRules(ch.Table, ch)
+		if err != nil {
+			return nil, fmt.Errorf("list rules of chain %s: %w", ch.Name, err)
+		}
+		for _, r := range rules {
+			lines = append(lines, ch.Name+": "+Text(r))
+		}
+	}
+	return lines, nil
+}
+
+// Element writes an element of a set or map whose key, and value, are made of the
+// parts named: "name", "address", "protocol", "port". Each part of a concatenation
+// takes a multiple of four bytes.
+func Element(e nftables.SetElement, key, val []string) string {
+	text := concatenation(e.Key, key)
+	if len(val) > 0 {
+		text += " : " + concatenation(e.Val, val)
+	}
+	return text
+}
+
+func concatenation(data []byte, kinds []string) string {
+	sizes := map[string]int{"name": unix.IFNAMSIZ, "address": net.IPv4len, "protocol": 1, "port": 2}
+	var list []string
+	for _, kind := range kinds {
+		size := sizes[kind]
+		if len(data) < size {
+			return strings.Join(append(list, "?"), " . ")
+		}
+		list = append(list, value(kind, data[:size]))
+		data = data[min(len(data), (size+3)/4*4):]
+	}
+	return strings.Join(slices.Clip(list), " . ")
+}

@@ -1,0 +1,47 @@
+package nft_test
+
+import (
+	"testing"
+
+	"github.com/google/nftables"
+
+	"muelle/internal/linux/nft"
+)
+
+// TestText: the words are nft's own.
+func TestText(t *testing.T) {
+	set, m := &nftables.Set{Name: "bridges"}, &nftables.Set{Name: "ports", IsMap: true}
+	for _, tt := range []struct {
+		want string
+		rule nft.Expr
+	}{
+		{`iifname "lo" accept`, nft.Rule(nft.IIF("lo"), nft.Accept())},
+		{`iifname != "lo" meta nfproto ipv4 ip daddr 127.0.0.0/8 return`, nft.Rule(nft.NotIIF("lo"), nft.ToLoopback(), nft.Return())},
+		{`oifname "mue*" drop`, nft.Rule(nft.OIFPrefix("mue"), nft.Drop())},
+		{`iifname @bridges ct state established,related accept`, nft.Rule(nft.IIFIn(set), nft.Established(), nft.Accept())},
+		{`oifname != @bridges masquerade`, nft.Rule(nft.OIFNotIn(set), nft.Masquerade())},
+		{`iifname . oifname @bridges ct status dnat drop`, nft.Rule(nft.PairIn(set), nft.Translated(), nft.Drop())},
+		{`fib daddr type local dnat ip to meta l4proto . th dport map @ports`, nft.Rule(nft.ToLocal(), nft.DNATByPort(m))},
+		{`dnat ip to ip daddr . meta l4proto . th dport map @ports`, nft.DNATByAddress(m)},
+		{`meta nfproto ipv4 ip daddr 127.0.0.11 th dport 53 dnat ip to 127.0.0.11:10053`, nft.Rule(nft.To([]byte{127, 0, 0, 11}), nft.ToPort(53), nft.DNAT([]byte{127, 0, 0, 11}, 10053))},
+		{`meta nfproto ipv4 ip saddr . ip daddr @bridges counter packets 0 bytes 0 accept`, nft.Rule(nft.BetweenIn(set), nft.Counter(), nft.Accept())},
+	} {
+		if got := nft.Text(&nftables.Rule{Exprs: tt.rule}); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+	r := &nftables.Rule{Exprs: nft.Accept(), UserData: nft.Comment("ours")}
+	if got := nft.Text(r); got != `accept comment "ours"` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestElement(t *testing.T) {
+	e := nftables.SetElement{Key: []byte{6, 0, 0, 0, 0x1f, 0x90, 0, 0}, Val: []byte{10, 0, 0, 2, 0, 80, 0, 0}}
+	if got := nft.Element(e, []string{"protocol", "port"}, []string{"address", "port"}); got != "tcp . 8080 : 10.0.0.2 . 80" {
+		t.Errorf("got %s", got)
+	}
+	if got := nft.Element(nftables.SetElement{Key: []byte{1}}, []string{"address"}, nil); got != "?" {
+		t.Errorf("got %s", got)
+	}
+}

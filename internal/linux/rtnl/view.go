@@ -1,0 +1,83 @@
+package rtnl
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Interface is one of the calling thread's network namespace, as ip addr shows it.
+type Interface struct {
+	Name  string
+	Index int
+	// Peer is the index of a veth pair's other end, in whatever namespace it is.
+	Peer      int
+	MAC       string
+	MTU       int
+	State     string
+	Addresses []netip.Prefix
+}
+
+// Interfaces lists those of the calling thread's network namespace.
+func Interfaces() ([]Interface, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	var list []Interface
+	for _, l := range links {
+		a := l.Attrs()
+		i := Interface{Name: a.Name, Index: a.Index, Peer: a.ParentIndex, MAC: a.HardwareAddr.String(), MTU: a.MTU, State: strings.ToUpper(a.OperState.String())}
+		addrs, err := netlink.AddrList(l, unix.AF_UNSPEC)
+		if err != nil {
+			return nil, fmt.Errorf("list addresses of %s: %w", a.Name, err)
+		}
+		for _, addr := range addrs {
+			if ip, ok := netip.AddrFromSlice(addr.IP); ok {
+				ones, _ := addr.Mask.Size()
+				i.Addresses = append(i.Addresses, netip.PrefixFrom(ip.Unmap(), ones))
+			}
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}
+
+// RouteText lists the routes of the calling thread's network namespace but for the
+// local table, worded as ip route does.
+func RouteText() ([]string, error) {
+	routes, err := netlink.RouteList(nil, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	var list []string
+	for _, r := range routes {
+		text := "default"
+		if r.Dst != nil && !(r.Dst.IP.IsUnspecified() && isZero(r.Dst.Mask)) {
+			text = r.Dst.String()
+		}
+		if r.Gw != nil {
+			text += " via " + r.Gw.String()
+		}
+		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
+			text += " dev " + l.Attrs().Name
+		}
+		if r.Src != nil {
+			text += " src " + r.Src.String()
+		}
+		list = append(list, text)
+	}
+	return list, nil
+}
+
+func isZero(mask []byte) bool {
+	for _, b := range mask {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
