@@ -33,7 +33,7 @@ func (s *Service) compressLog(c *entry) {
 	c.compress.Lock()
 	defer c.compress.Unlock()
 	rec, _ := c.snapshot()
-	if rec.Log.Type == "none" || !rec.Log.Compress {
+	if !rec.Log.Compress {
 		return
 	}
 	if err := reader.Compress(rec.Log); err != nil {

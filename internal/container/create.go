@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"muelle/internal/container/config"
+	"muelle/internal/container/logopt"
 	"muelle/internal/container/mountpoint"
 	"muelle/internal/id"
 	"muelle/internal/image"
@@ -122,10 +122,6 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		return nil, invalid("no command specified")
 	}
 	s.hostDefaults(&cfg, &hc)
-	logConfig, err := logConfig(&hc, n.c, &cfg)
-	if err != nil {
-		return nil, err
-	}
 	mounts, err := mountpoint.ParseAll(&cfg, &hc, s.mountsOf)
 	if err != nil {
 		return nil, err
@@ -147,7 +143,10 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		ID: n.c.id, Created: time.Now().UTC(), Platform: img.Config.Platform,
 		Image:  imageRecord{ID: img.ID, Manifest: img.Manifest, ChainID: img.ChainID, Size: img.Size},
 		Config: &cfg, HostConfig: &hc, Path: program, Args: args,
-		Mounts: mounts, Endpoints: endpoints, Log: logConfig,
+		Mounts: mounts, Endpoints: endpoints,
+	}
+	if n.rec.Log, err = logConfig(&n.rec, n.c); err != nil {
+		return nil, err
 	}
 	n.warn()
 	if len(hc.CapAdd)+len(hc.CapDrop) > 0 {
@@ -232,21 +231,7 @@ func (s *Service) hostDefaults(cfg *ctypes.Config, hc *ctypes.HostConfig) {
 			hc.ReadonlyPaths = readonly
 		}
 	}
-	if hc.LogConfig.Type == "" || hc.LogConfig.Type == "default" {
-		hc.LogConfig.Type = s.o.DefaultLog.Type
-		if hc.LogConfig.Type == "" {
-			hc.LogConfig.Type = "json-file"
-		}
-		merged := maps.Clone(s.o.DefaultLog.Config)
-		if merged == nil {
-			merged = map[string]string{}
-		}
-		maps.Copy(merged, hc.LogConfig.Config)
-		hc.LogConfig.Config = merged
-	}
-	if hc.LogConfig.Config == nil {
-		hc.LogConfig.Config = map[string]string{}
-	}
+	hc.LogConfig.Type, hc.LogConfig.Config = logopt.Merge(hc.LogConfig.Type, hc.LogConfig.Config, s.o.DefaultLog.Type, s.o.DefaultLog.Config)
 	if hc.Runtime == "" {
 		hc.Runtime = "muelle"
 	}

@@ -42,7 +42,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (*ctypes.I
 	f := s.filesOf(&rec, c)
 	r := &ctypes.InspectResponse{
 		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: rec.Path, Args: nonNil(rec.Args), State: apiState,
-		Image: rec.Image.ID.String(), LogPath: rec.Log.Path, Name: "/" + rec.Name, RestartCount: st.RestartCount,
+		Image: rec.Image.ID.String(), LogPath: rec.logPath(st.Started), Name: "/" + rec.Name, RestartCount: st.RestartCount,
 		Driver: storageDriver, Platform: platformName(rec.Platform), ExecIDs: execs,
 		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mountPoints(rec.Mounts),
 		GraphDriver: &storage.DriverData{Name: storageDriver, Data: map[string]string{

@@ -473,7 +473,7 @@ func TestRefusals(t *testing.T) {
 		{"cpuset", ctypes.Config{Image: "box"}, ctypes.HostConfig{Resources: ctypes.Resources{CpusetCpus: "0,9999"}}, ""},
 		{"policy and removal", ctypes.Config{Image: "box"}, ctypes.HostConfig{AutoRemove: true, RestartPolicy: ctypes.RestartPolicy{Name: "always"}}, "can't create 'AutoRemove' container with restart policy"},
 		{"bind", ctypes.Config{Image: "box"}, ctypes.HostConfig{Binds: []string{"/a:b"}}, "invalid volume specification: '/a:b': invalid mount path: 'b' mount path must be absolute"},
-		{"log driver", ctypes.Config{Image: "box"}, ctypes.HostConfig{LogConfig: ctypes.LogConfig{Type: "syslog"}}, "the log driver syslog is not supported yet"},
+		{"log driver", ctypes.Config{Image: "box"}, ctypes.HostConfig{LogConfig: ctypes.LogConfig{Type: "fluentd"}}, "the log driver fluentd is not supported: Muelle has journald, json-file, local, none, syslog"},
 		{"other's network", ctypes.Config{Image: "box"}, ctypes.HostConfig{NetworkMode: "container:nope"}, "joining network namespace of container: No such container: nope"},
 		{"capability", ctypes.Config{Image: "box"}, ctypes.HostConfig{CapAdd: []string{"NOPE"}}, ""},
 	}

@@ -26,7 +26,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogOptions) (seq iter.
 		ended = closedChan
 	}
 	c.mu.Unlock()
-	if rec.Log.Type == "none" {
+	if rec.Log.Path == "" {
 		return nil, false, errdefs.ErrNotImplemented.WithMessage("configured logging driver does not support reading")
 	}
 	if !o.Follow {
@@ -36,7 +36,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogOptions) (seq iter.
 }
 
 func readLog(cfg logdriver.Config, o logdriver.ReadOptions) iter.Seq2[logdriver.Entry, error] {
-	if cfg.Type == "none" {
+	if cfg.Path == "" {
 		return func(func(logdriver.Entry, error) bool) {}
 	}
 	return reader.Read(cfg, o)

@@ -106,6 +106,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 				s.unmountVolumes(c.id, n.rec.Mounts)
 				return nil
 			}},
+			step.Step{Name: "log", Do: n.resolveLog},
 		),
 		step.Step{Name: "files", Do: n.writeFiles},
 		step.Step{Name: "shared memory", Do: n.mountShm, Undo: func(context.Context) error { return c.unmountShm() }},

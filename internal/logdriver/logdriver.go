@@ -4,13 +4,18 @@
 // container or its shim still is. One folder per technology; reader reads them.
 package logdriver
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // Config is what the shim needs to write and the daemon to read.
 type Config struct {
-	// Type is "json-file", "local" (kept in the same format) or "none".
+	// Type is Docker's name of the driver: "json-file", "local" (kept in the same
+	// format), "syslog", "journald" or "none".
 	Type string
-	// Path of the current file. A rotated one gets a number appended that grows
+	// Path of the current file; empty: no file is written, and nothing can be read
+	// back. For a driver that sends logs elsewhere it is the local copy. A rotated one gets a number appended that grows
 	// (".000001") and is never renamed again but for the ".gz" of a compressed one:
 	// so the shim rotates, the daemon compresses, and neither disturbs the other.
 	Path string
@@ -22,6 +27,87 @@ type Config struct {
 	Compress bool
 	// Extra is a JSON object ("attrs": labels and env asked for) or empty.
 	Extra string
+	// Remote is where lines are sent beside the file; its Kind is empty for none.
+	Remote Remote
+}
+
+// Remote is a service that takes lines over a socket.
+type Remote struct {
+	// Kind is "syslog" or "journald".
+	Kind string
+	// Network is "udp", "tcp", "unix", "unixgram", or "held": a connected stream
+	// socket that the shim holds under the name HeldLog.
+	Network string
+	// Path of a unix socket, or Addr, the 4 or 16 bytes of an address, with Port.
+	Path string
+	Addr []byte
+	Port uint16
+	Zone uint32 // of a link-local IPv6 address
+	// Format, Facility, Hostname and Tag are syslog's; Fields are those that every
+	// entry of the journal has, in its native protocol.
+	Format   Format
+	Facility int // already shifted: LOG_DAEMON is 24
+	Hostname string
+	Tag      string
+	Fields   []byte
+	// Framed counts octets (RFC 5425) instead of ending messages with newlines.
+	Framed bool
+	// NonBlocking drops what does not fit into Buffer bytes where the service is
+	// slow; otherwise the container waits for it.
+	NonBlocking bool
+	Buffer      int64
+}
+
+// HeldLog is the name of the held socket of a Remote whose Network is "held".
+const HeldLog = "log"
+
+// Format is how a syslog message is written.
+type Format uint8
+
+// The formats: Docker's default is what local syslog servers read.
+const (
+	FormatUnix Format = iota
+	FormatRFC3164
+	FormatRFC5424
+	FormatRFC5424Micro
+)
+
+// Splitter cuts what comes into lines. It holds what has no newline yet.
+type Splitter struct {
+	pending [3][]byte
+	since   [3]time.Time
+}
+
+// Next cuts the first entry off p, in two pieces that are valid until the next call,
+// with the time of its first byte; rest is to be given to the next call. Not ok: p
+// has no complete entry and was kept.
+func (l *Splitter) Next(s Stream, p []byte, at time.Time) (head, tail, rest []byte, when time.Time, ok bool) {
+	head = l.pending[s]
+	nl := bytes.IndexByte(p, '\n')
+	if nl < 0 && len(head)+len(p) < MaxLine {
+		if len(head) == 0 {
+			l.since[s] = at
+		}
+		l.pending[s] = append(head, p...)
+		return nil, nil, nil, at, false
+	}
+	when = at
+	if len(head) > 0 {
+		when = l.since[s]
+	}
+	n := nl + 1
+	if nl < 0 || len(head)+n > MaxLine {
+		n = MaxLine - len(head)
+	}
+	l.pending[s] = head[:0]
+	return head, p[:n], p[n:], when, true
+}
+
+// Rest gives, once, the unfinished line of a stream.
+func (l *Splitter) Rest(s Stream) (line []byte, when time.Time) {
+	line, when = l.pending[s], l.since[s]
+	l.pending[s] = nil
+	return line, when
 }
 
 // Stream names an output.

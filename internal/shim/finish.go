@@ -12,10 +12,7 @@ import (
 // finish is the container's end.
 func (s *shim) finish() {
 	if s.log != nil {
-		if err := s.log.Close(); err != nil {
-			s.complain("close log", err)
-		}
-		s.log = nil
+		s.log.close()
 	}
 	s.exit = s.main.exit
 	s.exit.OOMKilled = oomKilled(s.start.OOMFile)

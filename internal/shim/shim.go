@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muelle/internal/logdriver"
 	"muelle/internal/shimapi"
 )
 
@@ -32,7 +31,7 @@ type shim struct {
 	tasks   []int          // v1 cgroup files to enter by
 	into    int            // v2 cgroup directory, or -1
 	user    int            // the container's user namespace, or -1
-	log     logdriver.Writer
+	log     *output        // nil: none
 	main    *process
 	execs   []*process
 	ended   []shimapi.Execed // execs that ended while no daemon was connected
@@ -113,6 +112,9 @@ func (s *shim) quit() {
 // nobody still reads.
 func (s *shim) maybeQuit() {
 	if len(s.conns) > 0 || (s.main != nil && !s.exit.Ended) {
+		return
+	}
+	if s.log != nil && s.log.closed && s.log.busy() {
 		return
 	}
 	if s.main != nil {

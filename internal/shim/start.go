@@ -6,8 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"muelle/internal/logdriver"
-	"muelle/internal/logdriver/jsonfile"
 	"muelle/internal/shimapi"
 )
 
@@ -84,8 +82,8 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 	}
 	setName("shim:" + m.ID)
 	s.start, s.tasks, s.into = m, t.tasks, t.into
-	if s.log, err = openLog(m.Log); err != nil {
-		return wrap("open log", err)
+	if s.log, err = s.openLog(m, t); err != nil {
+		return err
 	}
 	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
 	if !m.Process.Terminal {
@@ -151,18 +149,7 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	return nil
 }
 
-func openLog(cfg logdriver.Config) (logdriver.Writer, error) {
-	if cfg.Type == "" || cfg.Type == "none" || cfg.Path == "" {
-		return nil, nil
-	}
-	w, err := jsonfile.NewWriter(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return w, nil
-}
-
-func (s *shim) logOf(p *process) logdriver.Writer {
+func (s *shim) logOf(p *process) *output {
 	if p.id != "" {
 		return nil
 	}

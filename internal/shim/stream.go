@@ -1,8 +1,6 @@
 package shim
 
 import (
-	"time"
-
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/logdriver"
@@ -13,7 +11,7 @@ type source struct {
 	s       *shim
 	fd      int
 	stream  logdriver.Stream
-	log     logdriver.Writer // nil for an exec
+	log     *output // nil for an exec
 	sinks   []*sink
 	blocked int    // sinks that still have something to take
 	eof     bool   // nothing comes any more
@@ -53,9 +51,7 @@ func (src *source) read() bool {
 
 func (src *source) deliver(p []byte) {
 	if src.log != nil {
-		if err := src.log.Write(src.stream, p, time.Now()); err != nil {
-			src.s.complain("write log", err)
-		}
+		src.log.write(src.stream, p)
 	}
 	for i := 0; i < len(src.sinks); {
 		k := src.sinks[i]

@@ -228,6 +228,21 @@ func logFields(c *coder, l *logdriver.Config) {
 	integer(c, &l.MaxFile)
 	c.bool(&l.Compress)
 	c.string(&l.Extra)
+	r := &l.Remote
+	c.string(&r.Kind)
+	c.string(&r.Network)
+	c.string(&r.Path)
+	c.bytes(&r.Addr)
+	unsigned(c, &r.Port)
+	unsigned(c, &r.Zone)
+	unsigned(c, &r.Format)
+	integer(c, &r.Facility)
+	c.string(&r.Hostname)
+	c.string(&r.Tag)
+	c.bytes(&r.Fields)
+	c.bool(&r.Framed)
+	c.bool(&r.NonBlocking)
+	integer(c, &r.Buffer)
 }
 
 // IDRange maps Size ids of a user namespace, from Container on, to the host's.

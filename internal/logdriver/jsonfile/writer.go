@@ -22,9 +22,7 @@ type Writer struct {
 	fd      int
 	size    int64
 	nextSeq int
-	// pending holds each stream's line that has no newline yet.
-	pending [3][]byte
-	since   [3]time.Time
+	lines   logdriver.Splitter
 	buf     []byte
 }
 
@@ -56,27 +54,12 @@ func (w *Writer) open() error {
 func (w *Writer) Write(s logdriver.Stream, p []byte, at time.Time) error {
 	w.buf = w.buf[:0]
 	for len(p) > 0 {
-		nl := indexNewline(p)
-		rest := w.pending[s]
-		if nl < 0 && len(rest)+len(p) < logdriver.MaxLine {
-			if len(rest) == 0 {
-				w.since[s] = at
-			}
-			w.pending[s] = append(rest, p...)
+		head, tail, rest, when, ok := w.lines.Next(s, p, at)
+		if !ok {
 			break
 		}
-		// A line keeps the time of its first byte.
-		when := at
-		if len(rest) > 0 {
-			when = w.since[s]
-		}
-		n := nl + 1
-		if nl < 0 || len(rest)+n > logdriver.MaxLine {
-			n = logdriver.MaxLine - len(rest)
-		}
-		w.encode(s, rest, p[:n], when)
-		w.pending[s] = rest[:0]
-		p = p[n:]
+		w.encode(s, head, tail, when)
+		p = rest
 		if err := w.flushIfLarge(); err != nil {
 			return err
 		}
@@ -91,9 +74,8 @@ func (w *Writer) Close() error {
 	}
 	w.buf = w.buf[:0]
 	for _, s := range []logdriver.Stream{logdriver.Stdout, logdriver.Stderr} {
-		if len(w.pending[s]) > 0 {
-			w.encode(s, w.pending[s], nil, w.since[s])
-			w.pending[s] = nil
+		if line, when := w.lines.Rest(s); len(line) > 0 {
+			w.encode(s, line, nil, when)
 		}
 	}
 	err := w.flush()
@@ -225,13 +207,4 @@ func Sequence(base, name string) (int, bool) {
 	}
 	n, err := strconv.Atoi(digits)
 	return n, err == nil && n > 0
-}
-
-func indexNewline(p []byte) int {
-	for i, c := range p {
-		if c == '\n' {
-			return i
-		}
-	}
-	return -1
 }

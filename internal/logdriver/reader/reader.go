@@ -43,8 +43,7 @@ func Read(cfg logdriver.Config, o logdriver.ReadOptions) iter.Seq2[logdriver.Ent
 }
 
 func readable(cfg logdriver.Config) error {
-	switch cfg.Type {
-	case "json-file", "local":
+	if cfg.Path != "" {
 		return nil
 	}
 	return errdefs.ErrNotImplemented.WithMessage("configured logging driver does not support reading")

@@ -1,0 +1,125 @@
+package remote
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"muelle/internal/logdriver"
+)
+
+// Severities of syslog and the journal: output is informational, standard error
+// an error, as Docker has it.
+const (
+	severityErr  = 3
+	severityInfo = 6
+)
+
+func severity(s logdriver.Stream) int {
+	if s == logdriver.Stderr {
+		return severityErr
+	}
+	return severityInfo
+}
+
+// syslog queues one message. A line without content is none, as with Docker.
+func syslog(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
+	tail = bytes.TrimSuffix(tail, []byte{'\n'})
+	if len(head)+len(tail) == 0 {
+		return
+	}
+	start := len(w.queue)
+	b := append(w.queue, '<')
+	b = strconv.AppendInt(b, int64(w.cfg.Facility|severity(s)), 10)
+	b = append(b, '>')
+	switch w.cfg.Format {
+	case logdriver.FormatRFC5424, logdriver.FormatRFC5424Micro:
+		layout := time.RFC3339
+		if w.cfg.Format == logdriver.FormatRFC5424Micro {
+			layout = "2006-01-02T15:04:05.000000Z07:00"
+		}
+		b = append(b, "1 "...)
+		b = at.AppendFormat(b, layout)
+		b = join(b, w.cfg.Hostname, w.cfg.Tag)
+		b = append(b, ' ')
+		b = strconv.AppendInt(b, int64(w.pid), 10)
+		b = join(b, w.cfg.Tag)
+		b = append(b, " - "...)
+	default:
+		b = at.AppendFormat(b, time.Stamp)
+		if w.cfg.Format == logdriver.FormatRFC3164 {
+			b = join(b, w.cfg.Hostname)
+		}
+		b = join(b, w.cfg.Tag)
+		b = append(b, '[')
+		b = strconv.AppendInt(b, int64(w.pid), 10)
+		b = append(b, "]: "...)
+	}
+	b = append(append(append(b, head...), tail...), '\n')
+	if w.cfg.Framed {
+		var count [24]byte
+		prefix := append(strconv.AppendInt(count[:0], int64(len(b)-start), 10), ' ')
+		b = append(b, prefix...)
+		copy(b[start+len(prefix):], b[start:])
+		copy(b[start:], prefix)
+	}
+	w.queue = b
+}
+
+func join(b []byte, words ...string) []byte {
+	for _, word := range words {
+		b = append(append(b, ' '), word...)
+	}
+	return b
+}
+
+// partial is a line that is longer than one entry, by stream.
+type partial struct {
+	id      [3]uint64
+	ordinal [3]int
+	last    uint64
+}
+
+// journal queues one entry in the native protocol of systemd-journald, with the
+// fields that Docker's driver sends.
+func journal(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
+	more := len(tail) == 0 || tail[len(tail)-1] != '\n'
+	tail = bytes.TrimSuffix(tail, []byte{'\n'})
+	w.seq++
+	b := append(w.queue, w.cfg.Fields...)
+	b = AppendField(b, "PRIORITY", strconv.AppendInt(nil, int64(severity(s)), 10), nil)
+	b = AppendField(b, "MESSAGE", head, tail)
+	b = AppendField(b, "SYSLOG_TIMESTAMP", at.UTC().AppendFormat(nil, time.RFC3339Nano), nil)
+	b = AppendField(b, "CONTAINER_LOG_ORDINAL", strconv.AppendUint(nil, w.seq, 10), nil)
+	p := &w.part
+	if more && p.id[s] == 0 {
+		p.last++
+		p.id[s] = p.last
+	}
+	if p.id[s] != 0 {
+		p.ordinal[s]++
+		b = AppendField(b, "CONTAINER_PARTIAL_ID", strconv.AppendUint(nil, p.id[s], 16), nil)
+		b = AppendField(b, "CONTAINER_PARTIAL_ORDINAL", strconv.AppendInt(nil, int64(p.ordinal[s]), 10), nil)
+		b = AppendField(b, "CONTAINER_PARTIAL_LAST", strconv.AppendBool(nil, !more), nil)
+		if more {
+			b = AppendField(b, "CONTAINER_PARTIAL_MESSAGE", []byte("true"), nil)
+		} else {
+			p.id[s], p.ordinal[s] = 0, 0
+		}
+	}
+	w.queue = b
+}
+
+// AppendField writes one field of the journal's native protocol; its value comes in
+// two pieces.
+func AppendField(b []byte, name string, head, tail []byte) []byte {
+	b = append(b, name...)
+	if bytes.IndexByte(head, '\n') < 0 && bytes.IndexByte(tail, '\n') < 0 {
+		b = append(b, '=')
+	} else {
+		b = append(b, '\n')
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(head)+len(tail)))
+	}
+	return append(append(append(b, head...), tail...), '\n')
+}
