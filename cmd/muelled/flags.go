@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"muelle/api"
+	"muelle/internal/container/logopt"
 )
 
 // config is what flags and daemon.json say; the tags are Docker's keys. What becomes
@@ -117,8 +118,6 @@ func (c *config) check() error {
 		return errors.New("metrics-addr is not supported yet")
 	case c.StopTimeout < 0:
 		return fmt.Errorf("invalid default stop timeout: %d", c.StopTimeout)
-	case !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver):
-		return fmt.Errorf("log-driver: the log driver %s is not supported", c.LogDriver)
 	case !slices.Contains([]string{"text", "json"}, c.LogFormat):
 		return fmt.Errorf("invalid log format: %s", c.LogFormat)
 	case !slices.Contains([]string{"", "shareable", "private"}, c.IpcMode):
@@ -127,6 +126,9 @@ func (c *config) check() error {
 		return fmt.Errorf("default cgroup namespace mode (%s) is invalid; use \"host\" or \"private\"", c.CgroupnsMode)
 	case c.OOMScoreAdjust < -1000 || c.OOMScoreAdjust > 1000:
 		return fmt.Errorf("oom-score-adjust: %d is not between -1000 and 1000", c.OOMScoreAdjust)
+	}
+	if err := logopt.Validate(c.LogDriver, c.LogOpts); err != nil {
+		return fmt.Errorf("failed to set log opts: %w", err)
 	}
 	if err := c.checkNetworks(); err != nil {
 		return err

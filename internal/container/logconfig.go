@@ -2,10 +2,15 @@ package container
 
 import (
 	"context"
+	"net/netip"
 	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
 
 	"muelle/internal/container/logopt"
 	"muelle/internal/logdriver"
+	"muelle/internal/runtime"
 )
 
 // logConfig reads the log driver and its options at the container's creation: what is
@@ -44,4 +49,14 @@ func (r *record) logPath(started bool) string {
 		return ""
 	}
 	return r.Log.Path
+}
+
+// unreachable words that a log's service does not answer, as Docker does.
+func unreachable(r logdriver.Remote, err error) error {
+	address := r.Path
+	if ip, ok := netip.AddrFromSlice(r.Addr); ok {
+		address = netip.AddrPortFrom(ip, r.Port).String()
+	}
+	cause := strings.TrimPrefix(err.Error(), runtime.ErrLog.Error()+": ")
+	return errdefs.ErrUnknown.WithMessage("failed to create task for container: failed to initialize logging driver: dial " + r.Network + " " + address + ": connect: " + cause)
 }

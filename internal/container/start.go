@@ -239,6 +239,9 @@ func (n *starting) startProcess(ctx context.Context) error {
 		c.Attach = append(c.Attach, a.streams)
 	}
 	task, err := n.s.o.Runtime.Start(ctx, c)
+	if errors.Is(err, runtime.ErrLog) {
+		return unreachable(c.Log.Remote, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -113,6 +114,10 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Err.Error() }
 func (e *StartError) Unwrap() error { return e.Err }
+
+// ErrLog is Start's error where the service that takes the log cannot be reached;
+// what follows it is the kernel's word.
+var ErrLog = errors.New("connect to the log's service")
 
 // ExecOptions describes a further process in a running container.
 type ExecOptions struct {

@@ -52,7 +52,7 @@ func (s *shim) openLog(m *shimapi.Start, t *taken) (*output, error) {
 		}
 		w, err := remote.New(m.Log.Remote, held, unix.Getpid())
 		if err != nil {
-			return nil, &failure{code: 128, text: "failed to initialize logging driver: connect to " + m.Log.Remote.Kind + ": " + err.Error()}
+			return nil, &failure{code: shimapi.CodeLog, text: err.Error()}
 		}
 		w.Closing = s.loop.ignore
 		o.remote = w

@@ -119,6 +119,7 @@ type Reply struct {
 const (
 	CodeFailed = 1
 	CodeGone   = 2
+	CodeLog    = 3 // the service that takes the log cannot be reached; Error says why
 )
 
 func (m *Reply) fields(c *coder) {

@@ -243,6 +243,8 @@ func failure(r *shimapi.Reply) error {
 		return nil
 	case shimapi.CodeGone:
 		return errdefs.ErrFailedPrecondition.WithMessage("container is not running")
+	case shimapi.CodeLog:
+		return fmt.Errorf("%w: %s", runtime.ErrLog, r.Error)
 	case 125, 126, 127, 128:
 		return &runtime.StartError{Code: r.Code, Err: errors.New(r.Error)}
 	}
