@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+
+	"muelle/api"
 )
 
 // System are the calls about the daemon itself.
@@ -53,6 +55,14 @@ func (s System) Info(ctx context.Context) (system.Info, error) {
 func (s System) DiskUsageRaw(ctx context.Context, q url.Values) ([]byte, error) {
 	var out []byte
 	err := s.c.Get(ctx, "/system/df", q, &out)
+	return out, err
+}
+
+// Account tells what everything of the engine occupies on disk. A Docker engine
+// answers with status 404.
+func (s System) Account(ctx context.Context) (api.DiskUsage, error) {
+	var out api.DiskUsage
+	err := s.c.Get(ctx, "/muelle/v1/system/df", nil, &out)
 	return out, err
 }
 

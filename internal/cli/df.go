@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 
+	"muelle/client"
 	"muelle/internal/console"
 )
 
@@ -65,6 +67,7 @@ type usageRow struct {
 	total, active      int
 	size, reclaimable  int64
 	withoutReclaimRate bool
+	uncounted          bool // nothing to count or, unless it says otherwise, to reclaim
 }
 
 func (r *usageRow) MarshalJSON() ([]byte, error) { return console.MarshalRow(r) }
@@ -73,16 +76,29 @@ func (r *usageRow) MarshalJSON() ([]byte, error) { return console.MarshalRow(r) 
 func (r *usageRow) Type() string { return r.kind }
 
 // TotalCount counts them.
-func (r *usageRow) TotalCount() string { return strconv.Itoa(r.total) }
+func (r *usageRow) TotalCount() string {
+	if r.uncounted {
+		return ""
+	}
+	return strconv.Itoa(r.total)
+}
 
 // Active counts those in use.
-func (r *usageRow) Active() string { return strconv.Itoa(r.active) }
+func (r *usageRow) Active() string {
+	if r.uncounted {
+		return ""
+	}
+	return strconv.Itoa(r.active)
+}
 
 // Size is what they hold.
 func (r *usageRow) Size() string { return size4(r.size) }
 
 // Reclaimable is what pruning would free.
 func (r *usageRow) Reclaimable() string {
+	if r.uncounted && r.reclaimable == 0 {
+		return ""
+	}
 	if r.withoutReclaimRate {
 		return size4(r.reclaimable)
 	}
@@ -153,6 +169,12 @@ func (a *app) systemDf() *cobra.Command {
 			return fmt.Errorf("decode disk usage: %w", err)
 		}
 		d.settle()
+		rows := d.rows()
+		if a.where.Name != "docker" && !verbose {
+			if rows, err = accountRows(ctx, c, rows); err != nil {
+				return err
+			}
+		}
 		if verbose {
 			return a.dfVerbose(&d, pick(format, ""))
 		}
@@ -164,12 +186,32 @@ func (a *app) systemDf() *cobra.Command {
 			source = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n"
 		}
 		t := console.Table{Out: a.Out, Format: source, Headers: map[string]string{"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": titleSize, "Reclaimable": "RECLAIMABLE"}}
-		return t.Write(d.rows()...)
+		return t.Write(rows...)
 	})
 	c.Short = "Show disk usage"
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "Show detailed information on space usage")
 	c.Flags().StringVar(&format, "format", "", formatHelp)
 	return c
+}
+
+// accountRows replaces Docker's rows by all that there are, and their sum; a Docker
+// engine has no more.
+func accountRows(ctx context.Context, c *client.Client, docker []any) ([]any, error) {
+	all, err := c.System.Account(ctx)
+	if errdefs.IsNotFound(err) {
+		return docker, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var rows []any
+	for _, r := range all.Rows {
+		rows = append(rows, &usageRow{
+			kind: r.Kind, total: int(r.Count), active: int(r.Active), size: r.Size, reclaimable: r.Reclaimable,
+			withoutReclaimRate: r.Kind == "Build Cache", uncounted: !r.Docker,
+		})
+	}
+	return append(rows, &usageRow{kind: "Total of " + all.DataRoot, size: all.Total, uncounted: true}), nil
 }
 
 // verboseUsage is what a template of df -v sees.

@@ -84,6 +84,7 @@ func (s *Server) table() []route {
 		{get, "/plugins", s.listPlugins},
 
 		{get, "/muelle/v1/version", s.muelleVersion},
+		{get, "/muelle/v1/system/df", s.account},
 		{post, "/muelle/v1/run", s.run},
 		{post, "/muelle/v1/shutdown", s.shutdown},
 		{post, "/muelle/v1/containers/{name}/ports", s.updatePorts},

@@ -20,6 +20,7 @@ type System interface {
 	Info(ctx context.Context) (*system.Info, error)
 	Version(ctx context.Context) (*system.VersionResponse, error)
 	DiskUsage(ctx context.Context, objects []system.DiskUsageObject) (*system.DiskUsage, error)
+	Account(ctx context.Context) (*api.DiskUsage, error)
 	Login(ctx context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error)
 }
 
@@ -104,6 +105,16 @@ func (s *Server) diskUsage(w *reply, r *request) error {
 		answer.withoutItems()
 	}
 	return writeJSON(w, http.StatusOK, answer)
+}
+
+// account answers with all that the engine has on disk, whether Docker has a word for
+// it or not.
+func (s *Server) account(w *reply, r *request) error {
+	d, err := s.o.System.Account(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, d)
 }
 
 // events streams what happens, one document a line, flushed one by one.

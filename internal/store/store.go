@@ -51,6 +51,7 @@ type Store struct {
 	differ      diff.Comparer
 	chains      *chains
 	collector   *collector
+	measured    measured
 }
 
 // Open opens the store below root, made if absent. The garbage collector runs for

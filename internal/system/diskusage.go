@@ -11,38 +11,70 @@ import (
 	volumetypes "github.com/moby/moby/api/types/volume"
 
 	"muelle/internal/container"
+	"muelle/internal/image"
+	"muelle/internal/linux/du"
 )
 
 // DiskUsage measures the named kinds of objects, all of them if none is named.
 func (s *Service) DiskUsage(ctx context.Context, objects []system.DiskUsageObject) (*system.DiskUsage, error) {
-	du := &system.DiskUsage{}
+	m := &measurement{Service: s}
+	return m.docker(ctx, objects)
+}
+
+// measurement is one answer: the store, which several rows are about, is measured once.
+type measurement struct {
+	*Service
+	c     *du.Counter
+	store *image.StoreUsage
+}
+
+func (m *measurement) storeUsage(ctx context.Context) (image.StoreUsage, error) {
+	if m.store != nil {
+		return *m.store, nil
+	}
+	if m.c == nil {
+		m.c = du.New()
+	}
+	u, err := m.o.Images.StoreUsage(ctx, m.c)
+	m.store = &u
+	return u, err
+}
+
+func (m *measurement) docker(ctx context.Context, objects []system.DiskUsageObject) (*system.DiskUsage, error) {
+	out := &system.DiskUsage{}
 	for _, kind := range []struct {
 		object  system.DiskUsageObject
 		measure func(context.Context, *system.DiskUsage) error
 	}{
-		{system.ImageObject, s.imageUsage},
-		{system.ContainerObject, s.containerUsage},
-		{system.VolumeObject, s.volumeUsage},
-		{system.BuildCacheObject, s.buildUsage},
+		{system.ImageObject, m.imageUsage},
+		{system.ContainerObject, m.containerUsage},
+		{system.VolumeObject, m.volumeUsage},
+		{system.BuildCacheObject, m.buildUsage},
 	} {
 		if len(objects) > 0 && !slices.Contains(objects, kind.object) {
 			continue
 		}
-		if err := kind.measure(ctx, du); err != nil {
+		if err := kind.measure(ctx, out); err != nil {
 			return nil, fmt.Errorf("measure %ss: %w", kind.object, err)
 		}
 	}
-	return du, nil
+	return out, nil
 }
 
-func (s *Service) imageUsage(ctx context.Context, du *system.DiskUsage) error {
-	u, err := s.o.Images.DiskUsage(ctx)
-	du.ImageUsage = &u
+func (m *measurement) imageUsage(ctx context.Context, out *system.DiskUsage) error {
+	u, err := m.o.Images.DiskUsage(ctx)
+	if err != nil {
+		return err
+	}
+	disk, err := m.storeUsage(ctx)
+	u.TotalSize = disk.Images
+	u.Reclaimable = min(u.Reclaimable, u.TotalSize)
+	out.ImageUsage = &u
 	return err
 }
 
-func (s *Service) containerUsage(ctx context.Context, du *system.DiskUsage) error {
-	list, err := s.o.Containers.List(ctx, container.ListOptions{All: true, Size: true})
+func (m *measurement) containerUsage(ctx context.Context, out *system.DiskUsage) error {
+	list, err := m.o.Containers.List(ctx, container.ListOptions{All: true, Size: true})
 	if err != nil {
 		return err
 	}
@@ -56,49 +88,50 @@ func (s *Service) containerUsage(ctx context.Context, du *system.DiskUsage) erro
 			u.Reclaimable += c.SizeRw
 		}
 	}
-	du.ContainerUsage = u
+	out.ContainerUsage = u
 	return nil
 }
 
-func (s *Service) volumeUsage(ctx context.Context, du *system.DiskUsage) error {
-	list, err := s.o.Volumes.Usage(ctx)
+func (m *measurement) volumeUsage(ctx context.Context, out *system.DiskUsage) error {
+	list, err := m.o.Volumes.Usage(ctx)
 	if err != nil {
 		return err
 	}
 	u := &volumetypes.DiskUsage{TotalCount: int64(len(list)), Items: list}
 	for _, v := range list {
-		u.TotalSize += v.UsageData.Size
+		size := max(v.UsageData.Size, 0) // -1: what is elsewhere is not measured
+		u.TotalSize += size
 		if v.UsageData.RefCount > 0 {
 			u.ActiveCount++
 		} else {
-			u.Reclaimable += v.UsageData.Size
+			u.Reclaimable += size
 		}
 	}
-	du.VolumeUsage = u
+	out.VolumeUsage = u
 	return nil
 }
 
-func (s *Service) buildUsage(ctx context.Context, du *system.DiskUsage) error {
-	list, err := s.o.Builds.DiskUsage(ctx)
+func (m *measurement) buildUsage(ctx context.Context, out *system.DiskUsage) error {
+	list, err := m.o.Builds.DiskUsage(ctx)
 	if err != nil {
 		return err
 	}
 	u := &buildtypes.DiskUsage{TotalCount: int64(len(list)), Items: list}
 	for _, r := range list {
-		// What is shared with an image is counted there.
-		if r.Shared {
-			continue
-		}
-		u.TotalSize += r.Size
-		if !r.InUse {
-			u.Reclaimable += r.Size
-		}
-	}
-	for _, r := range list {
 		if r.InUse {
 			u.ActiveCount++
 		}
+		// What is shared with an image is counted there.
+		if !r.InUse && !r.Shared {
+			u.Reclaimable += r.Size
+		}
 	}
-	du.BuildCacheUsage = u
+	disk, err := m.storeUsage(ctx)
+	if err != nil {
+		return err
+	}
+	u.TotalSize = disk.Cache
+	u.Reclaimable = min(u.Reclaimable, u.TotalSize)
+	out.BuildCacheUsage = u
 	return nil
 }

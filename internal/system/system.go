@@ -17,20 +17,24 @@ import (
 	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/image"
+	"muelle/internal/linux/du"
 	"muelle/internal/remote"
 )
 
 type containers interface {
 	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
+	Usage(ctx context.Context, c *du.Counter) (container.Usage, error)
 }
 
 type images interface {
 	List(ctx context.Context, o image.ListOptions) ([]imagetypes.Summary, error)
 	DiskUsage(ctx context.Context) (imagetypes.DiskUsage, error)
+	StoreUsage(ctx context.Context, c *du.Counter) (image.StoreUsage, error)
 }
 
 type volumes interface {
 	Usage(ctx context.Context) ([]volumetypes.Volume, error)
+	Overhead(ctx context.Context, c *du.Counter) (records, leftovers int64, err error)
 }
 
 type builds interface {

@@ -16,6 +16,7 @@ import (
 
 	"muelle/internal/container"
 	"muelle/internal/image"
+	"muelle/internal/linux/du"
 	"muelle/internal/remote"
 	"muelle/internal/system"
 )
@@ -26,7 +27,15 @@ func (c containers) List(context.Context, container.ListOptions) ([]containertyp
 	return c, nil
 }
 
+func (containers) Usage(context.Context, *du.Counter) (container.Usage, error) {
+	return container.Usage{Total: 1000, Logs: 200, Leftovers: 30}, nil
+}
+
 type images int
+
+func (images) StoreUsage(context.Context, *du.Counter) (image.StoreUsage, error) {
+	return image.StoreUsage{Images: 100, Cache: 7, Unfinished: 11, Orphans: 13, Metadata: 17}, nil
+}
 
 func (i images) List(context.Context, image.ListOptions) ([]imagetypes.Summary, error) {
 	return make([]imagetypes.Summary, i), nil
@@ -39,6 +48,8 @@ func (i images) DiskUsage(context.Context) (imagetypes.DiskUsage, error) {
 type volumes []volumetypes.Volume
 
 func (v volumes) Usage(context.Context) ([]volumetypes.Volume, error) { return v, nil }
+
+func (volumes) Overhead(context.Context, *du.Counter) (int64, int64, error) { return 19, 23, nil }
 
 type builds []buildtypes.CacheRecord
 
@@ -149,5 +160,33 @@ func TestID(t *testing.T) {
 	}
 	if _, err := system.ID(filepath.Join(dir, "none")); err == nil || !strings.HasPrefix(err.Error(), "keep engine's identity: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAccountAddsUp(t *testing.T) {
+	root := t.TempDir()
+	s := system.New(system.Options{Containers: containers{{ID: "a", SizeRw: 10, State: containertypes.StateExited}}, Images: images(1), Volumes: volumes{
+		{Name: "v", UsageData: &volumetypes.UsageData{Size: 7}}, {Name: "mounted", UsageData: &volumetypes.UsageData{Size: -1}},
+	}, Builds: builds{}, DataRoot: root})
+	d, err := s.Account(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	var sum int64
+	for _, r := range d.Rows {
+		got[r.Kind] = r.Size
+		sum += r.Size
+	}
+	own, err := du.Alone(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int64{
+		"Images": 100, "Containers": 10, "Local Volumes": 7, "Build Cache": 7, "Logs": 200, "Daemon log": 0, "Unfinished": 11,
+		"Metadata": 1000 - 10 - 200 - 30 + 17 + 19 + own, "Leftovers": 13 + 30 + 23, "Other": 0,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || d.Total != sum {
+		t.Errorf("total %d of %d: %s", d.Total, sum, diff)
 	}
 }

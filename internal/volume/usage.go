@@ -3,12 +3,12 @@ package volume
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/moby/moby/api/types/volume"
-	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/du"
 )
 
 // Usage gives every volume with the bytes it occupies and how many hold it.
@@ -37,33 +37,66 @@ func (s *Service) Usage(ctx context.Context) ([]volume.Volume, error) {
 	return list, nil
 }
 
-// diskUsage sums the blocks below path as du does, hard links once.
-func diskUsage(path string) (int64, error) {
-	var total int64
-	type inode struct{ dev, ino uint64 }
-	seen := map[inode]bool{}
-	err := filepath.WalkDir(path, func(p string, _ fs.DirEntry, err error) error {
-		if os.IsNotExist(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			return nil // vanished meanwhile
-		}
-		if key := (inode{st.Dev, st.Ino}); st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			if seen[key] {
-				return nil
-			}
-			seen[key] = true
-		}
-		total += st.Blocks * 512
-		return nil
-	})
+// Overhead is what the folder of volumes occupies beside their content: records and
+// folders, and what belongs to no volume.
+func (s *Service) Overhead(ctx context.Context, c *du.Counter) (records, leftovers int64, err error) {
+	if records, err = du.Alone(s.root); err != nil {
+		return 0, 0, err
+	}
+	list, err := os.ReadDir(s.root)
 	if err != nil {
-		return 0, fmt.Errorf("measure %s: %w", path, err)
+		return 0, 0, fmt.Errorf("measure volumes: %w", err)
+	}
+	for _, e := range list {
+		dir := filepath.Join(s.root, e.Name())
+		s.mu.Lock()
+		r := s.volumes[e.Name()]
+		s.mu.Unlock()
+		if r == nil {
+			size, err := c.Tree(ctx, dir)
+			if err != nil {
+				return 0, 0, err
+			}
+			leftovers += size.Total()
+			continue
+		}
+		own, err := s.overheadOf(ctx, c, dir, len(r.Options) > 0)
+		if err != nil {
+			return 0, 0, err
+		}
+		records += own
+	}
+	return records, leftovers, nil
+}
+
+// overheadOf leaves out the content, which Usage has; of a volume with options that
+// is elsewhere.
+func (s *Service) overheadOf(ctx context.Context, c *du.Counter, dir string, elsewhere bool) (total int64, err error) {
+	if total, err = du.Alone(dir); err != nil {
+		return 0, err
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return total, nil // removed meanwhile
+	}
+	for _, e := range list {
+		path := filepath.Join(dir, e.Name())
+		if e.Name() == dataFolder {
+			if mounted, err := isMountPoint(path); err != nil || mounted || !elsewhere {
+				continue
+			}
+		}
+		size, err := c.Tree(ctx, path)
+		if err != nil {
+			return 0, err
+		}
+		total += size.Total()
 	}
 	return total, nil
+}
+
+// diskUsage sums the blocks below path as du does, hard links once.
+func diskUsage(path string) (int64, error) {
+	size, err := du.New().Tree(context.Background(), path)
+	return size.Total(), err
 }
