@@ -129,6 +129,7 @@ type entry struct {
 	stopHealth func()        // ends the health checks of the run
 	asked      []Asked       // signals sent to the run that is on
 	execs      map[string]*exec
+	writers    map[*writer]struct{} // who copies files into the run that is on, or was
 }
 
 // lock is a mutex whose waiters can give up.

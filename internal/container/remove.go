@@ -182,6 +182,7 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 		if cleaned != nil {
 			<-cleaned // the runtime has its own files in the folder, and the mounts
 		}
+		s.endWriters(c)
 		if err := c.removeFolders(); err != nil {
 			s.log.Error("remove container's folders", "container", c.id, "err", err)
 		}

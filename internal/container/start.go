@@ -89,6 +89,9 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 	if err := s.awaitCleaned(ctx, c); err != nil {
 		return err
 	}
+	if err := s.awaitWriters(ctx, c); err != nil {
+		return err
+	}
 	// Also after a start that failed, or in a boot that did not see it created.
 	if err := os.Mkdir(c.execDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make container's folder: %w", err)
@@ -189,19 +192,29 @@ func (s *Service) runningTask(ref string) (runtime.Task, error) {
 // prepareLayers finds the image's layers where that failed when the daemon came up,
 // and makes the writable one.
 func (n *starting) prepareLayers(ctx context.Context) error {
-	if n.c.lowerErr != nil {
-		lower, err := n.s.o.Images.Lower(ctx, n.rec.image(), n.c.id)
-		if err != nil {
-			return fmt.Errorf("find the layers of image %s: %w", n.rec.Config.Image, err)
-		}
-		n.c.mu.Lock()
-		n.c.lower, n.c.lowerErr = lower, nil
-		n.c.mu.Unlock()
+	if err := n.s.findLayers(ctx, n.c, &n.rec); err != nil {
+		return err
 	}
 	if err := n.c.makeLayer(); err != nil {
 		return err
 	}
 	return n.resolveUser()
+}
+
+// findLayers finds the image's layers where that failed when the daemon came up. op is
+// held.
+func (s *Service) findLayers(ctx context.Context, c *entry, rec *record) error {
+	if c.lowerErr == nil {
+		return nil
+	}
+	lower, err := s.o.Images.Lower(ctx, rec.image(), c.id)
+	if err != nil {
+		return fmt.Errorf("find the layers of image %s: %w", rec.Config.Image, err)
+	}
+	c.mu.Lock()
+	c.lower, c.lowerErr = lower, nil
+	c.mu.Unlock()
+	return nil
 }
 
 func (n *starting) resolveUser() (err error) {

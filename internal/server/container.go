@@ -24,6 +24,7 @@ type Containers interface {
 	containerStreams
 	containerExecs
 	containerNetworks
+	containerFiles
 }
 
 type containerRecords interface {

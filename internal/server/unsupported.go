@@ -11,10 +11,6 @@ func unsupported() []route {
 	var t []route
 	for _, e := range []struct{ method, pattern string }{
 		{get, "/containers/{name}/changes"},
-		{get, "/containers/{name}/export"},
-		{head, "/containers/{name}/archive"},
-		{get, "/containers/{name}/archive"},
-		{put, "/containers/{name}/archive"},
 		{get, "/containers/{name}/checkpoints"},
 		{post, "/containers/{name}/checkpoints"},
 		{remove, "/containers/{name}/checkpoints/{rest}"},

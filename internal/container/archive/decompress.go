@@ -1,0 +1,32 @@
+package archive
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/errdefs"
+)
+
+// Decompress reads gzip, zstd, bzip2 or what is not compressed.
+func Decompress(r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	start, err := buffered.Peek(6)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
+	switch {
+	case len(start) >= 3 && string(start[:3]) == "BZh":
+		return io.NopCloser(bzip2.NewReader(buffered)), nil
+	case string(start) == "\xfd7zXZ\x00":
+		return nil, errdefs.ErrNotImplemented.WithMessage("unsupported compression: xz")
+	}
+	plain, err := compression.DecompressStream(buffered)
+	if err != nil {
+		return nil, invalid("read archive: " + err.Error())
+	}
+	return plain, nil
+}

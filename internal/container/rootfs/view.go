@@ -1,0 +1,357 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/mountattr"
+)
+
+// Mount is one of a container's own mounts.
+type Mount struct {
+	Source, Destination    string
+	ReadOnly, NonRecursive bool
+	// Live is a file system that exists in the running container only, a tmpfs.
+	Live bool
+}
+
+// Options say what a view shows.
+type Options struct {
+	// Lower are the image's layers, top first, Upper and Work the container's own one,
+	// empty where it has none yet. They are used where NS is nil.
+	Lower       []string
+	Upper, Work string
+	// NS is the mount namespace of the running container, whose root is shown then: one
+	// writable layer must not be mounted twice.
+	NS *os.File
+	// Writable mounts the container's own layer for writing. Without it nothing that is
+	// done to the view reaches the container's layer.
+	Writable bool
+	// ReadOnly is the container's own wish to have a root that cannot be written.
+	ReadOnly bool
+	Mounts   []Mount
+}
+
+// stage is where a view is put together, inside a mount namespace that ends with the
+// call: a directory that every host has and that no layer or volume lies below.
+const stage = "/sys"
+
+// Open gives the root directory of a container as a mount tree that is attached
+// nowhere. It goes when the Root is closed.
+func Open(o Options) (*Root, error) {
+	var fd int
+	var err error
+	onOwnThread(func() {
+		b := &builder{o: o}
+		defer b.close()
+		fd, err = b.build()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the container's file system: %w", err)
+	}
+	return NewRoot(os.NewFile(uintptr(fd), "rootfs")), nil
+}
+
+// onOwnThread runs f on a thread that ends with it. Never on the first thread of the
+// process, whose namespaces are what others take for the process's own.
+func onOwnThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // still locked: the thread is thrown away
+		}
+		// While this goroutine keeps the first thread, the next cannot be given it.
+		onOwnThread(f)
+		runtime.UnlockOSThread()
+	}()
+	<-done
+}
+
+type builder struct {
+	o    Options
+	live map[string]int // trees of Live mounts by destination
+	base int            // tree of the running container's root, or -1
+}
+
+func (b *builder) close() {
+	for _, fd := range b.live {
+		unix.Close(fd)
+	}
+	if b.base >= 0 {
+		unix.Close(b.base)
+	}
+}
+
+func (b *builder) build() (int, error) {
+	b.base, b.live = -1, map[string]int{}
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return -1, err
+	}
+	if b.o.NS != nil {
+		if err := b.visit(); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return -1, fmt.Errorf("unshare mounts: %w", err)
+	}
+	// Before anything is cloned: a clone of a shared mount would tell the host of what
+	// is mounted on it.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := b.mountBase(); err != nil {
+		return -1, err
+	}
+	f, err := os.OpenFile(stage+"/root", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	root := NewRoot(f)
+	defer root.Close()
+	mounts := slices.Clone(b.o.Mounts)
+	slices.SortStableFunc(mounts, func(a, b Mount) int {
+		return strings.Count(filepath.Clean(a.Destination), "/") - strings.Count(filepath.Clean(b.Destination), "/")
+	})
+	for _, m := range mounts {
+		if err := b.mount(root, m); err != nil {
+			return -1, fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+	}
+	return b.detach()
+}
+
+// visit takes what is to be seen from the mount namespace of the running container.
+func (b *builder) visit() error {
+	home, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(home)
+	if err := unix.Setns(int(b.o.NS.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the container's mounts: %w", err)
+	}
+	// Only its root: /proc, /sys, /dev and what the container mounted itself stay away.
+	b.base, err = unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("clone the container's root: %w", err)
+	}
+	for _, m := range b.o.Mounts {
+		if !m.Live {
+			continue
+		}
+		fd, err := liveTree(m.Destination)
+		if errors.Is(err, unix.ENOENT) || err == nil && fd < 0 {
+			continue // the container unmounted it
+		}
+		if err != nil {
+			return fmt.Errorf("clone %s: %w", m.Destination, err)
+		}
+		b.live[m.Destination] = fd
+	}
+	return unix.Setns(home, unix.CLONE_NEWNS)
+}
+
+// liveTree clones a tmpfs of the namespace that the thread is in, or gives -1 where
+// there is something else.
+func liveTree(dest string) (int, error) {
+	at, err := unix.Openat2(unix.AT_FDCWD, dest, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(at)
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(at, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return -1, err
+	}
+	return unix.OpenTree(at, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+}
+
+// mountBase puts the container's root at stage/root.
+func (b *builder) mountBase() error {
+	if len(b.o.Lower) == 0 && b.base < 0 {
+		return errors.New("no layers")
+	}
+	parent, dirs := relative(b.o.Lower, b.o.Upper, b.o.Work)
+	if err := unix.Mount("tmpfs", stage, "tmpfs", 0, "mode=700,size=1m"); err != nil {
+		return err
+	}
+	for _, dir := range []string{"root", "upper", "work"} {
+		if err := unix.Mkdir(stage+"/"+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if b.base >= 0 {
+		if err := unix.MoveMount(b.base, "", unix.AT_FDCWD, stage+"/root", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("mount the container's root: %w", err)
+		}
+		return unix.Mount("", stage+"/root", "", unix.MS_PRIVATE, "")
+	}
+	return b.mountOverlay(parent, dirs)
+}
+
+// mountOverlay mounts the layers of a container that does not run. What is made for
+// mount points in a view that is only read goes to a scratch layer in memory.
+func (b *builder) mountOverlay(parent string, dirs []string) error {
+	lower, upper, work := dirs[:len(b.o.Lower)], stage+"/upper", stage+"/work"
+	own := dirs[len(b.o.Lower):]
+	switch {
+	case b.o.Writable:
+		upper, work = own[0], own[1]
+	case len(own) > 0:
+		lower = append([]string{own[0]}, lower...)
+	}
+	// mount(2) takes one page of options: relative paths are short enough.
+	if err := unix.Chdir(parent); err != nil {
+		return err
+	}
+	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + upper + ",workdir=" + work
+	if err := unix.Mount("overlay", stage+"/root", "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount layers: %w", err)
+	}
+	return unix.Chdir("/")
+}
+
+// relative gives paths relative to the directory that they share; empty ones are left
+// out.
+func relative(lower []string, more ...string) (parent string, rel []string) {
+	all := slices.DeleteFunc(append(slices.Clone(lower), more...), func(s string) bool { return s == "" })
+	if len(all) == 0 {
+		return "/", nil
+	}
+	parent = filepath.Dir(all[0])
+	for _, d := range all {
+		for parent != "/" && !strings.HasPrefix(d, parent+"/") {
+			parent = filepath.Dir(parent)
+		}
+	}
+	for _, d := range all {
+		rel = append(rel, strings.TrimPrefix(strings.TrimPrefix(d, parent), "/"))
+	}
+	return parent, rel
+}
+
+// mount puts one of the container's own mounts in its place.
+func (b *builder) mount(root *Root, m Mount) error {
+	tree, ok := b.live[m.Destination]
+	if m.Live && !ok {
+		return nil
+	}
+	if !m.Live {
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		if !m.NonRecursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		var err error
+		if tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags); err != nil {
+			return fmt.Errorf("%s: %w", m.Source, err)
+		}
+		defer unix.Close(tree)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(tree, &st); err != nil {
+		return err
+	}
+	target, err := b.point(root, m.Destination, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+	if err != nil || target < 0 {
+		return err
+	}
+	defer unix.Close(target)
+	if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := unix.Mount("", FDPath(tree), "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		return readOnly(tree, !m.NonRecursive)
+	}
+	return nil
+}
+
+func readOnly(tree int, recursive bool) error {
+	if !mountattr.Supported() {
+		return unix.Mount("", FDPath(tree), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}
+	return setAttributes(tree, recursive, unix.MOUNT_ATTR_RDONLY)
+}
+
+func setAttributes(tree int, recursive bool, attributes uint64) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(tree, "", flags, &unix.MountAttr{Attr_set: attributes})
+}
+
+// point opens a mount point. What is missing is made, as a start does it; of a running
+// container nothing is missing, unless it was taken away: then there is no place (-1).
+func (b *builder) point(root *Root, dest string, isDir bool) (int, error) {
+	fd, err := root.Open(dest, unix.O_PATH)
+	if err == nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) == isDir {
+			return fd, nil
+		}
+		unix.Close(fd)
+		if err == nil {
+			err = unix.ENOTDIR
+		}
+	}
+	if b.base >= 0 {
+		return -1, nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return -1, err
+	}
+	if isDir {
+		return root.MkdirAll(dest)
+	}
+	full, err := root.Resolve(dest)
+	if err != nil {
+		return -1, err
+	}
+	parent, err := root.MkdirAll(filepath.Dir(full))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	fd, err = unix.Openat(parent, filepath.Base(full), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_WRONLY, 0o644)
+	if err != nil {
+		return -1, err
+	}
+	unix.Close(fd)
+	return root.Open(full, unix.O_PATH)
+}
+
+// detach takes the finished tree out of the namespace, which is about to end. Devices
+// cannot be opened through it.
+func (b *builder) detach() (int, error) {
+	if b.base < 0 && b.o.ReadOnly {
+		if err := unix.Mount("", stage+"/root", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return -1, fmt.Errorf("make the root read-only: %w", err)
+		}
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, stage+"/root", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("detach the view: %w", err)
+	}
+	if mountattr.Supported() {
+		attributes := uint64(unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID)
+		if err := setAttributes(tree, true, attributes); err != nil {
+			unix.Close(tree)
+			return -1, fmt.Errorf("protect the view: %w", err)
+		}
+	}
+	return tree, nil
+}

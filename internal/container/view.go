@@ -1,0 +1,230 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/mount"
+
+	"muelle/internal/container/rootfs"
+	"muelle/internal/runtime"
+)
+
+// viewOptions say what a view of a container's files is for.
+type viewOptions struct {
+	writer *writer // not nil: changes are to reach the container
+	mounts bool    // with volumes, binds and the files of the network
+}
+
+// view opens the file system of a container, in whatever state it is; of a running one
+// it is live. done ends it. op is held meanwhile where a container that does not run is
+// written to, so that it is not started half way.
+func (s *Service) view(ctx context.Context, c *entry, o viewOptions) (root *rootfs.Root, done func(), err error) {
+	for {
+		root, done, err = s.viewRunning(c, o)
+		if !errors.Is(err, errNotRunning) {
+			return root, done, err
+		}
+		root, done, err = s.viewResting(ctx, c, o)
+		if !errors.Is(err, errRunning) {
+			return root, done, err
+		}
+	}
+}
+
+var (
+	errNotRunning = errors.New("the container does not run")
+	errRunning    = errors.New("the container runs")
+)
+
+// viewRunning shows the mounts of a running container.
+func (s *Service) viewRunning(c *entry, o viewOptions) (*rootfs.Root, func(), error) {
+	if o.writer != nil {
+		c.enter(o.writer)
+	}
+	leave := func() {
+		if o.writer != nil {
+			c.leave(o.writer)
+		}
+	}
+	c.mu.Lock()
+	rec, task, alive := c.rec, c.task, c.st.alive()
+	c.mu.Unlock()
+	if !alive || task == nil {
+		leave()
+		return nil, nil, errNotRunning
+	}
+	ns, err := mountNamespace(task)
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	defer ns.Close()
+	vo := rootfs.Options{NS: ns}
+	if o.mounts {
+		vo.Mounts = s.viewMounts(c, &rec, true)
+	}
+	root, err := rootfs.Open(vo)
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return root, func() { root.Close(); leave() }, nil
+}
+
+// mountNamespace opens the mounts of a running container.
+func mountNamespace(task runtime.Task) (*os.File, error) {
+	pid := task.Pid()
+	if pid == 0 {
+		return nil, errNotRunning
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errNotRunning
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the container's mounts: %w", err)
+	}
+	if task.Pid() != pid {
+		ns.Close() // its number may be another's by now
+		return nil, errNotRunning
+	}
+	return ns, nil
+}
+
+// viewResting mounts the layers of a container that does not run.
+func (s *Service) viewResting(ctx context.Context, c *entry, o viewOptions) (*rootfs.Root, func(), error) {
+	if err := s.acquire(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	release := c.op.release
+	defer func() {
+		if release != nil {
+			release()
+		}
+	}()
+	c.mu.Lock()
+	rec, removed, alive := c.rec, c.removed, c.st.alive() && c.task != nil && c.task.Pid() != 0
+	c.mu.Unlock()
+	switch {
+	case removed:
+		return nil, nil, errdefs.ErrNotFound.WithMessage("No such container: " + c.id)
+	case alive:
+		return nil, nil, errRunning
+	}
+	vo, err := s.layersOf(ctx, c, &rec, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := rootfs.Open(vo)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.writer == nil {
+		return root, func() { root.Close() }, nil
+	}
+	held := release
+	release = nil
+	return root, func() { root.Close(); held() }, nil
+}
+
+// layersOf describes the file system of a container that does not run. op is held.
+func (s *Service) layersOf(ctx context.Context, c *entry, rec *record, o viewOptions) (rootfs.Options, error) {
+	vo := rootfs.Options{Writable: o.writer != nil}
+	vo.ReadOnly = vo.Writable && rec.HostConfig.ReadonlyRootfs
+	if o.mounts {
+		vo.Mounts = s.viewMounts(c, rec, false)
+	}
+	if vo.Writable {
+		// What the run before left mounted must be gone: a layer is mounted once.
+		if err := errors.Join(s.awaitCleaned(ctx, c), s.awaitWriters(ctx, c)); err != nil {
+			return vo, err
+		}
+	}
+	if err := s.findLayers(ctx, c, rec); err != nil {
+		return vo, err
+	}
+	if vo.Writable || len(c.lower) == 0 {
+		if err := c.makeLayer(); err != nil {
+			return vo, err
+		}
+	}
+	vo.Lower = c.lower
+	if len(vo.Lower) == 0 {
+		vo.Lower = []string{c.emptyLayer()}
+	}
+	if !exists(c.upper()) {
+		return vo, nil
+	}
+	vo.Upper = c.upper()
+	if vo.Writable {
+		vo.Work = c.work()
+	}
+	return vo, nil
+}
+
+// viewMounts gives what a container has mounted beside its layers. Binds whose source
+// does not exist and what exists in a running container only are left out of others.
+func (s *Service) viewMounts(c *entry, rec *record, alive bool) []rootfs.Mount {
+	var out []rootfs.Mount
+	taken := map[string]bool{}
+	for _, m := range rec.Mounts {
+		taken[m.Destination] = true
+		v := rootfs.Mount{Source: m.Source, Destination: m.Destination, ReadOnly: !m.RW, NonRecursive: m.NonRecursive}
+		switch {
+		case m.Type == mount.TypeTmpfs:
+			if v.Live = true; !alive {
+				continue
+			}
+		case !exists(m.Source):
+			continue
+		}
+		out = append(out, v)
+	}
+	if !alive {
+		return out
+	}
+	for dest := range rec.HostConfig.Tmpfs {
+		taken[path.Clean(dest)] = true
+		out = append(out, rootfs.Mount{Destination: path.Clean(dest), Live: true})
+	}
+	f := s.filesOf(rec, c)
+	for dest, source := range map[string]string{"/etc/hosts": f.hosts, "/etc/hostname": f.hostname, "/etc/resolv.conf": f.resolvConf} {
+		if !taken[dest] && exists(source) {
+			out = append(out, rootfs.Mount{Source: source, Destination: dest})
+		}
+	}
+	return out
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && err == nil
+}
+
+// writableAt tells whether a path without links may be written to, with Docker's texts
+// where it may not.
+func writableAt(rec *record, name string) error {
+	writable, found, err := !rec.HostConfig.ReadonlyRootfs, "/", invalid("container rootfs is marked read-only")
+	look := func(dest string, rw bool) {
+		if dest = path.Clean(dest); within(name, dest) && len(dest) > len(found) {
+			writable, found, err = rw, dest, invalid("mounted volume is marked read-only")
+		}
+	}
+	for _, m := range rec.Mounts {
+		look(m.Destination, m.RW)
+	}
+	for dest, options := range rec.HostConfig.Tmpfs {
+		look(dest, !slices.Contains(strings.Split(options, ","), "ro"))
+	}
+	if writable {
+		return nil
+	}
+	return err
+}
