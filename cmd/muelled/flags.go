@@ -60,6 +60,8 @@ type config struct {
 	TLSCACert          string            `json:"tlscacert"`
 	TLSCert            string            `json:"tlscert"`
 	TLSKey             string            `json:"tlskey"`
+	UsernsRemap        string            `json:"userns-remap"`
+	UsernsPool         string            `json:"userns-pool"`
 
 	file       string
 	groupGiven bool

@@ -102,7 +102,8 @@ var options = []option{
 	{flag: "apparmor-profile", key: "apparmor-profile", class: refused, fine: []string{""}, why: "AppArmor profiles are not supported yet", value: anything},
 	{flag: "no-new-privileges", key: "no-new-privileges", class: refused, fine: []string{"false"}, why: "give it to containers: --security-opt no-new-privileges", value: anyBool},
 	{flag: "selinux-enabled", key: "selinux-enabled", class: refused, fine: []string{"false"}, why: "SELinux labels are not supported yet", value: anyBool},
-	{flag: "userns-remap", key: "userns-remap", class: refused, fine: []string{""}, why: "user namespaces are not supported yet", value: anything},
+	{flag: "userns-remap", key: "userns-remap", usage: "User/Group setting for user namespaces", value: text(func(c *config) *string { return &c.UsernsRemap }, "")},
+	{flag: "userns-pool", key: "userns-pool", class: ours, usage: "Ids for containers with --userns auto: FIRST:COUNT, or a user in /etc/subuid (default muelle or containers)", value: text(func(c *config) *string { return &c.UsernsPool }, "")},
 
 	// Networks.
 	{flag: "bip", key: "bip", usage: "IPv4 address for the default bridge, with its prefix length", value: text(func(c *config) *string { return &c.BIP }, "")},

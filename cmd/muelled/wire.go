@@ -21,6 +21,7 @@ import (
 	"muelle/internal/event"
 	"muelle/internal/image"
 	"muelle/internal/linux/memory"
+	"muelle/internal/linux/userns"
 	"muelle/internal/network"
 	"muelle/internal/project"
 	"muelle/internal/remote"
@@ -177,12 +178,16 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	for _, err := range problems {
 		log.Warn("read volume", "err", err)
 	}
+	users, err := userNamespaces(c, log)
+	if err != nil {
+		return e, err
+	}
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(),
 		Runtime: rt, Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
-		Defaults:   c.containerDefaults(), Init: c.Init,
+		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users,
 		// Projects start their own, in the order of their dependencies.
 		StartOnBoot: func(labels map[string]string) bool { return labels[api.LabelProject] == "" },
 	})
@@ -212,7 +217,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver,
 		ID: id, DataRoot: p.data, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
-		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Log: log,
+		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Remapped: c.UsernsRemap != "", Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{
@@ -221,6 +226,22 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		Idle: func() { release(log) }, Log: log,
 	})
 	return e, nil
+}
+
+// userNamespaces finds the ids that containers may have instead of the host's.
+func userNamespaces(c *config, log *slog.Logger) (u container.UserNS, err error) {
+	if u.Pool, err = userns.OpenPool("/", c.UsernsPool); err != nil || c.UsernsRemap == "" {
+		return u, err
+	}
+	if err := userns.Supported(); err != nil {
+		return u, fmt.Errorf("userns-remap: %w", err)
+	}
+	if u.Remap, err = userns.Remap("/", c.UsernsRemap); err != nil {
+		return u, err
+	}
+	u.Pool.Except(u.Remap)
+	log.Info("containers run in a user namespace, steps of builds with the host's ids", "uids", u.Remap.UIDs, "gids", u.Remap.GIDs)
+	return u, nil
 }
 
 // release gives memory back when nobody asks for anything.

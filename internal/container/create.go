@@ -24,6 +24,7 @@ import (
 	"muelle/internal/id"
 	"muelle/internal/image"
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/linux/userns"
 	"muelle/internal/oci"
 	"muelle/internal/step"
 )
@@ -35,6 +36,7 @@ type creation struct {
 	img      *image.Image
 	warnings []string
 	acquired []mountpoint.Mount
+	userns   userns.Mode
 }
 
 // Create makes a container from an image and configurations. Nothing runs yet; the
@@ -53,6 +55,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 			n.rec.Name, err = s.reserveName(o.Name, n.c.id)
 			return err
 		}, Undo: func(context.Context) error { s.releaseName(n.rec.Name, n.c.id); return nil }},
+		step.Step{Name: "take ids", Do: n.takeIDs(s), Undo: func(context.Context) error { s.o.UserNS.Pool.Release(n.c.id); return nil }},
 		step.Step{Name: "hold image", Do: n.holdImage(s), Undo: func(context.Context) error {
 			s.o.Images.Unhold(n.c.id)
 			s.o.Images.Release(n.c.id)
@@ -98,6 +101,10 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		return nil, err
 	}
 	n := &creation{c: s.newEntry(id.New(), hc.AutoRemove), warnings: []string{}}
+	var err error
+	if n.userns, err = s.checkUserns(&hc); err != nil {
+		return nil, err
+	}
 	if cfg.Image == "" {
 		return nil, invalid("no image specified")
 	}

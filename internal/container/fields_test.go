@@ -111,7 +111,7 @@ func fields(bind string) []field {
 		{name: "StorageOpt", set: func(c c, h h) { h.StorageOpt = map[string]string{"size": "1G"} }, refused: "HostConfig.StorageOpt is not supported"},
 		{name: "Tmpfs", set: func(c c, h h) { h.Tmpfs = map[string]string{"/t": "size=1m"} }},
 		{name: "UTSMode", set: func(c c, h h) { h.UTSMode = "host" }},
-		{name: "UsernsMode", set: func(c c, h h) { h.UsernsMode = "private" }, refused: "sernsMode"},
+		{name: "UsernsMode", set: func(c c, h h) { h.UsernsMode = "private" }, refused: "user namespace mode"},
 		{name: "ShmSize", set: func(c c, h h) { h.ShmSize = 1 << 20 }},
 		{name: "Sysctls", set: func(c c, h h) { h.Sysctls = map[string]string{"net.core.somaxconn": "5"} }},
 		{name: "Runtime", set: func(c c, h h) { h.Runtime = "kata" }, refused: "unknown or invalid runtime name: kata"},

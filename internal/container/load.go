@@ -119,6 +119,7 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 		s.log.Error("two containers have the same name", "container", cid, "other", owner, "name", c.rec.Name)
 		c.rec.Name = id.Short(cid)
 	}
+	s.o.UserNS.Pool.Keep(cid, c.rec.Userns)
 	s.byID[cid], s.byName[c.rec.Name] = c, cid
 }
 

@@ -32,6 +32,8 @@ type Options struct {
 	DefaultLog LogDefaults
 	// Defaults of what a container does not say itself; SetDefaults replaces them.
 	Defaults Defaults
+	// UserNS says which ids containers have.
+	UserNS UserNS
 	// Init is the daemon's own default of HostConfig.Init.
 	Init bool
 	// StartOnBoot says whether a container that its restart policy wants started

@@ -12,6 +12,7 @@ import (
 
 	"muelle/internal/container/mountpoint"
 	"muelle/internal/image"
+	"muelle/internal/linux/userns"
 	"muelle/internal/logdriver"
 	"muelle/internal/meta"
 	"muelle/internal/runtime"
@@ -38,6 +39,8 @@ type record struct {
 	// Endpoints by network name, as asked for.
 	Endpoints map[string]*network.EndpointSettings
 	Log       logdriver.Config
+	// Userns are the ids of a container that has a range of its own (--userns auto).
+	Userns *userns.Map `json:",omitempty"`
 }
 
 // imageRecord keeps what is needed of an image even when its names are gone.
@@ -65,6 +68,8 @@ type state struct {
 	Started, Stopped bool
 	RestartCount     int
 	Health           *ctypes.Health
+	// Userns are the ids of the run that is on, or of the last; nil: the host's.
+	Userns *userns.Map `json:",omitempty"`
 	// Endpoints and Ports of the run that is on, or empty.
 	Endpoints map[string]*network.EndpointSettings
 	Ports     network.PortMap

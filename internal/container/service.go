@@ -79,6 +79,8 @@ type Service struct {
 
 	copyUps keyed // one copy-up per volume at a time
 
+	remapped sharedUser
+
 	// ctx is the life of background work, wg counts it.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -119,7 +121,7 @@ func (s *Service) Close(ctx context.Context) error {
 	go func() { s.wg.Wait(); close(done) }()
 	select {
 	case <-done:
-		return nil
+		return s.remapped.close()
 	case <-ctx.Done():
 		return fmt.Errorf("close containers: %w", ctx.Err())
 	}

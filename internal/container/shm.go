@@ -28,6 +28,11 @@ func (n *starting) mountShm(context.Context) error {
 		return err
 	}
 	options := fmt.Sprintf("mode=1777,size=%d", n.rec.HostConfig.ShmSize)
+	if n.ids != nil {
+		uid, _ := n.ids.HostUID(0)
+		gid, _ := n.ids.HostGID(0)
+		options += fmt.Sprintf(",uid=%d,gid=%d", uid, gid)
+	}
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount shared memory: %w", err)
 	}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	ctypes "github.com/moby/moby/api/types/container"
 	mnet "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -78,6 +77,9 @@ func (n *starting) writeFiles(context.Context) error {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			return fmt.Errorf("write the container's files: %w", err)
 		}
+		if err := n.ownFile(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -96,12 +98,13 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		Config: n.rec.Config, HostConfig: n.rec.HostConfig,
 		User: n.user, Home: n.home,
 		Mounts:      specMounts(n.rec.Mounts, n.images, n.files),
-		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(),
+		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(), IDs: n.ids,
 	}
 	if n.rec.HostConfig.IpcMode.IsShareable() {
 		o.ShmPath = n.c.shmPath()
 	}
-	if err := n.s.shareNamespaces(&o, n.rec.HostConfig); err != nil {
+	n.mapMounts(o.Mounts)
+	if err := n.shareNamespaces(&o); err != nil {
 		return err
 	}
 	var err error
@@ -121,10 +124,18 @@ func (s *Service) cgroupsPath(cid string) string {
 }
 
 // shareNamespaces joins the process and IPC namespaces of other containers.
-func (s *Service) shareNamespaces(o *oci.Options, hc *ctypes.HostConfig) error {
+func (n *starting) shareNamespaces(o *oci.Options) error {
+	s, hc := n.s, n.rec.HostConfig
 	if hc.PidMode.IsContainer() {
-		task, err := s.runningTask(hc.PidMode.Container())
+		other, err := s.find(hc.PidMode.Container())
 		if err != nil {
+			return err
+		}
+		task, err := s.runningTask(other.id)
+		if err != nil {
+			return err
+		}
+		if err := n.sameUser(other); err != nil {
 			return err
 		}
 		o.PIDNamespace = fmt.Sprintf("/proc/%d/ns/pid", task.Pid())

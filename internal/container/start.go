@@ -16,6 +16,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/container/layer"
+	"muelle/internal/linux/userns"
 	"muelle/internal/network"
 	"muelle/internal/runtime"
 	"muelle/internal/step"
@@ -30,6 +31,8 @@ type starting struct {
 	s       *Service
 	c       *entry
 	rec     record
+	ids     *userns.Map      // nil: the host's
+	userns  *os.File         // nil: the host's
 	sandbox *network.Sandbox // nil: another container's
 	netns   *os.File
 	user    specs.User
@@ -102,6 +105,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 	n.pending, c.pending = c.pending, nil
 	c.mu.Unlock()
 	err := step.Run(ctx,
+		step.Step{Name: "user namespace", Do: n.openUser},
 		step.Together("prepare",
 			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
 			step.Step{Name: "layer", Do: n.prepareLayers},
@@ -157,7 +161,9 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 		}
 		return nil
 	}
-	sandbox, err := n.s.o.Networks.Prepare(ctx, sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load()))
+	spec := sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load())
+	spec.UserNS = n.userns
+	sandbox, err := n.s.o.Networks.Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
@@ -227,7 +233,7 @@ func (n *starting) resolveUser() (err error) {
 
 func (n *starting) startProcess(ctx context.Context) error {
 	c := &runtime.Container{
-		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns, Subpaths: subpaths(n.rec.Mounts),
+		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns, UserNS: n.userns, Subpaths: subpaths(n.rec.Mounts),
 		OpenStdin: n.rec.Config.OpenStdin, StdinOnce: n.rec.Config.StdinOnce,
 		ConsoleHeight: uint16(n.rec.HostConfig.ConsoleSize[0]), ConsoleWidth: uint16(n.rec.HostConfig.ConsoleSize[1]),
 		Log: n.rec.Log, Init: n.s.o.Init,
@@ -237,6 +243,11 @@ func (n *starting) startProcess(ctx context.Context) error {
 	}
 	if n.sandbox != nil {
 		c.Held = n.sandbox.Held
+	}
+	if n.ids != nil {
+		for i := range c.Rootfs {
+			c.Rootfs[i].Options = append(c.Rootfs[i].Options, "idmap")
+		}
 	}
 	// A thousand published ports are two thousand descriptors: nobody waits for that
 	// but the end of this run, when the ports are to be free.
@@ -264,6 +275,7 @@ func (n *starting) startProcess(ctx context.Context) error {
 
 // closeFiles closes the daemon's copies: the shim has its own.
 func (n *starting) closeFiles() {
+	n.closeUser()
 	if n.netns != nil {
 		n.netns.Close()
 	}
@@ -286,6 +298,7 @@ func (s *Service) started(n *starting) {
 	c.st = state{
 		Status: ctypes.StateRunning, StartedAt: n.task.StartedAt().UTC(), FinishedAt: c.st.FinishedAt,
 		Started: true, RestartCount: c.st.RestartCount, Health: freshHealth(checkOf(n.rec.Config), c.st.Health), Pid: n.task.Pid(), Endings: c.st.Endings,
+		Userns: n.ids,
 	}
 	c.asked = nil
 	if n.sandbox != nil {

@@ -35,6 +35,8 @@ type SandboxSpec struct {
 	DNSOptions []string
 	ExtraHosts []string // "name:address", address may be host-gateway
 	Sysctls    map[string]string
+	// UserNS owns the network namespace; nil: the host's. Prepare only reads it.
+	UserNS *os.File
 }
 
 // EndpointSpec is one attachment to a network.

@@ -81,7 +81,7 @@ func (p *preparation) makeNamespace(context.Context) error {
 	if p.sb.endpoints[0].net.Driver == "host" {
 		return nil
 	}
-	ns, err := netns.New(func() (err error) {
+	ns, err := netns.NewIn(p.sb.spec.UserNS, func() (err error) {
 		if err := rtnl.LoopbackUp(); err != nil {
 			return err
 		}

@@ -9,11 +9,14 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/internal/linux/userns"
 )
 
 // Options is what Spec needs to know.
@@ -37,6 +40,8 @@ type Options struct {
 	PIDNamespace, IPCNamespace, NetNamespace string
 	// ShmPath is the other container's /dev/shm to bind, with IPCNamespace.
 	ShmPath string
+	// IDs put the container into a user namespace; nil: it has the host's ids.
+	IDs *userns.Map
 	// Seccomp is the daemon-wide profile as JSON; empty means Docker's default.
 	Seccomp string
 }
@@ -58,6 +63,9 @@ func Spec(o Options) (*specs.Spec, error) {
 			Namespaces:  namespaces(o),
 			Sysctl:      sysctls(o),
 		},
+	}
+	if o.IDs != nil {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = idMappings(o.IDs.UIDs), idMappings(o.IDs.GIDs)
 	}
 	if o.HostConfig.UTSMode.IsHost() {
 		s.Hostname, s.Domainname = "", ""
@@ -98,7 +106,11 @@ func rootPropagation(mounts []specs.Mount) string {
 
 func namespaces(o Options) []specs.LinuxNamespace {
 	h := o.HostConfig
-	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	var ns []specs.LinuxNamespace
+	if o.IDs != nil {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.UserNamespace})
+	}
+	ns = append(ns, specs.LinuxNamespace{Type: specs.MountNamespace})
 	if !h.NetworkMode.IsHost() {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: o.NetNamespace})
 	}
@@ -135,13 +147,34 @@ func sysctls(o Options) map[string]string {
 	s := map[string]string{}
 	if !o.HostConfig.NetworkMode.IsHost() && !o.HostConfig.NetworkMode.IsContainer() {
 		s["net.ipv4.ip_unprivileged_port_start"] = "0"
-		s["net.ipv4.ping_group_range"] = "0 2147483647"
+		s["net.ipv4.ping_group_range"] = "0 " + strconv.FormatUint(uint64(lastGroup(o.IDs)), 10)
 	}
 	maps.Copy(s, o.HostConfig.Sysctls)
 	if len(s) == 0 {
 		return nil
 	}
 	return s
+}
+
+// lastGroup is the highest group that the kernel takes in a range for all.
+func lastGroup(m *userns.Map) uint32 {
+	last := uint32(1<<31 - 1)
+	if m != nil {
+		last = 0
+		for _, r := range m.GIDs {
+			if r.Container <= last+1 {
+				last = max(last, r.Container+(r.Size-1))
+			}
+		}
+	}
+	return last
+}
+
+func idMappings(ranges []userns.Range) (out []specs.LinuxIDMapping) {
+	for _, r := range ranges {
+		out = append(out, specs.LinuxIDMapping{ContainerID: r.Container, HostID: r.Host, Size: r.Size})
+	}
+	return out
 }
 
 func process(o Options, security Security) (*specs.Process, error) {

@@ -70,6 +70,9 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	if cgroup.Version() == 2 {
 		info.SecurityOptions = append(info.SecurityOptions, "name=cgroupns")
 	}
+	if s.o.Remapped {
+		info.SecurityOptions = append(info.SecurityOptions, "name=userns")
+	}
 	limits(info)
 	info.Warnings = append(limitWarnings(info), s.o.Networks.Warnings()...)
 	if err := s.count(ctx, info); err != nil {

@@ -71,7 +71,9 @@ type Options struct {
 	LiveRestore bool
 	// LogDriver is that of containers that ask for none.
 	LogDriver string
-	Log       *slog.Logger
+	// Remapped: containers run in a user namespace unless they say otherwise.
+	Remapped bool
+	Log      *slog.Logger
 }
 
 // Service answers what concerns every noun at once.

@@ -270,7 +270,7 @@ func (o *Options) modes(h *container.HostConfig) error {
 	case !h.UTSMode.Valid():
 		return errors.New("--uts: invalid UTS mode")
 	// "auto" is Muelle's own: one flag away from a user namespace.
-	case !h.UsernsMode.Valid() && h.UsernsMode != "auto":
+	case !h.UsernsMode.Valid() && h.UsernsMode != "auto" && !strings.HasPrefix(string(h.UsernsMode), "auto:"):
 		return errors.New("--userns: invalid USER mode")
 	case !h.CgroupnsMode.Valid():
 		return errors.New("--cgroupns: invalid CGROUP mode")

@@ -134,8 +134,6 @@ func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 		return unsupported("HostConfig.Cgroup")
 	case !h.Isolation.IsDefault():
 		return invalid("invalid isolation (%s): unsupported on this platform", h.Isolation)
-	case h.UsernsMode != "" && !h.UsernsMode.IsHost():
-		return unsupported("HostConfig.UsernsMode=" + string(h.UsernsMode))
 	case h.VolumeDriver != "" && h.VolumeDriver != "local":
 		return unsupported("HostConfig.VolumeDriver=" + h.VolumeDriver)
 	case h.Umask != nil && *h.Umask > 0o777:

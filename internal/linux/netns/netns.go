@@ -10,6 +10,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
 )
 
 const own = "/proc/thread-self/ns/net"
@@ -33,6 +35,28 @@ func New(setup func() error) (*os.File, error) {
 			return nil
 		})
 	if err != nil {
+		return nil, fmt.Errorf("make network namespace: %w", err)
+	}
+	return ns, nil
+}
+
+// NewIn is New for a namespace that belongs to a user namespace; nil: the caller's.
+func NewIn(user *os.File, setup func() error) (*os.File, error) {
+	if user == nil {
+		return New(setup)
+	}
+	var made map[uint64]int
+	conn, err := user.SyscallConn()
+	if err == nil {
+		controlled := conn.Control(func(fd uintptr) { made, err = spawn.Namespaces(int(fd), unix.CLONE_NEWNET) })
+		err = errors.Join(controlled, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make network namespace: %w", err)
+	}
+	ns := os.NewFile(uintptr(made[unix.CLONE_NEWNET]), "net")
+	if err := Do(ns, setup); err != nil {
+		ns.Close()
 		return nil, fmt.Errorf("make network namespace: %w", err)
 	}
 	return ns, nil

@@ -136,6 +136,15 @@ func (p *Pool) Keep(container string, m *Map) {
 	p.used[container] = Sub{m.UIDs[0].Host, m.UIDs[0].Size}
 }
 
+// Except keeps the ids of a map, users' and groups', out of the pool for good.
+func (p *Pool) Except(m *Map) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, r := range append(append([]Range(nil), m.UIDs...), m.GIDs...) {
+		p.used["\x00"+strconv.Itoa(i)] = Sub{r.Host, r.Size}
+	}
+}
+
 // Release gives a container's ids back.
 func (p *Pool) Release(container string) {
 	if p == nil {
