@@ -19,10 +19,6 @@ import (
 
 // Top lists the processes of a running container, as the host sees them.
 func (s *Service) Top(ctx context.Context, ref, psArgs string) (ctypes.TopResponse, error) {
-	cols, err := process.Parse(psArgs)
-	if err != nil {
-		return ctypes.TopResponse{}, err
-	}
 	c, err := s.find(ref)
 	if err != nil {
 		return ctypes.TopResponse{}, err
@@ -40,8 +36,8 @@ func (s *Service) Top(ctx context.Context, ref, psArgs string) (ctypes.TopRespon
 	if err != nil {
 		return ctypes.TopResponse{}, notRunning(err, c.id)
 	}
-	r := ctypes.TopResponse{Titles: process.Titles(cols)}
-	if r.Processes, err = process.Rows(cols, pids); err != nil {
+	r := ctypes.TopResponse{}
+	if r.Titles, r.Processes, err = process.List(ctx, psArgs, pids); err != nil {
 		return r, err
 	}
 	s.event(c, events.ActionTop, nil)

@@ -1,5 +1,5 @@
-// Package process lists processes as ps does, from /proc alone: Docker runs the
-// host's ps for `top`, here no other program is needed.
+// Package process lists processes for `top`: by the host's ps where there is one, as
+// Docker, and else as ps does, from /proc alone.
 package process
 
 import (
