@@ -138,3 +138,15 @@ func listenFD(name string) ([]net.Listener, error) {
 	}
 	return found, nil
 }
+
+// listenMetrics opens the port of --metrics-addr, or none.
+func (c *config) listenMetrics() (net.Listener, error) {
+	if c.MetricsAddr == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", c.MetricsAddr)
+	if err != nil {
+		return nil, fmt.Errorf("metrics-addr: %w", err)
+	}
+	return l, nil
+}

@@ -88,12 +88,19 @@ func serve(ctx context.Context, stop context.CancelFunc, r *reloader, log *slog.
 		}
 		return err
 	}
+	metrics, err := c.listenMetrics()
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return errors.Join(err, e.close(context.WithoutCancel(ctx)))
+	}
 	log.Info("muelled is ready", "version", api.Version, "took", time.Since(begun))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("notify systemd", "err", err)
 	}
 	unwatch := r.watch()
-	err = e.answer(ctx, stop, listeners)
+	err = e.answer(ctx, stop, listeners, metrics)
 	unwatch()
 	c = r.current()
 	if _, nerr := daemon.SdNotify(false, daemon.SdNotifyStopping); nerr != nil {
@@ -109,17 +116,23 @@ func serve(ctx context.Context, stop context.CancelFunc, r *reloader, log *slog.
 }
 
 // answer serves every listener; the first that fails ends the others.
-func (e *engine) answer(ctx context.Context, stop context.CancelFunc, listeners []net.Listener) error {
+func (e *engine) answer(ctx context.Context, stop context.CancelFunc, listeners []net.Listener, metrics net.Listener) error {
 	errs := make(chan error)
+	count := len(listeners)
+	run := func(serve func(context.Context, net.Listener) error, l net.Listener) {
+		err := serve(ctx, l)
+		stop()
+		errs <- err
+	}
 	for _, l := range listeners {
-		go func() {
-			err := e.server.Serve(ctx, l)
-			stop()
-			errs <- err
-		}()
+		go run(e.server.Serve, l)
+	}
+	if metrics != nil {
+		count++
+		go run(e.server.ServeMetrics, metrics)
 	}
 	var all []error
-	for range listeners {
+	for range count {
 		all = append(all, <-errs)
 	}
 	return errors.Join(all...)
@@ -215,7 +228,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		return e, err
 	}
 	sys := system.New(system.Options{
-		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver,
+		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus,
 		ID: id, DataRoot: p.data, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Remapped: c.UsernsRemap != "", Log: log,
 	})

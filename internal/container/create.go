@@ -42,6 +42,7 @@ type creation struct {
 // Create makes a container from an image and configurations. Nothing runs yet; the
 // name, the image's layers and the volumes are held.
 func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateResponse, error) {
+	begun := time.Now()
 	n, err := s.plan(ctx, o)
 	if err != nil {
 		return ctypes.CreateResponse{}, err
@@ -79,6 +80,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 	s.byID[n.c.id] = n.c
 	s.mu.Unlock()
 	s.event(n.c, events.ActionCreate, nil)
+	s.timers.Create.Since(begun)
 	return ctypes.CreateResponse{ID: n.c.id, Warnings: n.warnings}, nil
 }
 

@@ -25,6 +25,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if o.Link {
 		return unsupported("removing a link")
 	}
+	begun := time.Now()
 	c, err := s.find(ref)
 	if err != nil {
 		return err
@@ -49,6 +50,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		c.mu.Unlock()
 		return err
 	}
+	s.timers.Delete.Since(begun)
 	return nil
 }
 

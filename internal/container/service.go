@@ -74,6 +74,7 @@ type Service struct {
 	broken  []string // ids whose record cannot be read: left alone
 
 	defaults atomic.Pointer[Defaults]
+	timers   Timers
 
 	stopping atomic.Bool // the daemon is ending: no more restarts by policy
 

@@ -65,7 +65,12 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 		return err
 	}
 	// A client that goes away does not stop a start half way.
-	return s.start(context.WithoutCancel(ctx), c)
+	begun := time.Now()
+	err = s.start(context.WithoutCancel(ctx), c)
+	if err == nil {
+		s.timers.Start.Since(begun)
+	}
+	return err
 }
 
 // startable tells why a container cannot be started. mu is held.

@@ -54,7 +54,7 @@ func (s *Service) Stats(ctx context.Context, ref string, o StatsOptions) (iter.S
 	return func(yield func(*ctypes.StatsResponse, error) bool) {
 		var before *ctypes.StatsResponse
 		for {
-			now, err := s.reading(ctx, c)
+			now, _, err := s.reading(ctx, c)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -87,22 +87,24 @@ func (s *Service) Stats(ctx context.Context, ref string, o StatsOptions) (iter.S
 	}, nil
 }
 
-func (s *Service) reading(ctx context.Context, c *entry) (*ctypes.StatsResponse, error) {
+// reading reads a container's resources, and how often the kernel killed in it for
+// want of memory.
+func (s *Service) reading(ctx context.Context, c *entry) (_ *ctypes.StatsResponse, oomKills uint64, err error) {
 	c.mu.Lock()
 	task, alive, name, mode := c.task, c.st.alive(), c.rec.Name, c.rec.HostConfig.NetworkMode
 	c.mu.Unlock()
 	r := &ctypes.StatsResponse{ID: c.id, Name: "/" + name, OSType: "linux"}
 	if !alive || task == nil {
-		return r, nil
+		return r, 0, nil
 	}
 	st, err := task.Stats(ctx)
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.st.alive() || c.task != task {
-			return r, nil // it ended meanwhile
+			return r, 0, nil // it ended meanwhile
 		}
-		return nil, fmt.Errorf("read statistics of container %s: %w", c.id, err)
+		return nil, 0, fmt.Errorf("read statistics of container %s: %w", c.id, err)
 	}
 	r.Read = st.Read
 	r.CPUStats = ctypes.CPUStats{
@@ -119,7 +121,7 @@ func (s *Service) reading(ctx context.Context, c *entry) (*ctypes.StatsResponse,
 	if !mode.IsHost() {
 		r.Networks = networkStats(task.Pid())
 	}
-	return r, nil
+	return r, st.OOMKills, nil
 }
 
 func blkio(st *runtime.Stats) ctypes.BlkioStats {

@@ -22,6 +22,7 @@ type Bus struct {
 	ring      []events.Message // oldest at next once full
 	next      int
 	listeners map[*listener]struct{}
+	published uint64
 	now       func() time.Time
 }
 
@@ -47,6 +48,7 @@ func NewBus(size int) *Bus {
 func (b *Bus) Publish(typ events.Type, action events.Action, id string, attributes map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.published++
 	now := b.now()
 	m := events.Message{
 		Type: typ, Action: action, Scope: "local",
@@ -75,6 +77,13 @@ func (b *Bus) Publish(typ events.Type, action events.Action, id string, attribut
 		default:
 		}
 	}
+}
+
+// Count tells how many events were published so far and how many listen.
+func (b *Bus) Count() (published uint64, listeners int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.published, len(b.listeners)
 }
 
 // Subscribe yields remembered events from since on (none for the zero time), then

@@ -19,6 +19,7 @@ func (s *Server) table() []route {
 		{get, "/version", s.version},
 		{get, "/info", s.info},
 		{get, "/events", s.events},
+		{get, "/metrics", s.metrics},
 		{get, "/system/df", s.diskUsage},
 		{post, "/auth", s.auth},
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type System interface {
 	Version(ctx context.Context) (*system.VersionResponse, error)
 	DiskUsage(ctx context.Context, objects []system.DiskUsageObject) (*system.DiskUsage, error)
 	Account(ctx context.Context) (*api.DiskUsage, error)
+	Metrics(ctx context.Context, w io.Writer) error
 	Login(ctx context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error)
 }
 

@@ -75,6 +75,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	}
 	limits(info)
 	info.Warnings = append(limitWarnings(info), s.o.Networks.Warnings()...)
+	_, info.NEventsListener = s.o.Bus.Count()
 	if err := s.count(ctx, info); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,8 @@ import (
 type containers interface {
 	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
 	Usage(ctx context.Context, c *du.Counter) (container.Usage, error)
+	Measure(ctx context.Context) []container.Measurement
+	Timers() *container.Timers
 }
 
 type images interface {
@@ -41,6 +43,10 @@ type builds interface {
 	DiskUsage(ctx context.Context) ([]buildtypes.CacheRecord, error)
 }
 
+type counter interface {
+	Count() (published uint64, listeners int)
+}
+
 type warner interface {
 	Warnings() []string
 }
@@ -53,6 +59,7 @@ type Options struct {
 	Builds     builds     // *build.Service
 	Networks   warner     // *network.Service
 	Remote     *remote.Resolver
+	Bus        counter // *event.Bus
 
 	// ID is the engine's identity, from ID.
 	ID       string

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	buildtypes "github.com/moby/moby/api/types/build"
@@ -30,6 +31,27 @@ func (c containers) List(context.Context, container.ListOptions) ([]containertyp
 func (containers) Usage(context.Context, *du.Counter) (container.Usage, error) {
 	return container.Usage{Total: 1000, Logs: 200, Leftovers: 30}, nil
 }
+
+func (c containers) Measure(context.Context) []container.Measurement {
+	return []container.Measurement{
+		{
+			ID: "a", Name: "web", Image: "bb", Project: "p", State: containertypes.StateRunning, Health: containertypes.Healthy, OOMKills: 2,
+			Stats: &containertypes.StatsResponse{
+				CPUStats:    containertypes.CPUStats{CPUUsage: containertypes.CPUUsage{TotalUsage: 1_500_000_000}},
+				MemoryStats: containertypes.MemoryStats{Usage: 100, Stats: map[string]uint64{"inactive_file": 30}},
+				Networks:    map[string]containertypes.NetworkStats{"eth0": {RxBytes: 7}},
+				BlkioStats:  containertypes.BlkioStats{IoServiceBytesRecursive: []containertypes.BlkioStatEntry{{Op: "Read", Value: 5}, {Op: "read", Value: 6}}},
+			},
+		},
+		{ID: "b", Name: "job", State: containertypes.StateExited, ExitCode: 3, RestartCount: 4, StartedAt: time.Unix(100, 0)},
+	}
+}
+
+func (c containers) Timers() *container.Timers { return &container.Timers{} }
+
+type bus struct{}
+
+func (bus) Count() (uint64, int) { return 9, 1 }
 
 type images int
 
@@ -80,8 +102,8 @@ func service(t *testing.T) *system.Service {
 		Builds: builds{
 			{ID: "x", Size: 3}, {ID: "y", Size: 4, InUse: true}, {ID: "z", Size: 100, Shared: true},
 		},
-		Networks: warnings{"WARNING: a firewall"},
-		Remote:   r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true, LogDriver: "local",
+		Networks: warnings{"WARNING: a firewall"}, Bus: bus{},
+		Remote: r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true, LogDriver: "local",
 	})
 }
 
@@ -188,5 +210,60 @@ func TestAccountAddsUp(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" || d.Total != sum {
 		t.Errorf("total %d of %d: %s", d.Total, sum, diff)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	var b strings.Builder
+	if err := service(t).Metrics(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	const web, job = `{id="a",name="web",image="bb",project="p",service=""`, `{id="b",name="job",image="",project="",service=""`
+	for _, want := range []string{
+		`engine_daemon_container_states_containers{state="running"} 1`,
+		`engine_daemon_container_states_containers{state="stopped"} 1`,
+		`engine_daemon_container_actions_seconds_count{action="start"} 0`,
+		`engine_daemon_events_total 9`,
+		`engine_daemon_events_subscribers_total 1`,
+		`muelle_container_running` + web + `} 1`,
+		`muelle_container_running` + job + `} 0`,
+		`muelle_container_restarts_total` + job + `} 4`,
+		`muelle_container_exit_code` + job + `} 3`,
+		`muelle_container_start_time_seconds` + job + `} 100`,
+		`muelle_container_oom_kills_total` + web + `} 2`,
+		`muelle_container_cpu_seconds_total` + web + `} 1.5`,
+		`muelle_container_memory_usage_bytes` + web + `} 70`,
+		`muelle_container_health` + web + `,status="healthy"} 1`,
+		`muelle_container_health` + web + `,status="unhealthy"} 0`,
+		`muelle_container_network_receive_bytes_total` + web + `,interface="eth0"} 7`,
+		`muelle_container_block_read_bytes_total` + web + `} 11`,
+	} {
+		if !strings.Contains(b.String(), want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	for _, not := range []string{`muelle_container_cpu_seconds_total` + job, `muelle_container_health` + job, `muelle_container_exit_code` + web} {
+		if strings.Contains(b.String(), not) {
+			t.Errorf("%s is there", not)
+		}
+	}
+	// A family stands once, and every sample below its own.
+	seen := map[string]bool{}
+	family := ""
+	for line := range strings.Lines(b.String()) {
+		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			family, _, _ = strings.Cut(name, " ")
+			if seen[family] {
+				t.Errorf("%s stands twice", family)
+			}
+			seen[family] = true
+		} else if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, family) {
+			t.Errorf("%q does not belong to %s", line, family)
+		}
+	}
+	for _, process := range []string{"process_resident_memory_bytes", "process_start_time_seconds", "go_goroutines"} {
+		if !seen[process] {
+			t.Errorf("%s is missing", process)
+		}
 	}
 }

@@ -1,0 +1,69 @@
+package container
+
+import (
+	"context"
+	"time"
+
+	ctypes "github.com/moby/moby/api/types/container"
+
+	"muelle/api"
+	"muelle/internal/metric"
+)
+
+// Timers are how long operations took, failed ones left out.
+type Timers struct {
+	Create, Start, Delete metric.Timer
+}
+
+// Timers gives the service's timers.
+func (s *Service) Timers() *Timers { return &s.timers }
+
+// Measurement is what a container has used so far.
+type Measurement struct {
+	ID, Name, Image  string
+	Project, Service string
+	State            ctypes.ContainerState
+	RestartCount     int
+	ExitCode         int
+	OOMKilled        bool
+	StartedAt        time.Time
+	// Health is empty for a container without checks.
+	Health        ctypes.HealthStatus
+	FailingStreak int
+	// Stats is nil for a container that does not run; Networks too where it has the
+	// host's.
+	Stats    *ctypes.StatsResponse
+	OOMKills uint64
+}
+
+// Measure reads every container's resources. One that ends meanwhile is given
+// without them.
+func (s *Service) Measure(ctx context.Context) []Measurement {
+	var out []Measurement
+	for _, c := range s.all() {
+		if ctx.Err() != nil {
+			break
+		}
+		c.mu.Lock()
+		m := Measurement{
+			ID: c.id, Name: c.rec.Name, Image: c.rec.Config.Image,
+			Project: c.rec.Config.Labels[api.LabelProject], Service: c.rec.Config.Labels[api.LabelService],
+			State: c.st.Status, RestartCount: c.st.RestartCount, ExitCode: c.st.ExitCode, OOMKilled: c.st.OOMKilled, StartedAt: c.st.StartedAt,
+		}
+		if h := c.st.Health; h != nil && h.Status != ctypes.NoHealthcheck {
+			m.Health, m.FailingStreak = h.Status, h.FailingStreak
+		}
+		alive, removed := c.st.alive(), c.removed
+		c.mu.Unlock()
+		if removed {
+			continue
+		}
+		if alive {
+			if r, kills, err := s.reading(ctx, c); err == nil && !r.Read.IsZero() {
+				m.Stats, m.OOMKills = r, kills
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
