@@ -71,6 +71,10 @@ bench-peers: build ## install Debian's docker.io, podman and crun, then bench
 	@hack/asroot.sh hack/bench/peers.sh
 	@hack/asroot.sh hack/bench/run.sh
 
+.PHONY: compare
+compare: build ## type the same commands at Debian's Docker, where installed, and at Muelle
+	@hack/asroot.sh hack/compare/run.sh
+
 .PHONY: install
 install: build ## into PREFIX, with the systemd unit and the group muelle
 	@hack/asroot.sh hack/install.sh $(DESTDIR)$(PREFIX)
