@@ -44,6 +44,8 @@ type config struct {
 	IpcMode            string            `json:"default-ipc-mode"`
 	CgroupnsMode       string            `json:"default-cgroupns-mode"`
 	StopTimeout        int               `json:"default-stop-timeout"`
+	CgroupParent       string            `json:"cgroup-parent"`
+	ExecOpts           []string          `json:"exec-opts"`
 	Init               bool              `json:"init"`
 	LiveRestore        bool              `json:"live-restore"`
 	MaxDownloads       int               `json:"max-concurrent-downloads"`
@@ -129,6 +131,9 @@ func (c *config) check() error {
 	}
 	if err := logopt.Validate(c.LogDriver, c.LogOpts); err != nil {
 		return fmt.Errorf("failed to set log opts: %w", err)
+	}
+	if _, err := c.cgroupDriver(); err != nil {
+		return err
 	}
 	if err := c.checkNetworks(); err != nil {
 		return err

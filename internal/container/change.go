@@ -8,8 +8,10 @@ import (
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	mnet "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/container/config"
+	"muelle/internal/linux/cgroup"
 	"muelle/internal/oci"
 )
 
@@ -156,6 +158,8 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 		return response, conflict("Cannot update container %s: container is marked for removal and cannot be \"update\".", c.id)
 	}
 	hc := *rec.HostConfig
+	// What this kernel cannot hold is not passed on; the answer says so.
+	response.Warnings = append(response.Warnings, config.Fit(&u.Resources, cgroup.HostFeatures())...)
 	if err := config.Update(&hc, u); err != nil {
 		return response, err
 	}
@@ -164,6 +168,10 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 		limits, err := oci.Resources(hc.Resources)
 		if err != nil {
 			return response, err
+		}
+		if u.PidsLimit != nil && limits.Pids == nil {
+			none := int64(-1) // takes a limit away, where nil changes nothing
+			limits.Pids = &specs.LinuxPids{Limit: &none}
 		}
 		if err := task.Update(ctx, limits); err != nil && !errdefs.IsFailedPrecondition(err) {
 			return response, err

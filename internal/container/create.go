@@ -131,6 +131,10 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		return nil, invalid("no command specified")
 	}
 	s.hostDefaults(&cfg, &hc)
+	n.warnings = append(n.warnings, config.Fit(&hc.Resources, cgroup.HostFeatures())...)
+	if err := s.checkCgroupParent(hc.CgroupParent); err != nil {
+		return nil, err
+	}
 	mounts, err := mountpoint.ParseAll(&cfg, &hc, s.mountsOf)
 	if err != nil {
 		return nil, err

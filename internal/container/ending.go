@@ -96,7 +96,7 @@ func (s *Service) ending(c *entry, exit runtime.Exit) Ending {
 	if c.volatile || exit.Code == 0 {
 		return e
 	}
-	e.Counters = s.counters(c.id)
+	e.Counters = s.counters(c)
 	if e.telling() {
 		e.Kernel = kernelLines(c.id, e.Pid, e.StartedAt)
 	}
@@ -119,8 +119,8 @@ func (e *Ending) telling() bool {
 }
 
 // counters reads what the control group counted; what cannot be read is left out.
-func (s *Service) counters(cid string) map[string]uint64 {
-	g, err := cgroup.Open(s.cgroupsPath(cid))
+func (s *Service) counters(c *entry) map[string]uint64 {
+	g, err := cgroup.Open(s.group(c))
 	if err != nil {
 		return nil
 	}

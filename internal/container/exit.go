@@ -135,7 +135,7 @@ func published(ports map[mport][]mbinding) bool {
 func (s *Service) deleteTask(ctx context.Context, c *entry, task runtime.Task) {
 	if err := task.Delete(ctx); err != nil {
 		s.log.Error("delete process", "container", c.id, "err", err)
-		if err := s.o.Runtime.Clean(ctx, c.id, c.execDir, s.cgroupsPath(c.id)); err != nil {
+		if err := s.o.Runtime.Clean(ctx, c.id, c.execDir, s.group(c)); err != nil {
 			s.log.Error("clean up process", "container", c.id, "err", err)
 		}
 	}

@@ -147,7 +147,7 @@ func fields(bind string) []field {
 		{name: "Memory too small", set: func(c c, h h) { h.Memory = 5 << 20 }, refused: "Minimum memory limit allowed is 6MB"},
 		{name: "Memory negative", set: func(c c, h h) { h.Memory = -1 }, refused: "Minimum memory limit allowed is 6MB"},
 		{name: "NanoCPUs", set: func(c c, h h) { h.NanoCPUs = 5e8 }},
-		{name: "CgroupParent", set: func(c c, h h) { h.CgroupParent = "/x" }, refused: "HostConfig.CgroupParent is not supported"},
+		{name: "CgroupParent", set: func(c c, h h) { h.CgroupParent = "/x" }},
 		{name: "BlkioWeight", set: func(c c, h h) { h.BlkioWeight = 50 }},
 		{name: "BlkioWeightDevice", set: func(c c, h h) { h.BlkioWeightDevice = []*blkiodev.WeightDevice{{Path: "/dev/null", Weight: 50}} }, refused: "/dev/null is not a block device"},
 		{name: "BlkioWeightDevice null", set: func(c c, h h) { h.BlkioWeightDevice = []*blkiodev.WeightDevice{nil} }, refused: "BlkioWeightDevice"},
@@ -158,8 +158,8 @@ func fields(bind string) []field {
 		{name: "BlkioDeviceReadBps null", set: func(c c, h h) { h.BlkioDeviceReadBps = []*blkiodev.ThrottleDevice{nil} }, refused: "block device"},
 		{name: "CPUPeriod", set: func(c c, h h) { h.CPUPeriod = 50000 }},
 		{name: "CPUQuota", set: func(c c, h h) { h.CPUQuota = 50000 }},
-		{name: "CPURealtimePeriod", set: func(c c, h h) { h.CPURealtimePeriod = 1000 }, refused: "CpuRealtimePeriod"},
-		{name: "CPURealtimeRuntime", set: func(c c, h h) { h.CPURealtimeRuntime = 1000 }, refused: "CpuRealtimeRuntime"},
+		{name: "CPURealtimePeriod", set: func(c c, h h) { h.CPURealtimePeriod = 1000; h.CPURealtimeRuntime = 2000 }, refused: "real-time"},
+		{name: "CPURealtimeRuntime", set: func(c c, h h) { h.CPURealtimeRuntime = 1000; h.CPURealtimePeriod = 500 }, refused: "real-time"},
 		{name: "CpusetCpus", set: func(c c, h h) { h.CpusetCpus = "0" }},
 		{name: "CpusetCpus wrong", set: func(c c, h h) { h.CpusetCpus = "a" }, refused: "Invalid value a for cpuset cpus"},
 		{name: "CpusetMems", set: func(c c, h h) { h.CpusetMems = "0" }},
@@ -287,11 +287,9 @@ func TestUpdateRefusesWhatItCannotChange(t *testing.T) {
 	b := newBench(t)
 	id := b.create(container.CreateOptions{})
 	for name, r := range map[string]ctypes.Resources{
-		"Ulimits":           {Ulimits: []*ctypes.Ulimit{{Name: "nofile", Soft: 5, Hard: 6}}},
-		"Devices":           {Devices: []ctypes.DeviceMapping{{PathOnHost: "/dev/null"}}},
-		"MemorySwappiness":  {MemorySwappiness: ptr(int64(5))},
-		"CpuRealtimePeriod": {CPURealtimePeriod: 5},
-		"CgroupParent":      {CgroupParent: "x"},
+		"Ulimits":      {Ulimits: []*ctypes.Ulimit{{Name: "nofile", Soft: 5, Hard: 6}}},
+		"Devices":      {Devices: []ctypes.DeviceMapping{{PathOnHost: "/dev/null"}}},
+		"CgroupParent": {CgroupParent: "x"},
 	} {
 		if _, err := b.Update(t.Context(), id, ctypes.UpdateConfig{Resources: r}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)

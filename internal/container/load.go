@@ -196,15 +196,15 @@ func (s *Service) adoptNetwork(ctx context.Context, c *entry, task runtime.Task)
 	return s.o.Networks.Adopt(ctx, spec, held, netns)
 }
 
-func (s *Service) clean(ctx context.Context, cid, execDir string) {
-	if err := s.o.Runtime.Clean(ctx, cid, execDir, s.cgroupsPath(cid)); err != nil {
-		s.log.Error("clean up container", "container", cid, "err", err)
+func (s *Service) clean(ctx context.Context, c *entry) {
+	if err := s.o.Runtime.Clean(ctx, c.id, c.execDir, s.group(c)); err != nil {
+		s.log.Error("clean up container", "container", c.id, "err", err)
 	}
 }
 
 // cleanRun cleans up what is left of a run that is not going on.
 func (s *Service) cleanRun(ctx context.Context, c *entry) {
-	s.clean(ctx, c.id, c.execDir)
+	s.clean(ctx, c)
 	if err := c.unmountShm(); err != nil {
 		s.log.Error("clean up container", "container", c.id, "err", err)
 	}
@@ -218,7 +218,7 @@ func (s *Service) cleanLeftover(cid string) {
 	}
 	c := s.newEntry(cid, false)
 	s.background(func() {
-		s.clean(s.ctx, cid, c.execDir)
+		s.clean(s.ctx, c)
 		for _, name := range c.anonymousNoted() {
 			s.removeAnonymous(s.ctx, cid, name)
 		}

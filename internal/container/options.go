@@ -19,6 +19,11 @@ type Options struct {
 	ExecRoot     string // exec-root/containers: what is valid for one boot
 	Instance     string
 	CgroupParent string // "muelle" or "muelle-INSTANCE"
+	// CgroupDriver is cgroupfs where it is empty.
+	CgroupDriver CgroupDriver
+	// DefaultCgroupParent, if not empty, is the HostConfig.CgroupParent of containers
+	// that have none.
+	DefaultCgroupParent string
 
 	Runtime  runtime.Runtime
 	Images   images   // *image.Service

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -98,7 +97,7 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		Config: n.rec.Config, HostConfig: n.rec.HostConfig,
 		User: n.user, Home: n.home,
 		Mounts:      specMounts(n.rec.Mounts, n.images, n.files),
-		CgroupsPath: n.s.cgroupsPath(n.c.id), CgroupVersion: cgroup.Version(), IDs: n.ids,
+		CgroupsPath: n.s.cgroupsPath(n.c.id, n.rec.HostConfig), CgroupVersion: cgroup.Version(), IDs: n.ids,
 	}
 	if n.rec.HostConfig.IpcMode.IsShareable() {
 		o.ShmPath = n.c.shmPath()
@@ -117,10 +116,6 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		return m.Source == "/dev/mqueue" && errors.Is(err, os.ErrNotExist)
 	})
 	return nil
-}
-
-func (s *Service) cgroupsPath(cid string) string {
-	return path.Join("/", s.o.CgroupParent, cid)
 }
 
 // shareNamespaces joins the process and IPC namespaces of other containers.

@@ -5,15 +5,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"muelle/internal/linux/cgroup"
 )
 
 type host struct {
@@ -80,38 +76,6 @@ func openFiles() int {
 func readFlag(path string) bool {
 	b, err := os.ReadFile(path)
 	return err == nil && strings.TrimSpace(string(b)) == "1"
-}
-
-// controllerHas tells whether a cgroup controller is there and, with file, whether
-// it has that file. On v2 the root has no limits, so files are looked for one
-// folder below it.
-func controllerHas(controller, file string) bool {
-	if cgroup.Version() == 2 {
-		b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-		if err != nil || !slices.Contains(strings.Fields(string(b)), controller) {
-			return false
-		}
-		if file == "" {
-			return true
-		}
-		found, err := filepath.Glob("/sys/fs/cgroup/*/" + file)
-		return err == nil && len(found) > 0
-	}
-	hierarchies, err := cgroup.Hierarchies()
-	if err != nil {
-		return false
-	}
-	for _, h := range hierarchies {
-		if h.Name != controller {
-			continue
-		}
-		if file == "" {
-			return true
-		}
-		_, err := os.Stat(filepath.Join(h.Mountpoint, file))
-		return err == nil
-	}
-	return false
 }
 
 // buildSettings are the commit that the program was built from and its time, where

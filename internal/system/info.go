@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -43,7 +44,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(),
 		SystemTime:    time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: s.o.LogDriver,
-		CgroupDriver:  "cgroupfs", CgroupVersion: strconv.Itoa(cgroup.Version()),
+		CgroupDriver:  cmp.Or(s.o.CgroupDriver, string(container.CgroupFS)), CgroupVersion: strconv.Itoa(cgroup.Version()),
 		KernelVersion: h.kernel, OperatingSystem: h.os, OSVersion: h.osVersion, OSType: "linux", Architecture: h.machine,
 		IndexServerAddress: "https://index.docker.io/v1/",
 		RegistryConfig:     s.registries(),
@@ -127,25 +128,15 @@ func (s *Service) registries() *registry.ServiceConfig {
 
 // limits tells which of Docker's resource limits this kernel can hold.
 func limits(info *system.Info) {
-	has := func(controller, v1, v2 string) bool {
-		file := v1
-		if cgroup.Version() == 2 {
-			file = v2
-		}
-		return controllerHas(controller, file)
-	}
-	info.MemoryLimit = has("memory", "memory.limit_in_bytes", "")
-	info.SwapLimit = has("memory", "memory.memsw.limit_in_bytes", "memory.swap.max")
-	info.OomKillDisable = cgroup.Version() == 1 && controllerHas("memory", "memory.oom_control")
-	info.CPUShares = has("cpu", "cpu.shares", "")
-	info.CPUCfsPeriod = has("cpu", "cpu.cfs_period_us", "")
-	info.CPUCfsQuota = has("cpu", "cpu.cfs_quota_us", "")
-	info.CPUSet = has("cpuset", "", "")
-	info.PidsLimit = has("pids", "", "")
+	f := cgroup.HostFeatures()
+	info.MemoryLimit, info.SwapLimit, info.OomKillDisable = f.Memory, f.Swap, f.OOMKillDisable
+	info.CPUShares, info.CPUCfsPeriod, info.CPUCfsQuota = f.CPUShares, f.CPUQuota, f.CPUQuota
+	info.CPUSet, info.PidsLimit = f.CPUSet, f.Pids
 }
 
 func limitWarnings(info *system.Info) []string {
 	var out []string
+	f := cgroup.HostFeatures()
 	for _, w := range []struct {
 		ok   bool
 		text string
@@ -157,6 +148,11 @@ func limitWarnings(info *system.Info) []string {
 		{info.CPUCfsPeriod, "WARNING: No cpu cfs period support"},
 		{info.CPUSet, "WARNING: No cpuset support"},
 		{info.PidsLimit, "WARNING: No pids limit support"},
+		{info.OomKillDisable || info.CgroupVersion == "2", "WARNING: No oom kill disable support"},
+		{f.BlockThrottle, "WARNING: No blkio throttle.read_bps_device support"},
+		{f.BlockThrottle, "WARNING: No blkio throttle.write_bps_device support"},
+		{f.BlockThrottle, "WARNING: No blkio throttle.read_iops_device support"},
+		{f.BlockThrottle, "WARNING: No blkio throttle.write_iops_device support"},
 	} {
 		if !w.ok {
 			out = append(out, w.text)

@@ -64,6 +64,8 @@ type Options struct {
 	// ID is the engine's identity, from ID.
 	ID       string
 	DataRoot string
+	// CgroupDriver is cgroupfs or systemd.
+	CgroupDriver string
 	// Version is the program's.
 	Version string
 	// MinVersion of the API; empty means api.MinVersion.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/blkiodev"
 	ctypes "github.com/moby/moby/api/types/container"
 )
 
@@ -17,8 +18,8 @@ func Update(hc *ctypes.HostConfig, u ctypes.UpdateConfig) error {
 	if err := checkUpdate(n); err != nil {
 		return err
 	}
-	if n.NanoCPUs > 0 && (r.CPUQuota > 0 || r.CPUPeriod > 0) || r.NanoCPUs > 0 && (n.CPUQuota > 0 || n.CPUPeriod > 0) {
-		return errdefs.ErrConflict.WithMessage("Conflicting options: NanoCPUs cannot be combined with CPU period and quota")
+	if err := conflictingUpdate(r, n); err != nil {
+		return err
 	}
 	set(&r.CPUShares, n.CPUShares)
 	set(&r.Memory, n.Memory)
@@ -30,16 +31,50 @@ func Update(hc *ctypes.HostConfig, u ctypes.UpdateConfig) error {
 	set(&r.CpusetMems, n.CpusetMems)
 	set(&r.MemoryReservation, n.MemoryReservation)
 	set(&r.MemorySwap, n.MemorySwap)
+	set(&r.CPURealtimePeriod, n.CPURealtimePeriod)
+	set(&r.CPURealtimeRuntime, n.CPURealtimeRuntime)
 	if n.PidsLimit != nil {
 		r.PidsLimit = n.PidsLimit
 		if *n.PidsLimit <= 0 {
 			r.PidsLimit = nil
 		}
 	}
-	if r.MemorySwap > 0 && r.Memory > r.MemorySwap && n.MemorySwap == 0 {
-		return errdefs.ErrConflict.WithMessage("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+	if n.MemorySwappiness != nil && *n.MemorySwappiness >= 0 {
+		r.MemorySwappiness = n.MemorySwappiness
+	}
+	if n.OomKillDisable != nil {
+		r.OomKillDisable = n.OomKillDisable
+	}
+	if len(n.BlkioWeightDevice) > 0 {
+		r.BlkioWeightDevice = n.BlkioWeightDevice
+	}
+	for _, l := range []struct{ to, from *[]*blkiodev.ThrottleDevice }{
+		{&r.BlkioDeviceReadBps, &n.BlkioDeviceReadBps}, {&r.BlkioDeviceWriteBps, &n.BlkioDeviceWriteBps},
+		{&r.BlkioDeviceReadIOps, &n.BlkioDeviceReadIOps}, {&r.BlkioDeviceWriteIOps, &n.BlkioDeviceWriteIOps},
+	} {
+		if len(*l.from) > 0 {
+			*l.to = *l.from
+		}
 	}
 	return checkResources(r)
+}
+
+// conflictingUpdate finds what goes not together with what is set already.
+func conflictingUpdate(r, n *ctypes.Resources) error {
+	conflict := func(text string) error { return errdefs.ErrConflict.WithMessage(text) }
+	switch {
+	case n.NanoCPUs > 0 && r.CPUPeriod > 0:
+		return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set")
+	case n.NanoCPUs > 0 && r.CPUQuota > 0:
+		return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set")
+	case n.CPUPeriod > 0 && r.NanoCPUs > 0:
+		return conflict("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
+	case n.CPUQuota > 0 && r.NanoCPUs > 0:
+		return conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
+	case n.MemorySwap == 0 && r.MemorySwap > 0 && n.Memory > r.MemorySwap:
+		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+	}
+	return nil
 }
 
 // checkUpdate refuses what cannot be changed once the container exists.
@@ -51,12 +86,8 @@ func checkUpdate(n *ctypes.Resources) error {
 		name  string
 		given bool
 	}{
-		{"BlkioWeightDevice", len(n.BlkioWeightDevice) > 0},
-		{"BlkioDeviceReadBps", len(n.BlkioDeviceReadBps) > 0}, {"BlkioDeviceWriteBps", len(n.BlkioDeviceWriteBps) > 0},
-		{"BlkioDeviceReadIOps", len(n.BlkioDeviceReadIOps) > 0}, {"BlkioDeviceWriteIOps", len(n.BlkioDeviceWriteIOps) > 0},
 		{"Devices", len(n.Devices) > 0}, {"DeviceCgroupRules", len(n.DeviceCgroupRules) > 0}, {"DeviceRequests", len(n.DeviceRequests) > 0},
-		{"MemorySwappiness", n.MemorySwappiness != nil && *n.MemorySwappiness >= 0},
-		{"OomKillDisable", n.OomKillDisable != nil && *n.OomKillDisable}, {"Ulimits", len(n.Ulimits) > 0},
+		{"Ulimits", len(n.Ulimits) > 0}, {"CgroupParent", n.CgroupParent != ""},
 	} {
 		if f.given {
 			return unsupported("updating " + f.name)

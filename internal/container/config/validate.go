@@ -17,6 +17,8 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/linux/cgroup"
 )
 
 func invalid(format string, args ...any) error {
@@ -145,10 +147,6 @@ func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 // unsupportedResources refuses limits that this host or this runtime cannot hold.
 func unsupportedResources(r *ctypes.Resources) error {
 	switch {
-	case r.CgroupParent != "":
-		return unsupported("HostConfig.CgroupParent")
-	case r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0:
-		return unsupported("HostConfig.CpuRealtimePeriod and CpuRealtimeRuntime")
 	case r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0:
 		return invalid("CpuCount, CpuPercent, IOMaximumIOps and IOMaximumBandwidth are for Windows only")
 	}
@@ -306,6 +304,9 @@ func checkResources(r *ctypes.Resources) error {
 		return invalid("Requested CPUs are not available - requested %s, available: %s", r.CpusetCpus, online)
 	case highest(r.CpusetMems) > highest(nodes):
 		return invalid("Requested memory nodes are not available - requested %s, available: %s", r.CpusetMems, nodes)
+	}
+	if err := supported(r, cgroup.HostFeatures()); err != nil {
+		return err
 	}
 	return checkBlockIO(r)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/cgroups"
@@ -90,13 +91,27 @@ const Root = "/sys/fs/cgroup"
 // Group is one control group in every hierarchy of the host.
 type Group struct {
 	path    string
+	slice   string   // of the scope
+	scope   string   // that the group is in, or ""
 	dirs    []string // distinct directories
 	manager cgroups.Manager
 }
 
-// Open names a group without making it; path is below each hierarchy's root.
+// Open names a group without making it; path is below each hierarchy's root, or of
+// the form slice:prefix:name for one in a scope of systemd's.
 func Open(path string) (*Group, error) {
-	path = filepath.Clean("/" + path)
+	g := &Group{}
+	if strings.Contains(path, ":") {
+		slice, scope, below, err := scopeOf(path)
+		if err != nil {
+			return nil, err
+		}
+		g.path, g.slice, g.scope = path, slice, scope
+		path = filepath.Join(below, scopeOfContainer)
+	} else {
+		path = filepath.Clean("/" + path)
+		g.path = path
+	}
 	if path == "/" {
 		return nil, errors.New("the root cgroup cannot be a container's")
 	}
@@ -104,7 +119,6 @@ func Open(path string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{path: path}
 	paths := map[string]string{}
 	seen := map[string]bool{}
 	for _, h := range all {
@@ -121,7 +135,7 @@ func Open(path string) (*Group, error) {
 	return g, nil
 }
 
-// Path is the group's path below each hierarchy's root.
+// Path is what Open was given, in its shortest form.
 func (g *Group) Path() string { return g.path }
 
 // Dir is the group's directory in one hierarchy, by controller, or "".

@@ -202,7 +202,7 @@ func (g *Group) Remove() error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, g.leaveScope())...)
 }
 
 // Stats reads the group's counters.
@@ -246,6 +246,9 @@ func (g *Group) RemoveQuick() error {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT && first == nil {
 			first = fmt.Errorf("remove cgroup %s: %w", d, err)
 		}
+	}
+	if first == nil {
+		return g.leaveScope()
 	}
 	return first
 }

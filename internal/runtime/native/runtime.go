@@ -157,6 +157,9 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (_ runtime.Ta
 
 // begin makes the cgroup and lets the shim make the container.
 func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) error {
+	if err := t.group.Enclose(ctx, t.shim.pid); err != nil {
+		return err
+	}
 	if err := t.group.Create(c.Spec.Linux.Resources); err != nil {
 		return err
 	}
@@ -247,6 +250,11 @@ func (r *Runtime) clearDir(dir string) error {
 
 // Clean implements runtime.Runtime.
 func (r *Runtime) Clean(ctx context.Context, id, dir, cgroupsPath string) error {
+	// The record of the run knows better where the container is: its parent group may
+	// have been one of its own, or of a daemon with another driver.
+	if st, err := readState(dir); err == nil && st.CgroupsPath != "" {
+		cgroupsPath = st.CgroupsPath
+	}
 	r.killShim(dir)
 	g, err := cgroup.Open(cgroupsPath)
 	if err != nil {
