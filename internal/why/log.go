@@ -1,0 +1,316 @@
+package why
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+
+	ctypes "github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
+
+	"muelle/api"
+)
+
+var (
+	readOnly  = regexp.MustCompile(`(?i)read-only file system|EROFS`)
+	noAccess  = regexp.MustCompile(`(?i)permission denied|EACCES`)
+	notYours  = regexp.MustCompile(`(?i)operation not permitted|EPERM`)
+	noSpace   = regexp.MustCompile(`(?i)no space left on device|ENOSPC|disk quota exceeded`)
+	noProcess = regexp.MustCompile(`(?i)resource temporarily unavailable|can't fork|cannot fork|unable to create (?:native )?thread|pthread_create failed`)
+	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|nodename nor servname)`)
+	inUse     = regexp.MustCompile(`(?i)address (?:already )?in use|EADDRINUSE`)
+	onePath   = regexp.MustCompile(`(?:^|[\s'"(:=\x60‘])(/[^\s'":,;)\x60’]+)`)
+)
+
+// fromLog recognises in the last lines what the kernel refused. A line in a log is
+// indirect: what it says is checked against the mounts and their owners where that
+// can be done.
+func (f *facts) fromLog() []api.WhyFinding {
+	if !f.failed() || len(f.told) > 0 {
+		return nil
+	}
+	for _, c := range []struct {
+		re  *regexp.Regexp
+		say func(line string) *builder
+	}{
+		{readOnly, f.readOnly}, {noAccess, f.noAccess}, {notYours, f.notPermitted}, {noSpace, f.noSpace},
+		{noProcess, f.noProcess}, {noName, f.noName}, {inUse, f.inUse},
+	} {
+		if line, m := f.lineOf(c.re); m != nil {
+			if b := c.say(line); b != nil {
+				return b.because("log", "%s", line).one()
+			}
+		}
+	}
+	return nil
+}
+
+// pathIn gives the first path in a line that is not the program's own.
+func (f *facts) pathIn(line string) string {
+	for _, m := range onePath.FindAllStringSubmatch(line, 8) {
+		if p := strings.TrimRight(m[1], ".:"); p != f.e.Path && p != "/" {
+			return p
+		}
+	}
+	return ""
+}
+
+// mountOf gives the mount that a path lies in; nil: the container's own file system.
+func (f *facts) mountOf(p string) *ctypes.MountPoint {
+	var best *ctypes.MountPoint
+	for i, m := range f.e.Mounts {
+		if within(p, m.Destination) && (best == nil || len(m.Destination) > len(best.Destination)) {
+			best = &f.e.Mounts[i]
+		}
+	}
+	return best
+}
+
+func (f *facts) readOnly(line string) *builder {
+	p := f.pathIn(line)
+	if m := f.mountOf(p); p != "" && m != nil {
+		if m.RW {
+			return f.finding("read-only", "It could not write to %s: the file system mounted there (%s) is read-only.", p, source(*m)).probably().
+				do("See how the host mounts it: findmnt -T %s", m.Source)
+		}
+		return f.finding("read-only", "It could not write to %s: %s is mounted read-only.", p, m.Destination).
+			because("mounts", "%s at %s, read-only", source(*m), m.Destination).
+			do("Mount it writable: without :ro (in Compose read_only: false)")
+	}
+	if !f.e.HostConfig.ReadonlyRootfs {
+		return nil
+	}
+	b := f.finding("read-only", "It could not write to %s: the container's file system is read-only (--read-only).", orWord(p, "a file")).
+		because("configuration", "ReadonlyRootfs is true")
+	if p == "" {
+		return b.probably().do("Give it a writable place: --tmpfs FOLDER, or a volume")
+	}
+	dir := p[:strings.LastIndexByte(p, '/')]
+	return b.do("Give it a writable place: --tmpfs %s, or a volume: -v NAME:%s", orWord(dir, "/"), orWord(dir, "/"))
+}
+
+func orWord(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// noAccess compares the owner of what was refused with the user of the process.
+func (f *facts) noAccess(line string) *builder {
+	p := f.pathIn(line)
+	if p == "" {
+		return nil
+	}
+	st, at := f.ownerOf(p)
+	if st == nil || f.e.UID <= 0 || int(st.Uid) == f.e.UID {
+		return f.finding("no-access", "It was refused access to %s.", p).probably().
+			do("See owner and permissions: muelle exec %s ls -ln %s", f.e.Name, p)
+	}
+	b := f.finding("wrong-owner", "It runs as user %d and was refused access to %s, which belongs to user %d.", f.e.UID, p, st.Uid).
+		because("files", "%s: owner %d:%d, mode %#o", at, st.Uid, st.Gid, st.Mode&0o7777).because("configuration", "the process is user %d:%d", f.e.UID, f.e.GID)
+	if m := f.mountOf(p); m != nil {
+		if m.Source != "" && m.Name == "" {
+			return b.do("On the host: chown -R %d:%d %s", f.e.UID, f.e.GID, m.Source)
+		}
+		return b.do("Give the volume to that user: muelle run --rm -u 0 -v %s:/v busybox chown -R %d:%d /v", m.Name, f.e.UID, f.e.GID)
+	}
+	return b.do("In the Dockerfile: COPY --chown=%d:%d …, or RUN chown before USER", f.e.UID, f.e.GID)
+}
+
+// ownerOf gives who owns a path of the container, or the nearest folder above it that
+// is there.
+func (f *facts) ownerOf(p string) (*syscall.Stat_t, string) {
+	root := f.rootDir()
+	// A stopped container's mounts are not in its root: look at their source. Links
+	// inside it are not followed.
+	base, rest := root, p
+	if m := f.mountOf(p); m != nil && f.e.State.Pid == 0 {
+		src, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, ""
+		}
+		defer src.Close()
+		base, rest = src, strings.TrimPrefix(p, strings.TrimSuffix(m.Destination, "/"))
+	}
+	if base == nil {
+		return nil, ""
+	}
+	for shown := p; ; {
+		name := strings.TrimPrefix(rest, "/")
+		if name == "" {
+			name = "."
+		}
+		fd, err := unix.Openat2(int(base.Fd()), name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		if err == nil {
+			file := os.NewFile(uintptr(fd), name)
+			defer file.Close()
+			info, err := file.Stat()
+			if err != nil {
+				return nil, ""
+			}
+			st, _ := info.Sys().(*syscall.Stat_t)
+			return st, shown
+		}
+		if name == "." {
+			return nil, ""
+		}
+		rest = rest[:max(0, strings.LastIndexByte(rest, '/'))]
+		shown = orWord(shown[:max(0, strings.LastIndexByte(shown, '/'))], "/")
+	}
+}
+
+// privileged are words of programs that need more than the default capabilities, with
+// the capability or the option that gives it.
+var privileged = []struct {
+	re           *regexp.Regexp
+	what, remedy string
+}{
+	{regexp.MustCompile(`(?i)\b(u?mount|pivot_root|fsmount)\b`), "mounting file systems", "--cap-add SYS_ADMIN, which gives away much of the host; better a mount by the engine: -v or --mount"},
+	{regexp.MustCompile(`(?i)\b(unshare|clone3?|setns|user ?namespaces?|bwrap|bubblewrap)\b`), "making namespaces", "--security-opt seccomp=PROFILE.json that allows it, or --cap-add SYS_ADMIN"},
+	{regexp.MustCompile(`(?i)\b(ptrace|strace|gdb)\b`), "tracing processes", "--cap-add SYS_PTRACE"},
+	{regexp.MustCompile(`(?i)\b(iptables|nft|ip link|ip addr|ip route|RTNETLINK|tun|tap)\b`), "changing the network", "--cap-add NET_ADMIN (and --device /dev/net/tun for tunnels)"},
+	{regexp.MustCompile(`(?i)\b(settimeofday|clock_settime|adjtimex|date: cannot set|ntpd?|chrony)`), "setting the clock", "--cap-add SYS_TIME; the clock is the host's"},
+	{regexp.MustCompile(`(?i)\b(keyctl|add_key|request_key)\b`), "using kernel keyrings", "--security-opt seccomp=PROFILE.json that allows it"},
+	{regexp.MustCompile(`(?i)\b(io_uring\w*)\b`), "io_uring", "--security-opt seccomp=PROFILE.json that allows it"},
+	{regexp.MustCompile(`(?i)\b(perf_event_open|perf)\b|\bbpf\b`), "performance counters or BPF", "--cap-add PERFMON or --cap-add BPF, and a seccomp profile that allows it"},
+	{regexp.MustCompile(`(?i)\b(insmod|modprobe|init_module)\b`), "loading kernel modules", "load the module on the host"},
+	{regexp.MustCompile(`(?i)\b(mlock|mlockall)\b`), "locking memory", "--ulimit memlock=-1:-1 or --cap-add IPC_LOCK"},
+	{regexp.MustCompile(`(?i)\b(setpriority|nice|sched_setscheduler|SCHED_FIFO)\b`), "scheduling with priority", "--cap-add SYS_NICE"},
+	{regexp.MustCompile(`(?i)\b(sethostname|hostname)\b`), "setting the host name", "--hostname NAME"},
+	{regexp.MustCompile(`(?i)\b(chown|chgrp)\b`), "changing owners", "--cap-add CHOWN"},
+	{regexp.MustCompile(`(?i)\bmknod\b`), "making devices", "--cap-add MKNOD, or --device"},
+}
+
+// notPermitted tells of a call that capabilities or seccomp deny. Neither leaves a
+// trace in the kernel's log: it is never certain.
+func (f *facts) notPermitted(line string) *builder {
+	if f.e.HostConfig.Privileged {
+		return nil
+	}
+	for _, p := range privileged {
+		if !p.re.MatchString(line) {
+			continue
+		}
+		b := f.finding("denied-syscall", "The kernel denied it %s, which containers may not do by default.", p.what).probably()
+		if len(f.e.HostConfig.CapDrop) > 0 {
+			b.because("configuration", "capabilities dropped: %s", strings.Join(f.e.HostConfig.CapDrop, " "))
+		}
+		if seccompOf(f.e.HostConfig) != "unconfined" {
+			b.because("configuration", "seccomp profile: %s", seccompOf(f.e.HostConfig))
+		}
+		return b.do("%s", p.remedy)
+	}
+	return f.finding("not-permitted", "The kernel denied it an operation, by a missing capability or by the seccomp profile.").probably().
+		do("To find out which: --security-opt seccomp=unconfined, then --cap-add one after the other")
+}
+
+func seccompOf(h *ctypes.HostConfig) string {
+	for _, o := range h.SecurityOpt {
+		if v, ok := strings.CutPrefix(o, "seccomp="); ok {
+			if strings.HasPrefix(v, "{") {
+				return "its own"
+			}
+			return v
+		}
+	}
+	return "the default one"
+}
+
+func (f *facts) noProcess(string) *builder {
+	p := f.e.HostConfig.PidsLimit
+	if p == nil || f.last != nil && f.last.Counters["pids_max"] > 0 {
+		return nil // the counter tells it better
+	}
+	return f.finding("pids-exhausted", "It could not start further processes or threads, within its limit of %d.", *p).probably().
+		do("muelle update --pids-limit %d %s", 2**p, f.e.Name)
+}
+
+var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |bad address ')([a-z0-9._-]+)`)
+
+func (f *facts) noName(line string) *builder {
+	name := "a name"
+	if m := resolved.FindStringSubmatch(line); m != nil {
+		name = m[1]
+	}
+	b := f.finding("unresolved-name", "It could not resolve %s.", name).probably()
+	mode := f.e.HostConfig.NetworkMode
+	if mode.IsNone() {
+		return b.because("configuration", "the container has no network (--network none)")
+	}
+	if mode.IsBridge() {
+		b.because("configuration", "the container is on the default bridge, where containers have no names").
+			do("Put both on a network of their own: muelle network create NET, then --network NET")
+	}
+	return b.do("A name of another container is known on a network that both share: muelle network inspect; the engine's log says why it gave none")
+}
+
+func (f *facts) inUse(line string) *builder {
+	b := f.finding("port-taken-inside", "Its program could not listen: the address is in use inside the container's network.").probably()
+	if f.e.HostConfig.NetworkMode.IsHost() {
+		return b.because("configuration", "the network is the host's").do("Another program of the host listens there: ss -ltnp")
+	}
+	if f.e.HostConfig.NetworkMode.IsContainer() {
+		return b.because("configuration", "the network is shared with another container").do("One of both must listen on another port")
+	}
+	return b.do("Two programs in the container listen on the same port, or one is started twice")
+}
+
+// noSpace says which file system is full.
+func (f *facts) noSpace(line string) *builder {
+	p := f.pathIn(line)
+	if m := f.mountOf(p); p != "" && m != nil {
+		b := f.finding("disk-full", "There was no space left to write %s, in %s.", p, source(*m))
+		f.space(b, m.Source)
+		return b.do("Free space there: df -h %s, muelle system df", orWord(m.Source, m.Destination))
+	}
+	if strings.HasPrefix(p, "/dev/shm") {
+		return f.finding("disk-full", "The shared memory of the container, /dev/shm, was full.").
+			because("configuration", "its size is %s", bytes(f.e.HostConfig.ShmSize)).do("Give it more: --shm-size %s", bytes(4*f.e.HostConfig.ShmSize))
+	}
+	for dest, options := range f.e.HostConfig.Tmpfs {
+		if within(p, dest) {
+			return f.finding("disk-full", "There was no space left to write %s: the tmpfs at %s was full.", p, dest).
+				because("configuration", "tmpfs options: %s", orWord(options, "none")).do("Give it more: --tmpfs %s:size=…", dest)
+		}
+	}
+	b := f.finding("disk-full", "There was no space left on the disk of the engine's data.")
+	if free := f.space(b, f.e.Dir); free > 5 {
+		b.f.What = "There was no space left on a file system that the container wrote to; there is some now."
+		b.probably()
+	}
+	return b.do("muelle system df; muelle system prune")
+}
+
+// space tells how much of a file system is free, in per cent; 100 where nobody knows.
+func (f *facts) space(b *builder, at string) float64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(at, &st); at == "" || err != nil || st.Blocks == 0 {
+		return 100
+	}
+	free := 100 * float64(st.Bavail) / float64(st.Blocks)
+	inodes := ""
+	if st.Files > 0 && st.Ffree*100 < st.Files {
+		inodes = ", and no inodes"
+		free = 0
+	}
+	b.because("statfs", "%s: %s%% free%s", at, fmt.Sprintf("%.1f", free), inodes)
+	return free
+}
+
+// diskFull tells of a disk that is full now, although no line says so.
+func (f *facts) diskFull() []api.WhyFinding {
+	if !f.failed() || len(f.told) > 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.e.Dir, &st); err != nil || st.Bavail*int64Size(st.Bsize) > 1<<20 {
+		return nil
+	}
+	return f.finding("disk-full", "The disk of the engine's data is full.").probably().because("statfs", "%s: less than 1 MiB free", f.e.Dir).
+		do("muelle system df; muelle system prune").one()
+}
+
+func int64Size(n int64) uint64 { return uint64(max(0, n)) }
