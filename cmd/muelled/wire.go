@@ -30,6 +30,7 @@ import (
 	"muelle/internal/store"
 	"muelle/internal/system"
 	"muelle/internal/volume"
+	"muelle/internal/why"
 )
 
 // endPatience is how long the daemon's end may take beside that of the containers.
@@ -238,7 +239,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{
-		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects,
+		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects, Why: why.New(e.containers),
 		System: sys, Bus: bus, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Debug: c.Debug, Shutdown: shutdown,
 		Idle: func() { release(log) }, Log: log,
 	})

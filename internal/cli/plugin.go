@@ -76,7 +76,7 @@ func (a *app) container() *cobra.Command {
 	})
 	return a.group("container", "Manage containers", a.attach(), a.commit(), a.cp(), a.create(), a.diff(), a.exec(), a.export(), inspect, a.kill(), a.logs(), ls,
 		a.pause(), a.port(), a.prune(containerPruner(), "Remove all stopped containers"), a.rename(), a.restart(), a.rm(), a.run(), a.start(), a.stats(), a.stop(),
-		a.top(), a.unpause(), a.update(), a.wait())
+		a.top(), a.unpause(), a.update(), a.wait(), a.why())
 }
 
 func (a *app) image() *cobra.Command {

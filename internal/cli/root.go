@@ -78,6 +78,7 @@ func (a *app) entries() []entry {
 		{"unpause", "Unpause all processes within one or more containers", operation, a.unpause},
 		{"update", "Update configuration of one or more containers", operation, a.update},
 		{"wait", "Block until one or more containers stop, then print their exit codes", operation, a.wait},
+		{"why", "Explain why a container ended, fails or does not start", operation, a.why},
 	}
 }
 

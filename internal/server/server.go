@@ -31,6 +31,7 @@ type Options struct {
 	Build      Builds
 	Projects   Projects
 	System     System
+	Why        Why
 	Bus        *event.Bus
 	// Version is the engine's, for the Server header.
 	Version string

@@ -104,6 +104,9 @@ func (f *facts) exited() []api.WhyFinding {
 		if f.last.Code == 125 || f.last.Code == 126 || f.last.Code == 127 {
 			b.because("engine", "the program was started: the code is its own")
 		}
+		if len(f.logs) == 0 {
+			return b.because("log", "it printed nothing").one()
+		}
 		return b.do("Its log says more: muelle logs %s", f.e.Name).one()
 	}
 	b := f.finding("finished", "Its program ended by itself, with success. A container ends with its first process.").because("state", "exit code 0 after %s", f.last.At.Sub(f.last.StartedAt).Round(1e6))
