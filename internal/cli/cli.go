@@ -57,6 +57,9 @@ func Run(ctx context.Context, args []string, s Streams, b Build) int {
 	defer cancel(nil)
 	defer a.watchSignals(cancel)()
 	a.wanted = firstCommand(args[1:])
+	if err := a.execExtension(args); err != nil {
+		return a.exitCode(ctx, err)
+	}
 	root := a.root()
 	root.SetArgs(args[1:])
 	root.SetIn(s.In)

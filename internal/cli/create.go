@@ -77,11 +77,10 @@ func (a *app) parse(c *createFlags, args []string) (*runflags.Spec, error) {
 
 // proxyEnv is what "proxies" of config.json asks to set in every container.
 func (a *app) proxyEnv() ([]string, error) {
-	cfg, err := a.where.DockerConfig()
+	p, err := a.proxies()
 	if err != nil {
 		return nil, err
 	}
-	p := cfg.Proxies["default"]
 	var out []string
 	for _, x := range [][2]string{{"httpProxy", "http_proxy"}, {"httpsProxy", "https_proxy"}, {"noProxy", "no_proxy"}, {"ftpProxy", "ftp_proxy"}, {"allProxy", "all_proxy"}} {
 		if v := p[x[0]]; v != "" {

@@ -140,6 +140,9 @@ func (a *app) prune(p pruner, short string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if filter.Filters, err = a.pruneFilters(filter.Filters); err != nil {
+			return err
+		}
 		everything := all
 		if p.what == "volume" {
 			// Servers before 1.42 do not tell anonymous volumes from others.
@@ -183,6 +186,10 @@ func (a *app) systemPrune() *cobra.Command {
 	var force, all, volumes bool
 	var filter filters
 	c := a.command("prune [OPTIONS]", "Remove unused data", noArgs, func(ctx context.Context, _ []string) error {
+		var err error
+		if filter.Filters, err = a.pruneFilters(filter.Filters); err != nil {
+			return err
+		}
 		if volumes && len(filter.Filters["until"]) > 0 {
 			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
 		}

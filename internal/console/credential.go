@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/registry"
@@ -31,8 +32,8 @@ type DockerConfig struct {
 	StatsFormat    string                       `json:"statsFormat"`
 	Proxies        map[string]map[string]string `json:"proxies"`
 	HTTPHeaders    map[string]string            `json:"HttpHeaders"`
-	Aliases        map[string]string            `json:"aliases"`
 	PluginsDirs    []string                     `json:"cliPluginsExtraDirs"`
+	PruneFilters   []string                     `json:"pruneFilters"`
 	path           string
 }
 
@@ -232,4 +233,23 @@ func (c *DockerConfig) change(edit func(all map[string]any)) error {
 	}
 	edit(all)
 	return writeJSON(c.path, all)
+}
+
+// MergePruneFilters adds the configured filters to those given. A label that was given
+// the other way round stays as it was given.
+func (c *DockerConfig) MergePruneFilters(given map[string][]string) map[string][]string {
+	out := map[string][]string{}
+	for k, v := range given {
+		out[k] = slices.Clone(v)
+	}
+	for _, f := range c.PruneFilters {
+		k, v, ok := strings.Cut(f, "=")
+		// "label!=x" is the key "label!" with the value "x".
+		opposite := map[string]string{"label": "label!", "label!": "label"}[k]
+		if !ok || slices.Contains(given[opposite], v) || slices.Contains(out[k], v) {
+			continue
+		}
+		out[k] = append(out[k], v)
+	}
+	return out
 }
