@@ -51,6 +51,7 @@ func Init(args, env []string) int {
 	if len(args) < 4 || args[2] != "--" {
 		return 125
 	}
+	setName("docker-init") // it was started from a sealed copy, whose name says nothing
 	for sig := uint32(1); sig < 65; sig++ {
 		if forwarded(syscall.Signal(sig)) {
 			signalEnable(sig)

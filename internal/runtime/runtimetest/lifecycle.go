@@ -94,6 +94,9 @@ func testLifecycle(t *testing.T, s *suite) {
 		if o.exit.Code != 128+int(syscall.SIGUSR1) || strings.Contains(o.stdout, " Z ") {
 			t.Errorf("got %+v", o)
 		}
+		if o = h.sh(t, "cat /proc/1/comm", func(c *runtime.Container) { c.Init = true }); o.stdout != "docker-init\n" {
+			t.Errorf("the init is called %q", o.stdout)
+		}
 		c := h.container("sh", "-c", "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done")
 		c.Init = true
 		a := attach(c)
