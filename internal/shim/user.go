@@ -152,11 +152,16 @@ func (i *isolation) showMapped(tree int, m *shimapi.Mount) error {
 	if m.IDMap > len(i.idmaps) {
 		return shimapi.ErrMalformed
 	}
-	flags := uint(unix.AT_EMPTY_PATH)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(i.idmaps[m.IDMap-1])}
+	err := error(unix.EINVAL)
 	if m.IDMapAll {
-		flags |= unix.AT_RECURSIVE
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr)
 	}
-	err := unix.MountSetattr(tree, "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(i.idmaps[m.IDMap-1])})
+	if err == unix.EINVAL {
+		// Where one of those below cannot be mapped (/proc, on a bind of /) the others stay
+		// as they are too.
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, attr)
+	}
 	if err == unix.EINVAL || err == unix.EOPNOTSUPP {
 		// A special file system has no ids worth mapping: what it shows stays the host's.
 		if special(tree) {
