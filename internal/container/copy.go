@@ -19,7 +19,35 @@ import (
 
 // ownersOf translates the owners of a container's files between what a view of it shows
 // and what the container itself would call them.
-func ownersOf(*record) archive.IDs { return archive.IDs{} }
+func ownersOf(root *rootfs.Root) archive.IDs {
+	m := root.IDs()
+	if m == nil {
+		return archive.IDs{}
+	}
+	return archive.IDs{
+		Out: func(uid, gid uint32) (uint32, uint32) { return orNobody(m.ContainerUID(uid)), orNobody(m.ContainerGID(gid)) },
+		In:  func(uid, gid uint32) (uint32, uint32) { return orRoot(m.HostUID, uid), orRoot(m.HostGID, gid) },
+	}
+}
+
+// nobody is whom the kernel shows for an owner that a user namespace does not have.
+const nobody = 65534
+
+func orNobody(id uint32, ok bool) uint32 {
+	if !ok {
+		return nobody
+	}
+	return id
+}
+
+// orRoot gives the container's root what belongs to somebody whom it does not have.
+func orRoot(host func(uint32) (uint32, bool), id uint32) uint32 {
+	n, ok := host(id)
+	if !ok {
+		n, _ = host(0)
+	}
+	return n
+}
 
 // StatPath says what a path in a container is.
 func (s *Service) StatPath(ctx context.Context, ref, name string) (ctypes.PathStat, error) {
@@ -54,8 +82,7 @@ func (s *Service) Archive(ctx context.Context, ref, name string, begin func(ctyp
 		return pathError(err, ref, name)
 	}
 	s.event(c, events.ActionArchivePath, nil)
-	rec, _ := c.snapshot()
-	return pathError(archive.Pack(ctx, begin(st), root, name, ownersOf(&rec)), ref, name)
+	return pathError(archive.Pack(ctx, begin(st), root, name, ownersOf(root)), ref, name)
 }
 
 // Export writes the root file system of a container as a tar stream to what begin
@@ -66,7 +93,7 @@ func (s *Service) Export(ctx context.Context, ref string, begin func() io.Writer
 		return err
 	}
 	c.mu.Lock()
-	rec, dead, removing := c.rec, c.st.Status == ctypes.StateDead, c.removing
+	dead, removing := c.st.Status == ctypes.StateDead, c.removing
 	c.mu.Unlock()
 	switch {
 	case dead:
@@ -80,7 +107,7 @@ func (s *Service) Export(ctx context.Context, ref string, begin func() io.Writer
 	}
 	defer done()
 	s.event(c, events.ActionExport, nil)
-	return archive.PackTree(ctx, begin(), root, ownersOf(&rec))
+	return archive.PackTree(ctx, begin(), root, ownersOf(root))
 }
 
 // ExtractOptions are those of PUT /containers/NAME/archive.
@@ -110,7 +137,7 @@ func (s *Service) Extract(ctx context.Context, ref, name string, o ExtractOption
 	if err != nil {
 		return pathError(err, ref, name)
 	}
-	uo := archive.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir, IDs: ownersOf(&rec)}
+	uo := archive.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir, IDs: ownersOf(root)}
 	if o.CopyUIDGID && rec.Config.User != "" {
 		// As Docker: the files are to be the container's user's.
 		const limit = 8 << 20
@@ -124,7 +151,7 @@ func (s *Service) Extract(ctx context.Context, ref, name string, o ExtractOption
 	if err != nil {
 		return err
 	}
-	err = archive.Unpack(ctx, root, dest, plain, uo)
+	err = root.IDs().AsRoot(func() error { return archive.Unpack(ctx, root, dest, plain, uo) })
 	if err = errors.Join(err, plain.Close()); err != nil {
 		return pathError(err, ref, name)
 	}

@@ -66,7 +66,7 @@ func (s *Service) viewRunning(c *entry, o viewOptions) (*rootfs.Root, func(), er
 		return nil, nil, err
 	}
 	defer ns.Close()
-	vo := rootfs.Options{NS: ns}
+	vo := rootfs.Options{NS: ns, IDs: c.ids()}
 	if o.mounts {
 		vo.Mounts = s.viewMounts(c, &rec, true)
 	}
@@ -197,7 +197,7 @@ func (s *Service) viewMounts(c *entry, rec *record, alive bool) []rootfs.Mount {
 	f := s.filesOf(rec, c)
 	for dest, source := range map[string]string{"/etc/hosts": f.hosts, "/etc/hostname": f.hostname, "/etc/resolv.conf": f.resolvConf} {
 		if !taken[dest] && exists(source) {
-			out = append(out, rootfs.Mount{Source: source, Destination: dest})
+			out = append(out, rootfs.Mount{Source: source, Destination: dest, Shifted: true})
 		}
 	}
 	return out

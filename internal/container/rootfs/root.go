@@ -16,16 +16,25 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/userns"
 )
 
 // maxLinks is how many symbolic links one path may lead through, as in the kernel.
 const maxLinks = 40
 
 // Root is the root directory of a container. It is safe for concurrent use.
-type Root struct{ f *os.File }
+type Root struct {
+	f   *os.File
+	ids *userns.Map
+}
+
+// IDs is the map that the files' owners are shown with; nil: they are shown as the
+// container knows them.
+func (r *Root) IDs() *userns.Map { return r.ids }
 
 // NewRoot takes over a descriptor of a directory.
-func NewRoot(f *os.File) *Root { return &Root{f} }
+func NewRoot(f *os.File) *Root { return &Root{f: f} }
 
 // Close ends the use of the root. What was mounted for it goes with it.
 func (r *Root) Close() error { return r.f.Close() }

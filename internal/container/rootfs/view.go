@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/mountattr"
+	"muelle/internal/linux/userns"
 )
 
 // Mount is one of a container's own mounts.
@@ -20,6 +21,8 @@ type Mount struct {
 	ReadOnly, NonRecursive bool
 	// Live is a file system that exists in the running container only, a tmpfs.
 	Live bool
+	// Shifted: the owners on disk are the host's already, with a map or without.
+	Shifted bool
 }
 
 // Options say what a view shows.
@@ -37,6 +40,9 @@ type Options struct {
 	// ReadOnly is the container's own wish to have a root that cannot be written.
 	ReadOnly bool
 	Mounts   []Mount
+	// IDs are the running container's: with NS everything is shown as it is to the host,
+	// what lies outside of its mount namespace too.
+	IDs *userns.Map
 }
 
 // stage is where a view is put together, inside a mount namespace that ends with the
@@ -48,15 +54,23 @@ const stage = "/sys"
 func Open(o Options) (*Root, error) {
 	var fd int
 	var err error
+	b := &builder{o: o}
+	if o.IDs != nil {
+		if b.user, err = userns.New(o.IDs); err != nil {
+			return nil, fmt.Errorf("open the container's file system: %w", err)
+		}
+		defer b.user.Close()
+	}
 	onOwnThread(func() {
-		b := &builder{o: o}
 		defer b.close()
 		fd, err = b.build()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the container's file system: %w", err)
 	}
-	return NewRoot(os.NewFile(uintptr(fd), "rootfs")), nil
+	root := NewRoot(os.NewFile(uintptr(fd), "rootfs"))
+	root.ids = o.IDs
+	return root, nil
 }
 
 // onOwnThread runs f on a thread that ends with it. Never on the first thread of the
@@ -81,6 +95,7 @@ type builder struct {
 	o    Options
 	live map[string]int // trees of Live mounts by destination
 	base int            // tree of the running container's root, or -1
+	user *os.File       // has the container's map, or nil
 }
 
 func (b *builder) close() {
@@ -257,6 +272,11 @@ func (b *builder) mount(root *Root, m Mount) error {
 			return fmt.Errorf("%s: %w", m.Source, err)
 		}
 		defer unix.Close(tree)
+		if b.user != nil && !m.Shifted {
+			if err := b.shift(tree); err != nil {
+				return err
+			}
+		}
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(tree, &st); err != nil {
@@ -277,6 +297,19 @@ func (b *builder) mount(root *Root, m Mount) error {
 		return readOnly(tree, !m.NonRecursive)
 	}
 	return nil
+}
+
+// shift shows a tree with the container's map, as the container's own mount does it.
+func (b *builder) shift(tree int) error {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(b.user.Fd())}
+	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr)
+	if err == unix.EINVAL {
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, attr)
+	}
+	if err == unix.EINVAL {
+		return nil // a file system of the kernel's own, whose owners are nobody's
+	}
+	return err
 }
 
 func readOnly(tree int, recursive bool) error {
