@@ -25,8 +25,10 @@ func ownersOf(root *rootfs.Root) archive.IDs {
 		return archive.IDs{}
 	}
 	return archive.IDs{
-		Out: func(uid, gid uint32) (uint32, uint32) { return orNobody(m.ContainerUID(uid)), orNobody(m.ContainerGID(gid)) },
-		In:  func(uid, gid uint32) (uint32, uint32) { return orRoot(m.HostUID, uid), orRoot(m.HostGID, gid) },
+		Out: func(uid, gid uint32) (uint32, uint32) {
+			return orNobody(m.ContainerUID(uid)), orNobody(m.ContainerGID(gid))
+		},
+		In: func(uid, gid uint32) (uint32, uint32) { return orRoot(m.HostUID, uid), orRoot(m.HostGID, gid) },
 	}
 }
 
