@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,9 +29,9 @@ type storm struct {
 }
 
 const (
-	stormSize    = 96
+	stormSize    = 200
 	stormClients = 16
-	stormKills   = 3
+	stormKills   = 10
 )
 
 func TestStormOfClientsAndKills(t *testing.T) {
@@ -50,10 +52,18 @@ func TestStormOfClientsAndKills(t *testing.T) {
 			}
 		})
 	}
-	for n := range stormKills {
-		// Spread over the work, not over the time.
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	when := make([]int, stormKills) // how much is left to do at each kill
+	for i := range when {
+		when[i] = random.IntN(stormSize - stormClients)
+	}
+	slices.Sort(when)
+	slices.Reverse(when)
+	for _, at := range when {
 		if err := eventually(2*time.Minute, func() error {
-			if rest := len(s.left); rest > stormSize*(stormKills-n)/(stormKills+1) {
+			if rest := len(s.left); rest > at {
 				return fmt.Errorf("%d are left to do", rest)
 			}
 			return nil
