@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"muelle/internal/id"
+	"muelle/internal/linux/cgroup"
 	"muelle/internal/runtime"
 )
 
@@ -50,6 +51,7 @@ func (s *Service) load(ctx context.Context) error {
 		s.log.Error("unmount volumes that nobody uses", "err", err)
 	}
 	maps.Copy(durable, volatile)
+	s.addStrays(durable)
 	for cid := range durable {
 		if s.byID[cid] == nil {
 			s.cleanLeftover(cid)
@@ -81,6 +83,24 @@ func ids(dir string) (map[string]bool, error) {
 		}
 	}
 	return out, nil
+}
+
+// addStrays adds containers of which only processes are left: what the records said
+// of them is gone, with a disk that was put back or an exec-root that was cleared.
+func (s *Service) addStrays(known map[string]bool) {
+	if s.o.DefaultCgroupParent != "" || s.o.CgroupDriver == CgroupSystemd {
+		return // a parent that other daemons may have too
+	}
+	names, err := cgroup.Children(s.o.CgroupParent)
+	if err != nil {
+		s.log.Warn("look for processes without a container", "err", err)
+		return
+	}
+	for _, name := range names {
+		if id.Valid(name) {
+			known[name] = true
+		}
+	}
 }
 
 // loadRecord reads one container; a folder without a record is a leftover. One whose

@@ -9,8 +9,11 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -133,6 +136,27 @@ func Open(path string) (*Group, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// Children lists the names of the groups below one, of any hierarchy, each once.
+func Children(path string) ([]string, error) {
+	g, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, dir := range g.dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list cgroups: %w", err)
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				names[e.Name()] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names)), nil
 }
 
 // Path is what Open was given, in its shortest form.
