@@ -1,0 +1,415 @@
+//go:build root
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestLogOptions: what a driver does not know is refused when the container is made.
+func TestLogOptions(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		for _, tt := range []struct{ name, driver, opt, want string }{
+			{"unknown driver", "nope", "", "logger: no log driver named 'nope' is registered"},
+			{"driver elsewhere", "gelf", "", "the log driver gelf is not supported"},
+			{"unknown option", "json-file", "nope=1", "unknown log opt 'nope' for json-file log driver"},
+			{"unknown option of local", "local", "nope=1", "unknown log opt 'nope' for log driver local"},
+			{"unknown option of syslog", "syslog", "nope=1", "unknown log opt 'nope' for syslog log driver"},
+			{"size", "json-file", "max-size=big", "max-size"},
+			{"no size", "json-file", "max-size=0", "max-size must be a positive number"},
+			{"files", "json-file", "max-file=0", "max-file cannot be less than 1"},
+			{"mode", "json-file", "mode=sometimes", "logger: logging mode not supported: sometimes"},
+			{"buffer", "json-file", "max-buffer-size=1m", "logger: max-buffer-size option is only supported with 'mode=non-blocking'"},
+			{"pattern", "json-file", "labels-regex=(", "missing closing )"},
+			{"tag", "json-file", "tag={{.Nope}}", "Nope"},
+			{"scheme", "syslog", "syslog-address=http://x", "unsupported scheme: 'http'"},
+			{"facility", "syslog", "syslog-facility=nope", "invalid syslog facility"},
+			{"format", "syslog", "syslog-format=nope", "invalid syslog format"},
+			{"no socket", "syslog", "syslog-address=unix:///nope", "no such file or directory"},
+			{"copy", "syslog", "cache-disabled=perhaps", "invalid value for option cache-disabled: perhaps"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				args := []string{"create", "--log-driver", tt.driver}
+				if tt.opt != "" {
+					args = append(args, "--log-opt", tt.opt)
+				}
+				if r := c.try(t, append(args, "busybox")...); r.code == 0 || !strings.Contains(r.err, tt.want) {
+					t.Errorf("%+v, want %q", r, tt.want)
+				}
+			})
+		}
+	})
+}
+
+// TestLogDetails: labels, variables and a tag, and the daemon's own defaults.
+func TestLogDetails(t *testing.T) {
+	d := own(t, "--log-opt", "labels=tier", "--log-opt", "max-size=1m")
+	for _, c := range clients(t, d) {
+		name := "details-" + c.name
+		c.must(t, "run", "--name", name, "--label", "tier=front", "--label", "other=x", "-e", "COLOUR=red", "-e", "APP_ONE=1", "-e", "APP_TWO=2",
+			"--log-opt", "env=COLOUR", "--log-opt", "env-regex=^APP_", "--log-opt", "tag={{.Name}}/{{.ID | upper | len}}", "busybox", "echo", "hello")
+		c.remove(t, name)
+		want := "APP_ONE=1,APP_TWO=2,COLOUR=red,tag=" + name + "%2F12,tier=front hello"
+		if got := c.must(t, "logs", "--details", name); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := c.must(t, "inspect", "-f", `{{index .HostConfig.LogConfig.Config "max-size"}}`, name); got != "1m" {
+			t.Errorf("the daemon's own option: %q", got)
+		}
+	}
+}
+
+// collector is a server that logs are sent to.
+type collector struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (s *collector) add(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, line)
+}
+
+// await gives what was received once it is n messages.
+func (s *collector) await(t *testing.T, n int) []string {
+	t.Helper()
+	var got []string
+	if err := eventually(20*time.Second, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		got = append([]string(nil), s.lines...)
+		if len(got) < n {
+			return fmt.Errorf("%d messages of %d", len(got), n)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	return got
+}
+
+func collectPackets(t *testing.T, conn net.PacketConn) *collector {
+	t.Cleanup(func() { conn.Close() })
+	s := &collector{}
+	go func() {
+		buf := make([]byte, 1<<17)
+		for {
+			n, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			s.add(string(buf[:n]))
+		}
+	}()
+	return s
+}
+
+func collectStreams(t *testing.T, l net.Listener) *collector {
+	t.Cleanup(func() { l.Close() })
+	s := &collector{}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for r := bufio.NewReader(conn); ; {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					s.add(line)
+				}
+			}()
+		}
+	}()
+	return s
+}
+
+func listenPacket(t *testing.T, network, addr string) net.PacketConn {
+	t.Helper()
+	conn, err := net.ListenPacket(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func listenStream(t *testing.T, network, addr string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestSyslog: every way to a server, what it reads, and what `logs` still knows.
+func TestSyslog(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, address string
+		open          func() *collector
+		opts          []string
+		want          string // a message, with TAG for the short id
+	}{
+		{"udp", "udp://127.0.0.1:5514", func() *collector { return collectPackets(t, listenPacket(t, "udp", "127.0.0.1:5514")) }, nil, "TAG["},
+		{"tcp", "tcp://localhost:5515", func() *collector { return collectStreams(t, listenStream(t, "tcp", "127.0.0.1:5515")) },
+			[]string{"syslog-format=rfc5424micro", "syslog-facility=local3"}, " TAG "},
+		{"unix", "unix://" + dir + "/stream", func() *collector { return collectStreams(t, listenStream(t, "unix", dir+"/stream")) },
+			[]string{"syslog-format=rfc3164", "tag=mine"}, " mine["},
+		{"unixgram", "unixgram://" + dir + "/gram", func() *collector { return collectPackets(t, listenPacket(t, "unixgram", dir+"/gram")) }, nil, "TAG["},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := tt.open()
+			forEach(t, func(t *testing.T, c client) {
+				name := c.unique(t, "c")
+				args := []string{"run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=" + tt.address}
+				for _, o := range tt.opts {
+					args = append(args, "--log-opt", o)
+				}
+				id := c.must(t, append(args, "busybox", "sh", "-c", "echo out; echo err >&2; echo; printf "+name)...)
+				c.remove(t, name)
+				c.must(t, "wait", name)
+				want := strings.ReplaceAll(tt.want, "TAG", id[:12])
+				seen := map[string]bool{}
+				for _, line := range server.await(t, 3) {
+					if strings.Contains(line, want) {
+						for _, text := range []string{"out\n", "err\n", name + "\n"} {
+							seen[text] = seen[text] || strings.HasSuffix(line, text)
+						}
+					}
+				}
+				if len(seen) != 3 || !seen["out\n"] || !seen["err\n"] || !seen[name+"\n"] {
+					t.Errorf("with %q in it: %v of %q", want, seen, server.lines)
+				}
+				if r := c.try(t, "logs", name); r.out != "out\n\n"+name || r.err != "err\n" {
+					t.Errorf("the local copy: %+v", r)
+				}
+			})
+		})
+	}
+}
+
+// TestSyslogWithoutServer: a container is not started without its server, and one
+// that runs does not wait for a server that has gone.
+func TestSyslogWithoutServer(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		r := c.try(t, "run", "--rm", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:5516", "busybox", "true")
+		if want := "failed to initialize logging driver: dial tcp 127.0.0.1:5516: connect: connection refused"; r.code != 125 && r.code != 128 || !strings.Contains(r.err, want) {
+			t.Errorf("%+v, want %q", r, want)
+		}
+		l := listenStream(t, "tcp", "127.0.0.1:5516")
+		name := c.unique(t, "c")
+		c.must(t, "run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:5516", "busybox",
+			"sh", "-c", "while ! [ -e /go ]; do usleep 20000; done; seq 1 100000")
+		c.remove(t, name)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		l.Close()
+		c.must(t, "exec", name, "touch", "/go")
+		if got := c.must(t, "wait", name); got != "0" {
+			t.Errorf("exit status %s", got)
+		}
+		if lines := strings.Count(c.try(t, "logs", name).out, "\n"); lines != 100000 {
+			t.Errorf("%d lines in the local copy", lines)
+		}
+		name += "-uncopied"
+		l = listenStream(t, "tcp", "127.0.0.1:5516")
+		defer l.Close()
+		c.must(t, "run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:5516", "--log-opt", "cache-disabled=true", "busybox", "true")
+		c.remove(t, name)
+		if r := c.try(t, "logs", name); r.code == 0 || !strings.Contains(r.err, "configured logging driver does not support reading") {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// journal opens the socket of systemd-journald in this mount namespace.
+func journal(t *testing.T) *collector {
+	t.Helper()
+	const dir = "/run/systemd/journal"
+	if err := os.MkdirAll("/run/systemd", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", "/run/systemd", "tmpfs", 0, "mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount("/run/systemd", syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return collectPackets(t, listenPacket(t, "unixgram", dir+"/socket"))
+}
+
+// TestJournald: the fields that Docker's driver writes, also while the daemon is dead.
+func TestJournald(t *testing.T) {
+	if r := ours(world.daemon).try(t, "run", "--rm", "--log-driver", "journald", "busybox", "true"); r.code == 0 || !strings.Contains(r.err, "journald is not enabled on this host") {
+		t.Errorf("without a journal: %+v", r)
+	}
+	server := journal(t)
+	d := own(t)
+	c := ours(d)
+	id := c.must(t, "run", "-d", "--name", "writer", "--label", "com.example.tier=front", "-e", "COLOUR=red", "--log-driver", "journald",
+		"--log-opt", "labels=com.example.tier", "--log-opt", "env=COLOUR", "--log-opt", "tag={{.Name}}", "busybox",
+		"sh", "-c", "echo out; while ! [ -e /go ]; do usleep 20000; done; echo err >&2")
+	c.remove(t, "writer")
+	pid, err := strconv.Atoi(c.must(t, "inspect", "-f", "{{.State.Pid}}", "writer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.await(t, 1)
+	d.kill(t)
+	if err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(pid), "root/go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	entries := server.await(t, 2) // nobody but the shim is there to write
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []map[string]string{{"MESSAGE": "out", "PRIORITY": "6"}, {"MESSAGE": "err", "PRIORITY": "3"}} {
+		got := fieldsOf(t, entries[i])
+		for k, v := range map[string]string{
+			"CONTAINER_ID": id[:12], "CONTAINER_ID_FULL": id, "CONTAINER_NAME": "writer", "CONTAINER_TAG": "writer", "SYSLOG_IDENTIFIER": "writer",
+			"IMAGE_NAME": "busybox", "COM_EXAMPLE_TIER": "front", "COLOUR": "red", "CONTAINER_LOG_ORDINAL": strconv.Itoa(i + 1),
+		} {
+			want[k] = v
+		}
+		if len(got["CONTAINER_LOG_EPOCH"]) != 64 || got["SYSLOG_TIMESTAMP"] == "" {
+			t.Errorf("epoch and time: %v", got)
+		}
+		delete(got, "CONTAINER_LOG_EPOCH")
+		delete(got, "SYSLOG_TIMESTAMP")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("entry %d: %s", i, diff)
+		}
+	}
+	if r := c.try(t, "logs", "writer"); r.out != "out\n" || r.err != "err\n" {
+		t.Errorf("the local copy: %+v", r)
+	}
+}
+
+// fieldsOf reads an entry of the journal's native protocol.
+func fieldsOf(t *testing.T, entry string) map[string]string {
+	t.Helper()
+	fields := map[string]string{}
+	for b := []byte(entry); len(b) > 0; {
+		line, rest, ok := bytes.Cut(b, []byte{'\n'})
+		if !ok {
+			t.Fatalf("no newline in %q", b)
+		}
+		name, value, plain := bytes.Cut(line, []byte{'='})
+		if !plain {
+			n := binary.LittleEndian.Uint64(rest)
+			value, rest = rest[8:8+n], rest[8+n+1:]
+		}
+		fields[string(name)] = string(value)
+		b = rest
+	}
+	return fields
+}
+
+// TestLogKeepsEveryLine of a container that prints as fast as it can, over rotated
+// and compressed files, for who follows and for who reads afterwards.
+func TestLogKeepsEveryLine(t *testing.T) {
+	const count = 300000
+	forEach(t, func(t *testing.T, c client) {
+		name := c.unique(t, "c")
+		c.must(t, "create", "--name", name, "--log-opt", "max-size=4m", "--log-opt", "max-file=50", "busybox", "seq", "1", strconv.Itoa(count))
+		c.remove(t, name)
+		c.must(t, "start", name)
+		check := func(what, out string) {
+			n := 0
+			for line := range strings.Lines(out) {
+				if n++; line != strconv.Itoa(n)+"\n" {
+					t.Fatalf("%s: line %d is %q", what, n, line)
+				}
+			}
+			if n != count {
+				t.Errorf("%s: %d lines", what, n)
+			}
+		}
+		check("followed", c.try(t, "logs", "-f", name).out)
+		if got := c.must(t, "wait", name); got != "0" {
+			t.Errorf("exit status %s", got)
+		}
+		path := c.must(t, "inspect", "-f", "{{.LogPath}}", name)
+		if err := eventually(20*time.Second, func() error { // compressed after the end
+			if packed, err := filepath.Glob(path + ".*.gz"); err != nil || len(packed) < 4 {
+				return fmt.Errorf("compressed files: %v %v", packed, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		check("read", c.try(t, "logs", name).out)
+		if got := c.must(t, "logs", "--tail", "2", name); got != strconv.Itoa(count-1)+"\n"+strconv.Itoa(count) {
+			t.Errorf("tail: %q", got)
+		}
+	})
+}
+
+// TestLogTimes: every way to name a time.
+func TestLogTimes(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		name := c.unique(t, "c")
+		c.must(t, "run", "--name", name, "busybox", "sh", "-c", "echo one; sleep 1.1; echo two")
+		c.remove(t, name)
+		stamps := strings.Split(c.must(t, "logs", "-t", name), "\n")
+		if len(stamps) != 2 {
+			t.Fatalf("%q", stamps)
+		}
+		text, _, _ := strings.Cut(stamps[1], " ")
+		second, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range []string{
+			text, second.Local().Format("2006-01-02T15:04:05.999999999"), fmt.Sprintf("%d.%09d", second.Unix(), second.Nanosecond()),
+			second.In(time.FixedZone("", 7200)).Format(time.RFC3339Nano),
+		} {
+			if got := c.must(t, "logs", "--since", at, name); got != "two" {
+				t.Errorf("since %s: %q", at, got)
+			}
+			before := second.Add(-time.Millisecond)
+			if at != text {
+				continue
+			}
+			if got := c.must(t, "logs", "--until", before.Format(time.RFC3339Nano), name); got != "one" {
+				t.Errorf("until %s: %q", before, got)
+			}
+		}
+		for args, want := range map[string]string{"--since 1h": "one\ntwo", "--until 1h": "", "--since 2006-01-02": "one\ntwo", "--tail 1 --since 1h": "two", "--tail 0": "", "--until 2006-01-02T15:04": ""} {
+			if got := c.must(t, append(append([]string{"logs"}, strings.Fields(args)...), name)...); got != want {
+				t.Errorf("%s: %q, want %q", args, got, want)
+			}
+		}
+		if r := c.try(t, "logs", "--since", "soon", name); r.code == 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
