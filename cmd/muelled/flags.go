@@ -46,6 +46,8 @@ type config struct {
 	StopTimeout        int               `json:"default-stop-timeout"`
 	CgroupParent       string            `json:"cgroup-parent"`
 	ExecOpts           []string          `json:"exec-opts"`
+	CDISpecDirs        []string          `json:"cdi-spec-dirs"`
+	Features           map[string]bool   `json:"features"`
 	Init               bool              `json:"init"`
 	LiveRestore        bool              `json:"live-restore"`
 	MaxDownloads       int               `json:"max-concurrent-downloads"`

@@ -94,14 +94,14 @@ func TestEveryKeyHasAField(t *testing.T) {
 func TestWhatHasNoEffectIsSaid(t *testing.T) {
 	// The line of Debian's and Docker's units.
 	c, err := parse([]string{"-H", "fd://", "--containerd=/run/containerd/containerd.sock", "--userland-proxy=false", "--iptables", "-s", "overlay2", "--config-file",
-		configFile(t, `{"features":{"buildkit":true},"storage-opts":[]}`)}, io.Discard)
+		configFile(t, `{"features":{"buildkit":true},"builder":{"gc":{}},"storage-opts":[]}`)}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"containerd: /run/containerd/containerd.sock has no effect: " + noContainerd,
 		"userland-proxy: false has no effect: ports are published without a process per port, on the loopback address too",
-		`features: {"buildkit":true} has no effect: an image store of containerd's kind and BuildKit are always in use`,
+		"builder: {\"gc\":{}} has no effect: the build cache is cleaned by `builder prune`",
 	}
 	if diff := cmp.Diff(want, c.notices()); diff != "" {
 		t.Error(diff)

@@ -65,7 +65,7 @@ var options = []option{
 	{flag: "shutdown-timeout", key: "shutdown-timeout", reload: true, usage: "Set the default shutdown timeout in seconds", value: number(func(c *config) *int { return &c.ShutdownTimeout }, 15)},
 	{flag: "oom-score-adjust", key: "oom-score-adjust", usage: "Set the oom_score_adj of the daemon", value: number(func(c *config) *int { return &c.OOMScoreAdjust }, 0)},
 	{flag: "experimental", key: "experimental", usage: "Enable experimental features", value: boolean(func(c *config) *bool { return &c.Experimental }, false)},
-	{flag: "feature", key: "features", class: ignored, why: "an image store of containerd's kind and BuildKit are always in use", value: anything},
+	{flag: "feature", key: "features", usage: "Switch a feature on or off: cdi; all others of Docker's are always on", value: features},
 	{key: "builder", class: ignored, why: "the build cache is cleaned by `builder prune`", value: anything},
 	{flag: "restart", short: "r", class: ignored, why: "containers have restart policies", value: anyBool},
 	{key: "deprecated-key-path", class: ignored, why: "the engine's identity lies in data-root", value: anything},
@@ -95,7 +95,7 @@ var options = []option{
 	{flag: "cpu-rt-runtime", key: "cpu-rt-runtime", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
 	{flag: "default-runtime", key: "default-runtime", class: refused, fine: []string{"muelle", "runc"}, why: "there is one runtime, Muelle's own", value: anything},
 	{flag: "add-runtime", key: "runtimes", class: refused, why: "there is one runtime, Muelle's own", value: anything},
-	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", class: refused, why: "CDI devices are not supported yet", value: anything},
+	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", usage: "CDI specification directories to use (default /etc/cdi, /var/run/cdi)", value: list(func(c *config) *[]string { return &c.CDISpecDirs })},
 
 	// Security.
 	{flag: "seccomp-profile", key: "seccomp-profile", class: refused, fine: []string{"", "builtin"}, why: "give containers the profile: --security-opt seccomp=FILE", value: anything},

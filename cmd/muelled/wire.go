@@ -202,7 +202,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	}
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
-		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent,
+		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
 		Runtime: rt, Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
 		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users,
@@ -235,7 +235,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus,
 		ID: id, DataRoot: p.data, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
-		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), Remapped: c.UsernsRemap != "", Log: log,
+		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), CDI: c.deviceInterface(), Remapped: c.UsernsRemap != "", Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{

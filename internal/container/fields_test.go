@@ -169,7 +169,7 @@ func fields(bind string) []field {
 		{name: "DeviceCgroupRules", set: func(c c, h h) { h.DeviceCgroupRules = []string{"c 1:3 rw"} }},
 		{name: "DeviceRequests", set: func(c c, h h) {
 			h.DeviceRequests = []ctypes.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
-		}, refused: "--gpus"},
+		}, refused: "could not select device driver"},
 		{name: "MemoryReservation", set: func(c c, h h) { h.MemoryReservation = 32 << 20 }},
 		{name: "MemoryReservation negative", set: func(c c, h h) { h.MemoryReservation = -5 }, refused: "Minimum memory reservation allowed is 6MB"},
 		{name: "MemorySwap", set: func(c c, h h) { h.MemorySwap = -1 }},

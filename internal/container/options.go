@@ -10,6 +10,7 @@ import (
 	"muelle/internal/event"
 	"muelle/internal/filter"
 	"muelle/internal/logdriver"
+	"muelle/internal/oci"
 	"muelle/internal/runtime"
 )
 
@@ -24,6 +25,8 @@ type Options struct {
 	// DefaultCgroupParent, if not empty, is the HostConfig.CgroupParent of containers
 	// that have none.
 	DefaultCgroupParent string
+	// CDI finds the devices of HostConfig.DeviceRequests.
+	CDI oci.CDI
 
 	Runtime  runtime.Runtime
 	Images   images   // *image.Service

@@ -110,6 +110,9 @@ func (n *starting) buildSpec(ctx context.Context) error {
 	if n.spec, err = oci.Spec(o); err != nil {
 		return err
 	}
+	if err := n.s.o.CDI.Inject(n.spec, n.rec.HostConfig.DeviceRequests); err != nil {
+		return err
+	}
 	// A host without message queues has none to share.
 	n.spec.Mounts = slices.DeleteFunc(n.spec.Mounts, func(m specs.Mount) bool {
 		_, err := os.Stat("/dev/mqueue")

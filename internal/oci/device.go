@@ -18,13 +18,6 @@ import (
 // zero, full, random, urandom, tty), and the rules of the devices cgroup.
 func devices(o Options) ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
 	h := o.HostConfig
-	if len(h.DeviceRequests) > 0 {
-		r := h.DeviceRequests[0]
-		if r.Driver == "cdi" {
-			return nil, nil, invalid("CDI device injection is not supported: %s", strings.Join(r.DeviceIDs, ", "))
-		}
-		return nil, nil, invalid("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
-	}
 	if h.Privileged {
 		nodes, err := hostDevices()
 		return nodes, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, err

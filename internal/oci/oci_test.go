@@ -241,7 +241,6 @@ func TestDeviceRules(t *testing.T) {
 	for name, change := range map[string]func(*oci.Options){
 		"absent device": func(o *oci.Options) { o.HostConfig.Devices = []container.DeviceMapping{{PathOnHost: "/dev/absent"}} },
 		"bad rule":      func(o *oci.Options) { o.HostConfig.DeviceCgroupRules = []string{"x"} },
-		"gpu":           func(o *oci.Options) { o.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: -1}} },
 	} {
 		if _, err := oci.Spec(options(change)); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: error %v", name, err)

@@ -66,7 +66,10 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		DefaultAddressPools: s.o.AddressPools,
 		FirewallBackend:     &system.FirewallInfo{Driver: "nftables"},
 		IPv4Forwarding:      readFlag("/proc/sys/net/ipv4/ip_forward"),
-		CDISpecDirs:         []string{},
+		CDISpecDirs:         append([]string{}, s.o.CDI.Dirs...),
+	}
+	for _, name := range s.o.CDI.Devices() {
+		info.DiscoveredDevices = append(info.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
 	}
 	if cgroup.Version() == 2 {
 		info.SecurityOptions = append(info.SecurityOptions, "name=cgroupns")

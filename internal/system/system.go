@@ -18,6 +18,7 @@ import (
 	"muelle/internal/container"
 	"muelle/internal/image"
 	"muelle/internal/linux/du"
+	"muelle/internal/oci"
 	"muelle/internal/remote"
 )
 
@@ -66,6 +67,7 @@ type Options struct {
 	DataRoot string
 	// CgroupDriver is cgroupfs or systemd.
 	CgroupDriver string
+	CDI          oci.CDI
 	// Version is the program's.
 	Version string
 	// MinVersion of the API; empty means api.MinVersion.

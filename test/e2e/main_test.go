@@ -308,6 +308,9 @@ func buildEcho() error {
 	return nil
 }
 
+// emulated tells whether this is the virtual machine of test/vm.
+func emulated() bool { return os.Getenv(imageEnv) != "" }
+
 // importStandin pushes one archive to the registry as busybox and alpine.
 func importStandin(path string) error {
 	muelle := filepath.Join(world.bin, "muelle")
@@ -330,8 +333,8 @@ func importStandin(path string) error {
 // eventually repeats f until it succeeds or the patience is over. It is the one
 // place where a test waits for something that announces itself in no other way.
 func eventually(patience time.Duration, f func() error) error {
-	if os.Getenv(imageEnv) != "" {
-		patience *= 6 // an emulated processor
+	if emulated() {
+		patience *= 6
 	}
 	deadline := time.Now().Add(patience)
 	for {

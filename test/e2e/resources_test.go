@@ -335,3 +335,34 @@ func TestDaemonsDefaultLimits(t *testing.T) {
 		t.Errorf("%+v, %v", info, err)
 	}
 }
+
+// TestContainerDeviceInterface: a vendor's file says what its device needs.
+//
+//muelle:ring
+func TestContainerDeviceInterface(t *testing.T) {
+	dir := t.TempDir()
+	spec := `{"cdiVersion": "0.6.0", "kind": "vendor.com/log", "devices": [{"name": "kernel", "containerEdits": {
+		"env": ["VENDOR=here"], "deviceNodes": [{"path": "/dev/vendor", "hostPath": "/dev/kmsg", "permissions": "w"}],
+		"mounts": [{"hostPath": "` + dir + `", "containerPath": "/vendor", "options": ["ro", "rbind"]}]}}]}`
+	touch(t, dir, "library")
+	if err := os.WriteFile(filepath.Join(dir, "vendor.json"), []byte(spec), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := own(t, "--cdi-spec-dir", dir)
+	c := ours(d) // Debian's client is older than CDI names
+	r := c.try(t, "run", "--rm", "--device", "vendor.com/log=kernel", "busybox", "sh", "-c",
+		"echo $VENDOR; ls /vendor; : >/dev/vendor && echo open; (: </dev/vendor) 2>&1; touch /vendor/x 2>&1; exit 3")
+	want := "here\nlibrary\nvendor.json\nopen\nsh: can't open /dev/vendor: Operation not permitted\ntouch: /vendor/x: Read-only file system\n"
+	if r.out != want || r.code != 3 {
+		t.Errorf("%+v, want %q", r, want)
+	}
+	if r := c.try(t, "run", "--rm", "--device", "vendor.com/log=other", "busybox", "true"); r.code != 125 && r.code != 1 || !strings.Contains(r.err, "CDI device injection failed: unresolvable CDI devices vendor.com/log=other") {
+		t.Errorf("an unknown device: %+v", r)
+	}
+	if r := c.try(t, "run", "--rm", "--gpus", "all", "busybox", "true"); r.code == 0 || !strings.Contains(r.err, `could not select device driver "" with capabilities: [[gpu]]`) {
+		t.Errorf("a GPU: %+v", r)
+	}
+	if got := c.must(t, "info", "--format", "{{json .DiscoveredDevices}} {{json .CDISpecDirs}}"); got != `[{"Source":"cdi","ID":"vendor.com/log=kernel"}] ["`+dir+`"]` {
+		t.Errorf("info %s", got)
+	}
+}

@@ -130,8 +130,6 @@ func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 		return unsupported("linking containers (--link)")
 	case len(h.StorageOpt) > 0:
 		return unsupported("HostConfig.StorageOpt")
-	case len(h.DeviceRequests) > 0:
-		return unsupported("HostConfig.DeviceRequests (--gpus)")
 	case h.Cgroup != "":
 		return unsupported("HostConfig.Cgroup")
 	case !h.Isolation.IsDefault():
