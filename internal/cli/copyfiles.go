@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -39,8 +40,11 @@ func destination(dst string, exists, isDir, srcIsDir bool) (dir, name string, er
 	return path.Dir(clean), path.Base(clean), nil
 }
 
-// contentOnly says that a source names a folder's content ("dir/.").
-func contentOnly(src string) bool { return src == "." || strings.HasSuffix(src, "/.") }
+// contentOnly says that a source names a folder's content ("dir/."), as the root does:
+// it has no name.
+func contentOnly(src string) bool {
+	return src == "." || strings.HasSuffix(src, "/.") || path.Clean(src) == "/"
+}
 
 func (a *app) copyFrom(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {
 	if o.follow {
@@ -63,7 +67,7 @@ func (a *app) copyFrom(ctx context.Context, c *client.Client, ref, src, dst stri
 		return err
 	}
 	counted := &counter{r: body}
-	if err := unpack(counted, dir, name, contentOnly(src)); err != nil {
+	if err := unpack(counted, dir, name, contentOnly(src), o.archive); err != nil {
 		return err
 	}
 	a.sayCopied(o, counted.n, dst)
@@ -97,17 +101,18 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // unpack extracts an archive in dir, its first name replaced by name, or all of it
 // below name if it is a folder's content. Links in it cannot lead out of dir: it
-// comes from a container.
-func unpack(r io.Reader, dir, name string, content bool) error {
+// comes from a container. Owners are kept where archive asks for it.
+func unpack(r io.Reader, dir, name string, content, archive bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
+	var folders []*tar.Header
 	for t := tar.NewReader(r); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return finishFolders(root, folders)
 		}
 		if err != nil {
 			return fmt.Errorf("read archive: %w", err)
@@ -116,11 +121,35 @@ func unpack(r io.Reader, dir, name string, content bool) error {
 		if target == "." {
 			continue
 		}
-		if err := unpackEntry(root, t, h, target); err != nil {
-			return fmt.Errorf("extract %s: %w", h.Name, err)
+		entry := h.Name
+		if h.Typeflag == tar.TypeLink {
+			h.Linkname = rebase(h.Linkname, name, content)
+		}
+		if err := unpackEntry(root, t, h, target, archive); err != nil {
+			return fmt.Errorf("extract %s: %w", entry, err)
+		}
+		if h.Typeflag == tar.TypeDir {
+			h.Name = target
+			folders = append(folders, h)
 		}
 	}
 }
+
+// finishFolders gives folders their modes and times when everything is in them: one
+// may not be writable.
+func finishFolders(root *os.Root, folders []*tar.Header) error {
+	for _, h := range slices.Backward(folders) {
+		if err := root.Chmod(h.Name, h.FileInfo().Mode()&modeBits); err != nil {
+			return fmt.Errorf("extract %s: %w", h.Name, err)
+		}
+		if err := root.Chtimes(h.Name, h.ModTime, h.ModTime); err != nil {
+			return fmt.Errorf("extract %s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+const modeBits = os.ModePerm | os.ModeSetuid | os.ModeSetgid | os.ModeSticky
 
 // rebase replaces a path's first part, or puts another before a content's.
 func rebase(entry, name string, content bool) string {
@@ -132,34 +161,58 @@ func rebase(entry, name string, content bool) string {
 	return path.Join(name, rest)
 }
 
-func unpackEntry(root *os.Root, t *tar.Reader, h *tar.Header, target string) error {
-	mode := h.FileInfo().Mode()
+func unpackEntry(root *os.Root, t *tar.Reader, h *tar.Header, target string, archive bool) error {
+	if h.Typeflag == tar.TypeDir {
+		if fi, err := root.Lstat(target); err == nil && !fi.IsDir() {
+			if err := root.Remove(target); err != nil {
+				return err
+			}
+		}
+		if err := root.MkdirAll(target, 0o755); err != nil || !archive {
+			return err
+		}
+		return root.Lchown(target, h.Uid, h.Gid)
+	}
+	if err := root.MkdirAll(path.Dir(target), 0o755); err != nil {
+		return err
+	}
 	switch h.Typeflag {
-	case tar.TypeDir:
-		if err := root.MkdirAll(target, 0o755); err != nil {
+	case tar.TypeSymlink, tar.TypeLink:
+		if err := root.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return root.Chmod(target, mode.Perm())
-	case tar.TypeSymlink:
-		_ = root.Remove(target)
-		return root.Symlink(h.Linkname, target)
+		if h.Typeflag == tar.TypeLink {
+			return root.Link(h.Linkname, target)
+		}
+		if err := root.Symlink(h.Linkname, target); err != nil || !archive {
+			return err
+		}
+		return root.Lchown(target, h.Uid, h.Gid)
 	case tar.TypeReg:
-		if err := root.MkdirAll(path.Dir(target), 0o755); err != nil {
-			return err
-		}
-		f, err := root.OpenFile(target, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode.Perm())
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, t)
-		if err = errors.Join(err, f.Chmod(mode.Perm()), f.Close()); err != nil {
-			return err
-		}
-		return root.Chtimes(target, h.ModTime, h.ModTime)
-	case tar.TypeLink:
-		return errors.New("hard links in a copied tree are not supported: use export, or - as the destination")
+		return unpackFile(root, t, h, target, archive)
 	}
 	return fmt.Errorf("files of type %q are not supported", h.Typeflag)
+}
+
+func unpackFile(root *os.Root, t *tar.Reader, h *tar.Header, target string, archive bool) error {
+	// Written anew: what was there may be a link, or somebody's running program.
+	if fi, err := root.Lstat(target); err == nil && !fi.IsDir() {
+		if err := root.Remove(target); err != nil {
+			return err
+		}
+	}
+	f, err := root.OpenFile(target, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, t)
+	if err == nil && archive {
+		err = f.Chown(h.Uid, h.Gid)
+	}
+	if err = errors.Join(err, f.Chmod(h.FileInfo().Mode()&modeBits), f.Close()); err != nil {
+		return err
+	}
+	return root.Chtimes(target, h.ModTime, h.ModTime)
 }
 
 func (a *app) copyTo(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {

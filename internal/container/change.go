@@ -21,6 +21,11 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	return s.pause(ctx, c, ref, false)
+}
+
+// pause freezes a container, for a user or for a commit.
+func (s *Service) pause(ctx context.Context, c *entry, ref string, commit bool) error {
 	if err := s.acquire(ctx, c); err != nil {
 		return err
 	}
@@ -36,7 +41,18 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	case status != ctypes.StateRunning || task == nil:
 		return conflict("container %s is not running", ref)
 	}
+	if commit {
+		// Written before: a daemon that dies from here on lets it go on when it is back.
+		c.mu.Lock()
+		c.st.PausedByCommit = true
+		s.save(c)
+		c.mu.Unlock()
+	}
 	if err := task.Pause(ctx); err != nil {
+		c.mu.Lock()
+		c.st.PausedByCommit = false
+		s.save(c)
+		c.mu.Unlock()
 		return notRunning(err, ref)
 	}
 	if stopHealth != nil {
@@ -72,7 +88,7 @@ func (s *Service) Unpause(ctx context.Context, ref string) error {
 		return notRunning(err, ref)
 	}
 	c.mu.Lock()
-	c.st.Status = ctypes.StateRunning
+	c.st.Status, c.st.PausedByCommit = ctypes.StateRunning, false
 	s.save(c)
 	s.startHealth(c)
 	c.notify()

@@ -46,6 +46,9 @@ func (f *fakeImages) Lower(context.Context, *image.Image, string) ([]string, err
 	return []string{f.layer}, nil
 }
 func (f *fakeImages) Release(string) {}
+func (f *fakeImages) Commit(context.Context, image.CommitOptions) (digest.Digest, error) {
+	return "", errdefs.ErrNotImplemented
+}
 func (f *fakeImages) Hold(_ digest.Digest, id, _ string, running bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

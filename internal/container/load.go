@@ -253,6 +253,7 @@ func (s *Service) cleanLeftover(cid string) {
 func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) (due bool) {
 	if task != nil {
 		c.task, c.ended = task, make(chan struct{})
+		s.thaw(ctx, c, task)
 		if task.Pid() != 0 && c.st.Status == ctypes.StateRunning {
 			s.startHealth(c)
 		}
@@ -337,4 +338,16 @@ func (s *Service) Pending() []string {
 	list := s.pending
 	s.pending = nil
 	return list
+}
+
+// thaw lets a container go on that a commit had frozen when the daemon died.
+func (s *Service) thaw(ctx context.Context, c *entry, task runtime.Task) {
+	if !c.st.PausedByCommit {
+		return
+	}
+	if err := task.Resume(ctx); err != nil && !errdefs.IsFailedPrecondition(err) {
+		s.log.Error("unpause after commit", "container", c.id, "err", err)
+	}
+	c.st.Status, c.st.PausedByCommit = ctypes.StateRunning, false
+	s.save(c)
 }

@@ -70,6 +70,8 @@ type state struct {
 	Health           *ctypes.Health
 	// Userns are the ids of the run that is on, or of the last; nil: the host's.
 	Userns *userns.Map `json:",omitempty"`
+	// PausedByCommit: a commit froze it, and lets it go on.
+	PausedByCommit bool `json:",omitempty"`
 	// Endpoints and Ports of the run that is on, or empty.
 	Endpoints map[string]*network.EndpointSettings
 	Ports     network.PortMap

@@ -34,6 +34,7 @@ type images interface {
 	Release(user string)
 	Hold(ref digest.Digest, containerID, containerName string, running bool)
 	Unhold(containerID string)
+	Commit(ctx context.Context, o image.CommitOptions) (digest.Digest, error)
 }
 
 // networks is what containers need of the network service.

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"muelle/internal/container/rootfs"
+	"muelle/internal/id"
 	"muelle/internal/runtime"
 )
 
@@ -68,7 +69,7 @@ func (s *Service) viewRunning(c *entry, o viewOptions) (*rootfs.Root, func(), er
 	defer ns.Close()
 	vo := rootfs.Options{NS: ns, IDs: c.ids()}
 	if o.mounts {
-		vo.Mounts = s.viewMounts(c, &rec, true)
+		vo.Mounts = liveMounts(&rec)
 	}
 	root, err := rootfs.Open(vo)
 	if err != nil {
@@ -122,16 +123,25 @@ func (s *Service) viewResting(ctx context.Context, c *entry, o viewOptions) (*ro
 	if err != nil {
 		return nil, nil, err
 	}
+	unmount := func() {}
+	if o.mounts {
+		user := "view " + id.New()
+		if err := s.mountVolumes(ctx, user, rec.Mounts); err != nil {
+			return nil, nil, err
+		}
+		unmount = func() { s.unmountVolumes(user, rec.Mounts) }
+	}
 	root, err := rootfs.Open(vo)
 	if err != nil {
+		unmount()
 		return nil, nil, err
 	}
 	if o.writer == nil {
-		return root, func() { root.Close() }, nil
+		return root, func() { root.Close(); unmount() }, nil
 	}
 	held := release
 	release = nil
-	return root, func() { root.Close(); held() }, nil
+	return root, func() { root.Close(); unmount(); held() }, nil
 }
 
 // layersOf describes the file system of a container that does not run. op is held.
@@ -139,7 +149,7 @@ func (s *Service) layersOf(ctx context.Context, c *entry, rec *record, o viewOpt
 	vo := rootfs.Options{Writable: o.writer != nil}
 	vo.ReadOnly = vo.Writable && rec.HostConfig.ReadonlyRootfs
 	if o.mounts {
-		vo.Mounts = s.viewMounts(c, rec, false)
+		vo.Mounts = restingMounts(rec)
 	}
 	if vo.Writable {
 		// What the run before left mounted must be gone: a layer is mounted once.
@@ -169,35 +179,28 @@ func (s *Service) layersOf(ctx context.Context, c *entry, rec *record, o viewOpt
 	return vo, nil
 }
 
-// viewMounts gives what a container has mounted beside its layers. Binds whose source
-// does not exist and what exists in a running container only are left out of others.
-func (s *Service) viewMounts(c *entry, rec *record, alive bool) []rootfs.Mount {
-	var out []rootfs.Mount
-	taken := map[string]bool{}
+// liveMounts are the mounts of a running container that a view shows: those that a user
+// asked for and the files of its network, as they are mounted in it. /proc, /sys, /dev
+// and what it mounted itself are none of its files.
+func liveMounts(rec *record) []rootfs.Mount {
+	out := []rootfs.Mount{{Destination: "/etc/hosts"}, {Destination: "/etc/hostname"}, {Destination: "/etc/resolv.conf"}}
 	for _, m := range rec.Mounts {
-		taken[m.Destination] = true
-		v := rootfs.Mount{Source: m.Source, Destination: m.Destination, ReadOnly: !m.RW, NonRecursive: m.NonRecursive}
-		switch {
-		case m.Type == mount.TypeTmpfs:
-			if v.Live = true; !alive {
-				continue
-			}
-		case !exists(m.Source):
-			continue
-		}
-		out = append(out, v)
-	}
-	if !alive {
-		return out
+		out = append(out, rootfs.Mount{Destination: m.Destination, NonRecursive: m.NonRecursive})
 	}
 	for dest := range rec.HostConfig.Tmpfs {
-		taken[path.Clean(dest)] = true
-		out = append(out, rootfs.Mount{Destination: path.Clean(dest), Live: true})
+		out = append(out, rootfs.Mount{Destination: path.Clean(dest), NonRecursive: true})
 	}
-	f := s.filesOf(rec, c)
-	for dest, source := range map[string]string{"/etc/hosts": f.hosts, "/etc/hostname": f.hostname, "/etc/resolv.conf": f.resolvConf} {
-		if !taken[dest] && exists(source) {
-			out = append(out, rootfs.Mount{Source: source, Destination: dest, Shifted: true})
+	return out
+}
+
+// restingMounts are the volumes and binds of a container that does not run. A bind whose
+// source is missing is left out, and so is what exists in a running container only.
+func restingMounts(rec *record) (out []rootfs.Mount) {
+	for _, m := range rec.Mounts {
+		if (m.Type == mount.TypeBind || m.Type == mount.TypeVolume) && exists(m.Source) {
+			out = append(out, rootfs.Mount{
+				Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: !m.RW, NonRecursive: m.NonRecursive,
+			})
 		}
 	}
 	return out

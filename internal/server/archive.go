@@ -9,6 +9,7 @@ import (
 	"time"
 
 	containertypes "github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/go-digest"
 
 	"muelle/internal/container"
 )
@@ -17,6 +18,8 @@ type containerFiles interface {
 	StatPath(ctx context.Context, ref, path string) (containertypes.PathStat, error)
 	Archive(ctx context.Context, ref, path string, begin func(containertypes.PathStat) io.Writer) error
 	Extract(ctx context.Context, ref, path string, o container.ExtractOptions, r io.Reader) error
+	Changes(ctx context.Context, ref string) ([]containertypes.FilesystemChange, error)
+	Commit(ctx context.Context, ref string, o container.CommitOptions) (digest.Digest, error)
 	Export(ctx context.Context, ref string, begin func() io.Writer) error
 }
 
@@ -101,4 +104,37 @@ func (s *Server) exportContainer(w *reply, r *request) error {
 		return w
 	})
 	return s.cutOff(w, r, "export container", err)
+}
+
+func (s *Server) containerChanges(w *reply, r *request) error {
+	changes, err := s.o.Containers.Changes(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, changes) // null where there is none, as Docker
+}
+
+func (s *Server) commitContainer(w *reply, r *request) error {
+	q := r.URL.Query()
+	if q.Get("container") == "" {
+		return badRequest("bad parameter: 'container' cannot be empty")
+	}
+	o := container.CommitOptions{
+		Author: q.Get("author"), Comment: q.Get("comment"), Changes: q["changes"], Pause: boolOr(q, "pause", true),
+	}
+	if q.Get("repo") != "" {
+		target, err := namedTarget(q.Get("repo"), q.Get("tag"))
+		if err != nil {
+			return err
+		}
+		o.Ref = target
+	}
+	if err := readJSON(w, r.Request, &o.Config); err != nil {
+		return err
+	}
+	id, err := s.o.Containers.Commit(r.Context(), q.Get("container"), o)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, containertypes.CommitResponse{ID: id.String()})
 }

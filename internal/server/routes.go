@@ -30,6 +30,7 @@ func (s *Server) table() []route {
 		{get, "/containers/{name}/top", s.topContainer},
 		{get, "/containers/{name}/logs", s.containerLogs},
 		{get, "/containers/{name}/stats", s.containerStats},
+		{get, "/containers/{name}/changes", s.containerChanges},
 		{get, "/containers/{name}/export", s.exportContainer},
 		{head, "/containers/{name}/archive", s.statPath},
 		{get, "/containers/{name}/archive", s.getArchive},
@@ -48,6 +49,8 @@ func (s *Server) table() []route {
 		{post, "/containers/{name}/wait", s.waitContainer},
 		{post, "/containers/{name}/exec", s.createExec},
 		{remove, "/containers/{name}", s.removeContainer},
+
+		{post, "/commit", s.commitContainer},
 
 		{post, "/exec/{name}/start", s.startExec},
 		{post, "/exec/{name}/resize", s.resizeExec},

@@ -10,13 +10,11 @@ import (
 func unsupported() []route {
 	var t []route
 	for _, e := range []struct{ method, pattern string }{
-		{get, "/containers/{name}/changes"},
 		{get, "/containers/{name}/checkpoints"},
 		{post, "/containers/{name}/checkpoints"},
 		{remove, "/containers/{name}/checkpoints/{rest}"},
 		{get, "/images/{name}/attestations"},
 		{get, "/images/search"},
-		{post, "/commit"},
 		{get, "/distribution/{name}/json"},
 		{get, "/plugins/privileges"},
 		{post, "/plugins/pull"},

@@ -29,8 +29,7 @@ type packer struct {
 	links map[inode]string // the first name of a file that has several
 	buf   []byte
 	dev   uint64 // of the directory above: where it changes there is a mount
-	// skip leaves an entry out, by its name in the stream.
-	skip func(name string) bool
+	flat  bool   // directories without what is in them
 }
 
 func newPacker(ctx context.Context, w io.Writer, ids IDs) *packer {
@@ -97,7 +96,7 @@ func (p *packer) file(fd int, as string, depth int) error {
 		if as != "/" {
 			h.Name += "/"
 		}
-		if err := p.w.WriteHeader(h); err != nil {
+		if err := p.w.WriteHeader(h); err != nil || p.flat {
 			return err
 		}
 		dir, err := rootfs.Reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -122,7 +121,7 @@ func (p *packer) file(fd int, as string, depth int) error {
 // header describes a file; nil where it is not to be written.
 func (p *packer) header(fd int, st *unix.Stat_t, as string) (*tar.Header, error) {
 	flag := typeFlag(st.Mode)
-	if flag == 0 || p.skip != nil && p.skip(as) {
+	if flag == 0 {
 		return nil, nil
 	}
 	h := &tar.Header{

@@ -57,6 +57,17 @@ func (r *Root) Open(name string, flags uint64) (fd int, err error) {
 	return fd, err
 }
 
+// OpenBelow opens a file as O_PATH; no symbolic link is followed, not on the way either.
+func (r *Root) OpenBelow(name string) (fd int, err error) {
+	err = r.do(func(root int) (err error) {
+		fd, err = unix.Openat2(root, inside(name), &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+		})
+		return err
+	})
+	return fd, err
+}
+
 func (r *Root) do(f func(root int) error) error {
 	conn, err := r.f.SyscallConn()
 	if err != nil {

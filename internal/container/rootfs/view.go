@@ -15,14 +15,12 @@ import (
 	"muelle/internal/linux/userns"
 )
 
-// Mount is one of a container's own mounts.
+// Mount is one of a container's own mounts. Of a running container the destination says
+// it all: what is mounted there is shown.
 type Mount struct {
 	Source, Destination    string
+	Subpath                string // of the source, which it cannot leave
 	ReadOnly, NonRecursive bool
-	// Live is a file system that exists in the running container only, a tmpfs.
-	Live bool
-	// Shifted: the owners on disk are the host's already, with a map or without.
-	Shifted bool
 }
 
 // Options say what a view shows.
@@ -40,8 +38,7 @@ type Options struct {
 	// ReadOnly is the container's own wish to have a root that cannot be written.
 	ReadOnly bool
 	Mounts   []Mount
-	// IDs are the running container's: with NS everything is shown as it is to the host,
-	// what lies outside of its mount namespace too.
+	// IDs are the running container's: with NS everything is shown as it is to the host.
 	IDs *userns.Map
 }
 
@@ -54,14 +51,8 @@ const stage = "/sys"
 func Open(o Options) (*Root, error) {
 	var fd int
 	var err error
-	b := &builder{o: o}
-	if o.IDs != nil {
-		if b.user, err = userns.New(o.IDs); err != nil {
-			return nil, fmt.Errorf("open the container's file system: %w", err)
-		}
-		defer b.user.Close()
-	}
 	onOwnThread(func() {
+		b := &builder{o: o}
 		defer b.close()
 		fd, err = b.build()
 	})
@@ -93,9 +84,8 @@ func onOwnThread(f func()) {
 
 type builder struct {
 	o    Options
-	live map[string]int // trees of Live mounts by destination
+	live map[string]int // trees of a running container's mounts by destination
 	base int            // tree of the running container's root, or -1
-	user *os.File       // has the container's map, or nil
 }
 
 func (b *builder) close() {
@@ -162,11 +152,8 @@ func (b *builder) visit() error {
 		return fmt.Errorf("clone the container's root: %w", err)
 	}
 	for _, m := range b.o.Mounts {
-		if !m.Live {
-			continue
-		}
-		fd, err := liveTree(m.Destination)
-		if errors.Is(err, unix.ENOENT) || err == nil && fd < 0 {
+		fd, err := liveTree(m)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && fd < 0 {
 			continue // the container unmounted it
 		}
 		if err != nil {
@@ -177,19 +164,47 @@ func (b *builder) visit() error {
 	return unix.Setns(home, unix.CLONE_NEWNS)
 }
 
-// liveTree clones a tmpfs of the namespace that the thread is in, or gives -1 where
-// there is something else.
-func liveTree(dest string) (int, error) {
-	at, err := unix.Openat2(unix.AT_FDCWD, dest, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+// liveTree clones what is mounted in the namespace that the thread is in, or gives -1
+// where nothing is.
+func liveTree(m Mount) (int, error) {
+	at, err := unix.Openat2(unix.AT_FDCWD, m.Destination, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(at)
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(at, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+	var st unix.Statx_t
+	if err := unix.Statx(at, "", unix.AT_EMPTY_PATH, 0, &st); err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
 		return -1, err
 	}
-	return unix.OpenTree(at, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	return unix.OpenTree(at, "", treeFlags(m)|unix.AT_EMPTY_PATH)
+}
+
+func treeFlags(m Mount) uint {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if !m.NonRecursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return flags
+}
+
+// sourceTree clones a source of the host. A subpath may lie in a volume that another
+// container writes to: it is followed inside the volume only.
+func sourceTree(m Mount) (int, error) {
+	if m.Subpath == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, treeFlags(m))
+	}
+	f, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	source := NewRoot(f)
+	defer source.Close()
+	fd, err := source.Open(m.Subpath, unix.O_PATH)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return unix.OpenTree(fd, "", treeFlags(m)|unix.AT_EMPTY_PATH)
 }
 
 // mountBase puts the container's root at stage/root.
@@ -259,24 +274,15 @@ func relative(lower []string, more ...string) (parent string, rel []string) {
 // mount puts one of the container's own mounts in its place.
 func (b *builder) mount(root *Root, m Mount) error {
 	tree, ok := b.live[m.Destination]
-	if m.Live && !ok {
+	if b.base >= 0 && !ok {
 		return nil
 	}
-	if !m.Live {
-		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-		if !m.NonRecursive {
-			flags |= unix.AT_RECURSIVE
-		}
+	if !ok {
 		var err error
-		if tree, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags); err != nil {
+		if tree, err = sourceTree(m); err != nil {
 			return fmt.Errorf("%s: %w", m.Source, err)
 		}
 		defer unix.Close(tree)
-		if b.user != nil && !m.Shifted {
-			if err := b.shift(tree); err != nil {
-				return err
-			}
-		}
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(tree, &st); err != nil {
@@ -297,19 +303,6 @@ func (b *builder) mount(root *Root, m Mount) error {
 		return readOnly(tree, !m.NonRecursive)
 	}
 	return nil
-}
-
-// shift shows a tree with the container's map, as the container's own mount does it.
-func (b *builder) shift(tree int) error {
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(b.user.Fd())}
-	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr)
-	if err == unix.EINVAL {
-		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, attr)
-	}
-	if err == unix.EINVAL {
-		return nil // a file system of the kernel's own, whose owners are nobody's
-	}
-	return err
 }
 
 func readOnly(tree int, recursive bool) error {
