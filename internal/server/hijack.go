@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -115,16 +116,26 @@ func (st *stream) upgrade(r *http.Request, contentType string, header ...string)
 // head of the answer.
 const headPatience = time.Second
 
+// socket is the connection's own, below TLS too.
+func (st *stream) socket() (syscall.RawConn, bool) {
+	conn := st.Conn
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, false
+	}
+	raw, err := sc.SyscallConn()
+	return raw, err == nil
+}
+
 // settle returns when the client has taken the head of the answer from the socket.
 // docker-py reads the head through a buffer that it then throws away, and with it
 // the output that came in the same read; Docker is too slow for that to show.
 func (st *stream) settle() {
-	sc, ok := st.Conn.(syscall.Conn)
+	raw, ok := st.socket()
 	if !ok {
-		return
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
 		return
 	}
 	deadline, pause := time.Now().Add(headPatience), 20*time.Microsecond
@@ -142,12 +153,8 @@ func (st *stream) settle() {
 // closed here. A half-close alone (the end of its input) does not count. It must
 // not run beside Read.
 func (st *stream) awaitHangup() {
-	sc, ok := st.Conn.(syscall.Conn)
+	raw, ok := st.socket()
 	if !ok {
-		return
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
 		return
 	}
 	// The poller wakes on every edge: half-close, hang-up, error, more input.
