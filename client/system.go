@@ -66,6 +66,13 @@ func (s System) Account(ctx context.Context) (api.DiskUsage, error) {
 	return out, err
 }
 
+// Check looks for leaks and damage; with repair the daemon mends them.
+func (s System) Check(ctx context.Context, repair bool) (api.CheckReport, error) {
+	var out api.CheckReport
+	err := s.c.Post(ctx, "/muelle/v1/system/check", values("repair", flag(repair)), nil, &out)
+	return out, err
+}
+
 // Events streams events.Message values; since and until are Unix times.
 func (s System) Events(ctx context.Context, since, until string, f Filters) (io.ReadCloser, error) {
 	q := values("since", since, "until", until)

@@ -233,8 +233,8 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		return e, err
 	}
 	sys := system.New(system.Options{
-		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus,
-		ID: id, DataRoot: p.data, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
+		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus, Runtime: rt,
+		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), CDI: c.deviceInterface(), Remapped: c.UsernsRemap != "", Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -49,9 +50,12 @@ type Service struct {
 	end  context.CancelCauseFunc
 	work sync.WaitGroup // connections and builds that Close waits for
 
-	mu      sync.Mutex
-	engine  *engine // nil before first use
-	closed  bool
+	mu     sync.Mutex
+	engine *engine // nil before first use
+	closed bool
+	// active counts the work under way; ended is when the last of it did.
+	active  int
+	ended   time.Time
 	classic map[string]context.CancelCauseFunc // running classic builds by build id
 }
 
@@ -88,7 +92,14 @@ func (s *Service) open() (e *engine, done func(), err error) {
 		s.engine = e
 	}
 	s.work.Add(1)
-	return s.engine, s.work.Done, nil
+	s.active++
+	return s.engine, func() {
+		s.mu.Lock()
+		s.active--
+		s.ended = time.Now()
+		s.mu.Unlock()
+		s.work.Done()
+	}, nil
 }
 
 // opened gives the engine if it is open, or was used by an earlier daemon and has

@@ -26,18 +26,27 @@ func removeLeftovers(ctx context.Context, o Options) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		dir := filepath.Join(o.ExecRoot, e.Name())
-		errs = append(errs, o.Runtime.Clean(ctx, e.Name(), filepath.Join(dir, "run"), cgroupsPath(o.CgroupParent, e.Name())))
-		if err := o.Networks.Release(ctx, e.Name()); err != nil && !errdefs.IsNotFound(err) {
-			errs = append(errs, err)
-		}
-		errs = append(errs, mount.UnmountAll(filepath.Join(dir, "rootfs"), unix.MNT_DETACH), os.RemoveAll(dir))
+		errs = append(errs, removeStep(ctx, o, e.Name()))
 	}
 	errs = append(errs, unmountTemporary(o))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return errors.Join(emptyTemp(o.Temp), os.Remove(o.ExecRoot))
+}
+
+// removeStep removes everything of one step, by its id.
+func removeStep(ctx context.Context, o Options, id string) error {
+	dir := filepath.Join(o.ExecRoot, id)
+	errs := []error{o.Runtime.Clean(ctx, id, filepath.Join(dir, "run"), cgroupsPath(o.CgroupParent, id))}
+	if err := o.Networks.Release(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		errs = append(errs, err)
+	}
+	err := mount.UnmountAll(filepath.Join(dir, "rootfs"), unix.MNT_DETACH)
+	if err == nil { // never what is mounted
+		err = os.RemoveAll(dir)
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // unmountTemporary removes the mounts that BuildKit makes below its own folder and

@@ -274,5 +274,5 @@ func (a *app) system() *cobra.Command {
 		return err
 	})
 	dial.Hidden = true
-	return a.group("system", "Manage the engine", a.systemDf(), a.events(), a.info(), a.systemPrune(), dial)
+	return a.group("system", "Manage the engine", a.systemDf(), a.systemCheck(), a.events(), a.info(), a.systemPrune(), dial)
 }

@@ -47,6 +47,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 	if err != nil {
 		return ctypes.CreateResponse{}, err
 	}
+	defer s.occupy(n.c.id)()
 	if err := s.acquire(ctx, n.c); err != nil {
 		return ctypes.CreateResponse{}, err
 	}

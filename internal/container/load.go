@@ -237,7 +237,9 @@ func (s *Service) cleanLeftover(cid string) {
 		return
 	}
 	c := s.newEntry(cid, false)
+	occupied := s.occupy(cid)
 	s.background(func() {
+		defer occupied()
 		s.clean(s.ctx, c)
 		for _, name := range c.anonymousNoted() {
 			s.removeAnonymous(s.ctx, cid, name)

@@ -139,6 +139,12 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 	c.removing = true
 	rec, code := c.rec, c.st.ExitCode
 	c.mu.Unlock()
+	gone := s.occupy(c.id)
+	defer func() {
+		if gone != nil {
+			gone()
+		}
+	}()
 	if !volumes {
 		if err := c.keepAnonymous(); err != nil {
 			return err
@@ -181,7 +187,10 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 	for _, a := range pending {
 		a.finish(nil)
 	}
+	occupied := gone
+	gone = nil
 	s.background(func() {
+		defer occupied()
 		if cleaned != nil {
 			<-cleaned // the runtime has its own files in the folder, and the mounts
 		}

@@ -77,6 +77,8 @@ type Service struct {
 	defaults atomic.Pointer[Defaults]
 	timers   Timers
 
+	occupied map[string]int // ids whose files come or go
+
 	stopping atomic.Bool // the daemon is ending: no more restarts by policy
 
 	copyUps keyed // one copy-up per volume at a time

@@ -41,12 +41,20 @@ func (n *starting) mountShm(context.Context) error {
 
 // unmountShm removes it again; where there is none, it does nothing.
 func (c *entry) unmountShm() error {
-	err := unix.Unmount(c.shmPath(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err := unmountAll(c.shmPath()); err != nil {
+		return fmt.Errorf("unmount shared memory: %w", err)
+	}
+	return nil
+}
+
+// unmountAll takes every mount off a path; where there is none, it does nothing.
+func unmountAll(path string) error {
+	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	for err == nil { // one may lie on another
-		err = unix.Unmount(c.shmPath(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 		return nil // EPERM: without privilege nothing was mounted
 	}
-	return fmt.Errorf("unmount shared memory: %w", err)
+	return err
 }

@@ -56,6 +56,13 @@ func (x *index) forget(target digest.Digest) {
 	delete(x.described, target)
 }
 
+// forgetAll has every target described again.
+func (x *index) forgetAll() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.described)
+}
+
 // load gives the current maps, which nobody changes.
 func (x *index) load(ctx context.Context) (map[string]images.Image, map[digest.Digest]entry, error) {
 	for {

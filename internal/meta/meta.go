@@ -40,6 +40,9 @@ func Open[T any](path string, version int) (*Dir[T], error) {
 	return &Dir[T]{path: path, version: version}, nil
 }
 
+// At names a folder of records without making it.
+func At[T any](path string, version int) *Dir[T] { return &Dir[T]{path: path, version: version} }
+
 // Save writes the record, mode 0600. Durable records survive a power loss; others
 // only a crash of the program.
 func (d *Dir[T]) Save(name string, v *T, durable bool) error {

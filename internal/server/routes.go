@@ -93,6 +93,7 @@ func (s *Server) table() []route {
 
 		{get, "/muelle/v1/version", s.muelleVersion},
 		{get, "/muelle/v1/system/df", s.account},
+		{post, "/muelle/v1/system/check", s.check},
 		{post, "/muelle/v1/run", s.run},
 		{post, "/muelle/v1/shutdown", s.shutdown},
 		{post, "/muelle/v1/containers/{name}/ports", s.updatePorts},

@@ -23,6 +23,7 @@ type System interface {
 	DiskUsage(ctx context.Context, objects []system.DiskUsageObject) (*system.DiskUsage, error)
 	Account(ctx context.Context) (*api.DiskUsage, error)
 	Metrics(ctx context.Context, w io.Writer) error
+	Check(ctx context.Context, repair bool) (*api.CheckReport, error)
 	Login(ctx context.Context, auth registry.AuthConfig) (*registry.AuthResponse, error)
 }
 
@@ -117,6 +118,15 @@ func (s *Server) account(w *reply, r *request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, d)
+}
+
+// check looks for leaks and damage, and with repair=1 mends them.
+func (s *Server) check(w *reply, r *request) error {
+	report, err := s.o.System.Check(r.Context(), boolOf(r.URL.Query(), "repair"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
 }
 
 // events streams what happens, one document a line, flushed one by one.

@@ -89,6 +89,13 @@ func (c *chains) lower(ctx context.Context, chainID digest.Digest) ([]string, er
 	return slices.Clone(dirs), nil
 }
 
+// forget has the directories looked up again.
+func (c *chains) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.dirs)
+}
+
 // threat is a collection that may remove the chain, because it was not in use when
 // that began. Called with the lock held.
 func (c *chains) threat(chainID digest.Digest) *collection {

@@ -15,6 +15,7 @@ import (
 	volumetypes "github.com/moby/moby/api/types/volume"
 
 	"muelle/api"
+	"muelle/internal/check"
 	"muelle/internal/container"
 	"muelle/internal/image"
 	"muelle/internal/linux/du"
@@ -23,6 +24,8 @@ import (
 )
 
 type containers interface {
+	leaker
+	Runs(id string) bool
 	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
 	Usage(ctx context.Context, c *du.Counter) (container.Usage, error)
 	Measure(ctx context.Context) []container.Measurement
@@ -30,17 +33,22 @@ type containers interface {
 }
 
 type images interface {
+	leaker
+	CorruptBlobs(ctx context.Context) (leaks []check.Leak, read int, err error)
 	List(ctx context.Context, o image.ListOptions) ([]imagetypes.Summary, error)
 	DiskUsage(ctx context.Context) (imagetypes.DiskUsage, error)
 	StoreUsage(ctx context.Context, c *du.Counter) (image.StoreUsage, error)
 }
 
 type volumes interface {
+	leaker
 	Usage(ctx context.Context) ([]volumetypes.Volume, error)
 	Overhead(ctx context.Context, c *du.Counter) (records, leftovers int64, err error)
 }
 
 type builds interface {
+	leaker
+	Runs(id string) bool
 	DiskUsage(ctx context.Context) ([]buildtypes.CacheRecord, error)
 }
 
@@ -48,8 +56,13 @@ type counter interface {
 	Count() (published uint64, listeners int)
 }
 
-type warner interface {
+type networks interface {
+	leaker
 	Warnings() []string
+}
+
+type runtimes interface {
+	Leaks(ctx context.Context, runs func(id string) bool) ([]check.Leak, error)
 }
 
 // Options are what a Service is told and whom it asks.
@@ -58,7 +71,8 @@ type Options struct {
 	Images     images     // *image.Service
 	Volumes    volumes    // *volume.Service
 	Builds     builds     // *build.Service
-	Networks   warner     // *network.Service
+	Networks   networks   // *network.Service
+	Runtime    runtimes   // *native.Runtime; may be nil
 	Remote     *remote.Resolver
 	Bus        counter // *event.Bus
 
@@ -68,6 +82,7 @@ type Options struct {
 	// CgroupDriver is cgroupfs or systemd.
 	CgroupDriver string
 	CDI          oci.CDI
+	ExecRoot     string
 	// Version is the program's.
 	Version string
 	// MinVersion of the API; empty means api.MinVersion.

@@ -15,6 +15,8 @@ import (
 	systemtypes "github.com/moby/moby/api/types/system"
 	volumetypes "github.com/moby/moby/api/types/volume"
 
+	"muelle/api"
+	"muelle/internal/check"
 	"muelle/internal/container"
 	"muelle/internal/image"
 	"muelle/internal/linux/du"
@@ -26,6 +28,30 @@ type containers []containertypes.Summary
 
 func (c containers) List(context.Context, container.ListOptions) ([]containertypes.Summary, error) {
 	return c, nil
+}
+
+func (containers) Leaks(context.Context) ([]check.Leak, error) { return nil, nil }
+func (containers) Runs(string) bool                            { return false }
+func (images) Leaks(context.Context) ([]check.Leak, error)     { return nil, nil }
+func (images) CorruptBlobs(context.Context) ([]check.Leak, int, error) {
+	return []check.Leak{{Finding: api.Finding{Kind: "blob"}, Mend: func(context.Context) error { return nil }}}, 3, nil
+}
+func (volumes) Leaks(context.Context) ([]check.Leak, error)  { return nil, nil }
+func (builds) Leaks(context.Context) ([]check.Leak, error)   { return nil, nil }
+func (builds) Runs(string) bool                              { return false }
+func (warnings) Leaks(context.Context) ([]check.Leak, error) { return nil, nil }
+
+func TestCheck(t *testing.T) {
+	for _, repair := range []bool{false, true} {
+		r, err := service(t).Check(t.Context(), repair)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := &api.CheckReport{Blobs: 3, Findings: []api.Finding{{Kind: "blob", Mendable: true, Mended: repair}, {Kind: "firewall of others", Name: "this host", Problem: "WARNING: a firewall"}}}
+		if d := cmp.Diff(want, r); d != "" {
+			t.Errorf("repair %v: %s", repair, d)
+		}
+	}
 }
 
 func (containers) Usage(context.Context, *du.Counter) (container.Usage, error) {

@@ -52,6 +52,8 @@ type Service struct {
 	users map[string]map[string]bool
 	// mounts holds those that have options and were used, by name.
 	mounts map[string]*mounted
+	// removing are the folders whose content is being deleted.
+	removing map[string]bool
 }
 
 // Open reads the volumes below root (data-root/volumes), which it makes, mode 0701:
@@ -60,7 +62,7 @@ type Service struct {
 // create or remove leaves them, are removed when they hold nothing and reported
 // otherwise.
 func Open(root string, bus *event.Bus) (*Service, []error) {
-	s := &Service{root: root, bus: bus, volumes: map[string]*record{}, users: map[string]map[string]bool{}, mounts: map[string]*mounted{}}
+	s := &Service{root: root, bus: bus, volumes: map[string]*record{}, users: map[string]map[string]bool{}, mounts: map[string]*mounted{}, removing: map[string]bool{}}
 	if err := os.MkdirAll(root, 0o701); err != nil {
 		return s, []error{fmt.Errorf("open volumes: %w", err)}
 	}
@@ -129,7 +131,7 @@ func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
 		}
 		labels[api.LabelAnonymous] = ""
 	}
-	if err := check(name, req); err != nil {
+	if err := checkRequest(name, req); err != nil {
 		return nil, err
 	}
 	if have, ok := s.volumes[name]; ok {
@@ -147,7 +149,7 @@ func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
 	return s.view(name), nil
 }
 
-func check(name string, req volume.CreateRequest) error {
+func checkRequest(name string, req volume.CreateRequest) error {
 	if !id.ValidName(name) {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
 			"create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name))
@@ -289,6 +291,11 @@ func (s *Service) Remove(_ context.Context, name string, force bool) error {
 	if err != nil || trash == "" {
 		return err
 	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.removing, trash)
+	}()
 	return removeAll(trash)
 }
 
@@ -317,6 +324,7 @@ func (s *Service) detach(name string, force bool) (trash string, err error) {
 		return "", fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	delete(s.volumes, name)
+	s.removing[trash] = true
 	s.bus.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": r.Driver})
 	return trash, nil
 }

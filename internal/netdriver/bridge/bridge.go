@@ -36,6 +36,8 @@ type Driver struct {
 
 	mu      sync.Mutex
 	bridges map[string]*state // by network id, those that are up
+	// joining are the interfaces that Join made, until they are gone.
+	joining map[string]bool
 }
 
 // state of a bridge that is up.
@@ -49,7 +51,7 @@ type state struct {
 // New makes a driver. Nothing in the kernel changes before Recover, and then only
 // where networks are up.
 func New(o Options) *Driver {
-	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}}
+	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}, joining: map[string]bool{}}
 	d.fw = newFirewall(o.Instance, o.Log)
 	d.reaper = newReaper(o.Log)
 	d.watch = newWatch(d.fw, o.Log)
@@ -190,12 +192,16 @@ func (d *Driver) Down(_ context.Context, n netdriver.Network) error {
 func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoint) error {
 	d.mu.Lock()
 	st := d.bridges[n.ID]
+	name := d.veth(e)
+	if st != nil {
+		d.joining[name] = true
+	}
 	d.mu.Unlock()
 	if st == nil {
 		return fmt.Errorf("join network %s: it is down", n.Name)
 	}
-	name := d.veth(e)
 	if err := rtnl.AddVeth(rtnl.Veth{Name: name, Master: st.index, Peer: e.Interface, NetNS: e.NetNS, MAC: e.MAC, MTU: st.mtu}); err != nil {
+		d.forget(name)
 		return fmt.Errorf("make interface pair %s in network %s: %w", name, n.Name, err)
 	}
 	var err error
@@ -211,14 +217,25 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 		err = netns.Do(e.NetNS, func() error { return rtnl.Configure(e.Interface, e.Addresses, e.Gateways...) })
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
+		err = errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
+		d.forget(name)
 	}
-	return nil
+	return err
+}
+
+func (d *Driver) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.joining, name)
 }
 
 // Leave implements netdriver.Driver.
 func (d *Driver) Leave(_ netdriver.Network, e netdriver.Endpoint, gone func()) {
-	d.reaper.add(d.veth(e), gone)
+	name := d.veth(e)
+	d.reaper.add(name, func() {
+		d.forget(name)
+		gone()
+	})
 }
 
 // Publish implements netdriver.Driver.
