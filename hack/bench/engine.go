@@ -28,6 +28,7 @@ type engine struct {
 	compose       []string // command of Compose, or nil
 	daemon        func(e *engine) *exec.Cmd
 	socket        string
+	runtime       string // its OCI runtime, or empty
 	config        string // of its configuration file; "{}" where empty
 	proc          *exec.Cmd
 	holder        *exec.Cmd // of a mount namespace; its pid stands for the empty argument
@@ -46,6 +47,7 @@ func installed(bin, dir string) []*engine {
 				"-H", "unix://"+e.socket, "--config-file", e.dir+"/daemon.json", "--pidfile", e.dir+"/pid")
 		},
 	}
+	muelle.runtime = filepath.Join(bin, "muelle-oci")
 	muelle.socket = muelle.dir + "/m.sock"
 	muelle.env = []string{"MUELLE_HOST=unix://" + muelle.socket}
 	engines := []*engine{muelle}
@@ -59,6 +61,7 @@ func installed(bin, dir string) []*engine {
 			},
 		}
 		docker.path, _ = exec.LookPath("docker")
+		docker.runtime, _ = exec.LookPath("runc")
 		docker.socket = docker.dir + "/d.sock"
 		docker.env = []string{"DOCKER_HOST=unix://" + docker.socket, "DOCKER_BUILDKIT=0"}
 		if compose, err := exec.LookPath("docker-compose"); err == nil {
@@ -74,6 +77,7 @@ func installed(bin, dir string) []*engine {
 		// crun refuses a hybrid host whose v2 hierarchy has a controller: Podman runs in a
 		// mount namespace without that hierarchy, held open by a process that sleeps.
 		e.path = "/usr/bin/nsenter"
+		e.runtime, _ = exec.LookPath("crun")
 		e.holder = exec.Command("unshare", "--mount", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; echo ready; exec sleep 100000")
 		e.prefix = []string{"--mount", "--target", "", podman, "--root", e.dir + "/data", "--runroot", e.dir + "/run", "--cgroup-manager", "cgroupfs", "--log-level", "error"}
 		engines = append(engines, e)

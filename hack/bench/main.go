@@ -25,11 +25,12 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of Muelle's binaries")
 	runs := flag.Int("runs", 15, "samples of each quick measurement")
 	only := flag.String("only", "", "measure only rows whose name contains this")
+	plot := flag.String("plot", "", "write a picture (SVG) of the rows with times to this file")
 	flag.Parse()
 	if os.Getenv(insideEnv) == "" {
 		os.Exit(reexec())
 	}
-	if err := run(*bin, *runs, *only); err != nil {
+	if err := run(*bin, *runs, *only, *plot); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -45,7 +46,7 @@ func reexec() int {
 	return 0
 }
 
-func run(bin string, runs int, only string) error {
+func run(bin string, runs int, only, plot string) error {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -78,7 +79,10 @@ func run(bin string, runs int, only string) error {
 		return err
 	}
 	t.print(os.Stdout)
-	return nil
+	if plot == "" {
+		return nil
+	}
+	return t.plot(plot)
 }
 
 // isolate makes mounts private and gives the namespace an interface with a default

@@ -16,14 +16,6 @@ import (
 // hide (an RCU grace period at every cgroup attach).
 const pause = 300 * time.Millisecond
 
-// quick repeats a command in turns over the engines.
-func (t *table) quick(name, budget string, command func(e *engine) *exec.Cmd) error {
-	return t.row(name, budget, "ms", t.runs, func(e *engine) (float64, error) {
-		time.Sleep(pause)
-		return timed(command(e))
-	})
-}
-
 func timed(cmd *exec.Cmd) (float64, error) {
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -37,7 +29,7 @@ func timed(cmd *exec.Cmd) (float64, error) {
 }
 
 func (t *table) measure(dir string) error {
-	for _, step := range []func(string) error{t.memory, t.starts, t.parallel, t.composes, t.builds, t.ports, t.daemons} {
+	for _, step := range []func(string) error{t.memory, t.starts, t.runtimes, t.parallel, t.composes, t.builds, t.ports, t.daemons} {
 		if err := step(dir); err != nil {
 			return err
 		}

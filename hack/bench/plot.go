@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"html"
+	"math"
+	"os"
+	"strings"
+)
+
+// plot draws the rows as bars on a logarithmic scale, one group a row, in a picture
+// that is readable on light and dark paper.
+func (t *table) plot(path string) error {
+	const left, width, bar, gap, head = 430, 430, 13, 12, 46
+	colours := []string{"#0a7d6c", "#8a8f98", "#c58a3d", "#7a6fb0"}
+	low, high := math.Inf(1), 0.0
+	rows := t.rows[:0:0]
+	for _, r := range t.rows {
+		if r.unit != "ms" || len(r.cells) < 2 {
+			continue // a picture of one bar says nothing
+		}
+		rows = append(rows, r)
+		for _, v := range r.cells {
+			low, high = min(low, v), max(high, v)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	low = math.Pow(10, math.Floor(math.Log10(low)))
+	scale := func(v float64) float64 { return width * math.Log(v/low) / math.Log(high/low) }
+	var b strings.Builder
+	y := head
+	for _, r := range rows {
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+bar, html.EscapeString(strings.ReplaceAll(r.name, "`", "")))
+		for i, e := range t.engines {
+			v, ok := r.cells[e.name]
+			if !ok {
+				continue
+			}
+			fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n",
+				left, y, scale(v), bar-2, colours[i%len(colours)], left+scale(v)+4, y+bar-3, short(v))
+			y += bar
+		}
+		y += gap
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", left+width+70, y+4)
+	x := 12
+	for i, e := range t.engines {
+		label := e.name + " " + e.version
+		fmt.Fprintf(&out, "<rect x=\"%d\" y=\"12\" width=\"11\" height=\"11\" fill=\"%s\"/><text x=\"%d\" y=\"22\">%s</text>\n", x, colours[i%len(colours)], x+16, html.EscapeString(label))
+		x += 40 + 7*len(label)
+	}
+	fmt.Fprintf(&out, "<text x=\"%d\" y=\"22\">milliseconds, logarithmic: less is better</text>\n", x)
+	out.WriteString(b.String())
+	out.WriteString("</svg>\n")
+	return os.WriteFile(path, []byte(out.String()), 0o644)
+}
+
+func short(v float64) string {
+	if v < 100 {
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
