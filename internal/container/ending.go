@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,7 +91,7 @@ func (s *Service) ending(c *entry, exit runtime.Exit) Ending {
 	c.mu.Lock()
 	e := Ending{
 		StartedAt: c.st.StartedAt, At: exit.At.UTC(), Code: exit.Code, Signal: exit.Signal, OOMKilled: exit.OOMKilled,
-		Pid: c.st.Pid, Asked: c.asked,
+		Pid: cmp.Or(exit.Pid, c.st.Pid), Asked: c.asked,
 	}
 	c.mu.Unlock()
 	if c.volatile || exit.Code == 0 {

@@ -102,6 +102,9 @@ type Exit struct {
 	Signal    syscall.Signal
 	At        time.Time
 	OOMKilled bool
+	// Pid is the number that the container's first process had on the host; 0: not
+	// known, and for an exec.
+	Pid int
 }
 
 // StartError is returned by Start and Exec when the process could not be

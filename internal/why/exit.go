@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
 
@@ -109,7 +110,7 @@ func (f *facts) exited() []api.WhyFinding {
 		}
 		return b.do("Its log says more: muelle logs %s", f.e.Name).one()
 	}
-	b := f.finding("finished", "Its program ended by itself, with success. A container ends with its first process.").because("state", "exit code 0 after %s", f.last.At.Sub(f.last.StartedAt).Round(1e6))
+	b := f.finding("finished", "Its program ended by itself, with success. A container ends with its first process.").because("state", "exit code 0 after %s", lasted(*f.last))
 	shells := []string{"sh", "bash", "ash", "dash", "zsh", "python", "python3", "node", "irb"}
 	if slices.Contains(shells, path.Base(f.e.Path)) && len(f.e.Args) == 0 && !f.e.Config.OpenStdin {
 		b.f.What = fmt.Sprintf("Its program, %s, read the end of its input at once and ended: nothing was connected to it.", f.e.Path)
@@ -118,6 +119,15 @@ func (f *facts) exited() []api.WhyFinding {
 		b.do("For a service, the program must stay in the foreground (nginx -g 'daemon off;', no & at the end of the line)")
 	}
 	return b.one()
+}
+
+// lasted says how long a run took.
+func lasted(e container.Ending) string {
+	d := e.At.Sub(e.StartedAt)
+	if d < time.Second {
+		return "less than a second"
+	}
+	return d.Round(time.Second).String()
 }
 
 // cause is what two endings have in common, as people would compare them.
@@ -152,7 +162,7 @@ func (f *facts) crashLoop() []api.WhyFinding {
 			b.because("state", "%s: %s", stamp(e.At), cause(e))
 			continue
 		}
-		b.because("state", "%s: %s after %s", stamp(e.At), cause(e), e.At.Sub(e.StartedAt).Round(1e6))
+		b.because("state", "%s: %s after %s", stamp(e.At), cause(e), lasted(e))
 	}
 	policy := f.e.HostConfig.RestartPolicy
 	return b.because("configuration", "restart policy %s", policy.Name).

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -100,6 +101,10 @@ func orWord(s, other string) string {
 
 // noAccess compares the owner of what was refused with the user of the process.
 func (f *facts) noAccess(line string) *builder {
+	// To root, files are open; what is denied to it is denied by capabilities.
+	if f.e.UID == 0 && slices.ContainsFunc(privileged, func(p privilege) bool { return p.re.MatchString(line) }) {
+		return f.notPermitted(line)
+	}
 	p := f.pathIn(line)
 	if p == "" {
 		return nil
@@ -109,7 +114,11 @@ func (f *facts) noAccess(line string) *builder {
 		return f.finding("no-access", "It was refused access to %s.", p).probably().
 			do("See owner and permissions: muelle exec %s ls -ln %s", f.e.Name, p)
 	}
-	b := f.finding("wrong-owner", "It runs as user %d and was refused access to %s, which belongs to user %d.", f.e.UID, p, st.Uid).
+	whose := "which"
+	if at != p {
+		whose = at + " above it"
+	}
+	b := f.finding("wrong-owner", "It runs as user %d and was refused access to %s: %s belongs to user %d.", f.e.UID, p, strings.Replace(whose, "which", "that", 1), st.Uid).
 		because("files", "%s: owner %d:%d, mode %#o", at, st.Uid, st.Gid, st.Mode&0o7777).because("configuration", "the process is user %d:%d", f.e.UID, f.e.GID)
 	if m := f.mountOf(p); m != nil {
 		if m.Source != "" && m.Name == "" {
@@ -162,12 +171,14 @@ func (f *facts) ownerOf(p string) (*syscall.Stat_t, string) {
 	}
 }
 
-// privileged are words of programs that need more than the default capabilities, with
-// the capability or the option that gives it.
-var privileged = []struct {
+type privilege struct {
 	re           *regexp.Regexp
 	what, remedy string
-}{
+}
+
+// privileged are words of programs that need more than the default capabilities, with
+// the capability or the option that gives it.
+var privileged = []privilege{
 	{regexp.MustCompile(`(?i)\b(u?mount|pivot_root|fsmount)\b`), "mounting file systems", "--cap-add SYS_ADMIN, which gives away much of the host; better a mount by the engine: -v or --mount"},
 	{regexp.MustCompile(`(?i)\b(unshare|clone3?|setns|user ?namespaces?|bwrap|bubblewrap)\b`), "making namespaces", "--security-opt seccomp=PROFILE.json that allows it, or --cap-add SYS_ADMIN"},
 	{regexp.MustCompile(`(?i)\b(ptrace|strace|gdb)\b`), "tracing processes", "--cap-add SYS_PTRACE"},

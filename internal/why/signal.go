@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/container"
+	"muelle/internal/linux/seccomp"
 )
 
 func itoa(n uint16) string { return strconv.Itoa(int(n)) }
@@ -184,9 +186,20 @@ func (f *facts) deniedCall() []api.WhyFinding {
 	for _, l := range f.last.Kernel {
 		b.because("kernel log", "%s", l)
 		if m := seccompLine.FindStringSubmatch(l); m != nil {
-			b.f.What = fmt.Sprintf("It made the system call number %s, which its seccomp profile forbids, and was killed for it (SIGSYS).", m[1])
+			b.f.What = fmt.Sprintf("It made the system call %s, which its seccomp profile forbids, and was killed for it (SIGSYS).", callName(m[1]))
 		}
 	}
 	return b.do("Allow the call in the profile: --security-opt seccomp=PROFILE.json").
 		do("To try whether it is that: --security-opt seccomp=unconfined").one()
+}
+
+// callName gives the name of a system call's number, where it is known.
+func callName(number string) string {
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err == nil {
+		if name := seccomp.Name(runtime.GOARCH, uint32(n)); name != "" {
+			return name
+		}
+	}
+	return "number " + number
 }

@@ -41,3 +41,18 @@ func numbersX32() map[string]uint32 {
 	}
 	return m
 }
+
+// Name gives the name of a system call by its number, of an architecture in Go's
+// word; empty: not known.
+func Name(goarch string, number uint32) string {
+	a := architectures[goarch]
+	if a == nil {
+		return ""
+	}
+	for name, nr := range a.numbers {
+		if nr == number {
+			return name
+		}
+	}
+	return ""
+}

@@ -168,7 +168,9 @@ func (t *task) Wait(ctx context.Context) (runtime.Exit, error) {
 	case <-t.ended:
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		return *t.exit, nil
+		e := *t.exit
+		e.Pid = t.state.Pid
+		return e, nil
 	case <-ctx.Done():
 		return runtime.Exit{}, ctx.Err()
 	}
