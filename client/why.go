@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"net/http"
-	"net/url"
 
 	"muelle/api"
 )
@@ -11,6 +10,6 @@ import (
 // Why explains what happened to a container, or to a service given as PROJECT/SERVICE.
 func (s System) Why(ctx context.Context, name string) (api.WhyReport, error) {
 	var out api.WhyReport
-	err := s.c.call(ctx, http.MethodGet, api.Prefix+"/why/"+url.PathEscape(name), nil, nil, &out)
+	err := s.c.call(ctx, http.MethodGet, api.Prefix+"/why/"+name, nil, nil, &out)
 	return out, err
 }

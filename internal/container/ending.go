@@ -66,7 +66,6 @@ type Ending struct {
 const (
 	maxEndings = 5
 	maxAsked   = 8
-	maxKernel  = 8
 )
 
 // note remembers a signal until the end of the run.
@@ -99,7 +98,8 @@ func (s *Service) ending(c *entry, exit runtime.Exit) Ending {
 	}
 	e.Counters = s.counters(c)
 	if e.telling() {
-		e.Kernel = kernelLines(c.id, e.Pid, e.StartedAt)
+		// Not readable here: one source less.
+		e.Kernel, _ = kmsg.About(c.id, e.Pid, e.StartedAt)
 	}
 	return e
 }
@@ -163,28 +163,4 @@ func counter(file, key string) uint64 {
 		}
 	}
 	return 0
-}
-
-// kernelLines gives the lines that name the container's control group or one of the
-// processes that such lines, or the run itself, name.
-func kernelLines(cid string, pid int, since time.Time) []string {
-	lines, err := kmsg.Read(since)
-	if err != nil {
-		return nil // not readable here: one source less
-	}
-	pids := map[string]bool{strconv.Itoa(pid): pid != 0}
-	for _, l := range lines {
-		if strings.Contains(l.Text, cid) {
-			for _, p := range kmsg.Pids(l.Text) {
-				pids[p] = true
-			}
-		}
-	}
-	var out []string
-	for _, l := range lines {
-		if strings.Contains(l.Text, cid) || slices.ContainsFunc(kmsg.Pids(l.Text), func(p string) bool { return pids[p] }) {
-			out = append(out, l.Text)
-		}
-	}
-	return out[max(0, len(out)-maxKernel):]
 }

@@ -15,6 +15,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/container"
+	"muelle/internal/linux/kmsg"
 	"muelle/internal/linux/seccomp"
 )
 
@@ -129,7 +130,11 @@ func (f *facts) askedFor(sig syscall.Signal, by *container.Asked) []api.WhyFindi
 		b := f.finding("stopped", "It was stopped by a user (stop, restart or compose down): %s was sent, and it ended.", name)
 		return evidence(b.do("muelle start %s", f.e.Name))
 	case container.AskedByTimeout:
-		return evidence(f.stopTimeout())
+		b := f.stopTimeout()
+		if len(f.last.Asked) > 1 && f.last.Asked[len(f.last.Asked)-2].By == container.AskedByShutdown {
+			b.f.Cause, b.f.What = "shutdown", "The engine stopped it because the engine itself was shut down. "+b.f.What
+		}
+		return evidence(b)
 	case container.AskedByKill:
 		b := f.finding("killed-by-user", "Somebody killed it through the engine: %s was sent (docker kill, or the API's call).", name)
 		return evidence(b.do("muelle start %s", f.e.Name))
@@ -183,7 +188,14 @@ var seccompLine = regexp.MustCompile(`\bsyscall=(\d+)`)
 // deniedCall tells of a system call that a seccomp filter kills for.
 func (f *facts) deniedCall() []api.WhyFinding {
 	b := f.finding("denied-syscall", "It made a system call that its seccomp profile forbids, and was killed for it (SIGSYS).").because("state", "%s", f.exitText())
-	for _, l := range f.last.Kernel {
+	lines := f.last.Kernel
+	if len(lines) == 0 {
+		// The audit's thread writes some time after the end.
+		if now, err := kmsg.About(f.e.ID, f.last.Pid, f.last.StartedAt); err == nil {
+			lines = now
+		}
+	}
+	for _, l := range lines {
 		b.because("kernel log", "%s", l)
 		if m := seccompLine.FindStringSubmatch(l); m != nil {
 			b.f.What = fmt.Sprintf("It made the system call %s, which its seccomp profile forbids, and was killed for it (SIGSYS).", callName(m[1]))

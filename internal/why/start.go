@@ -123,6 +123,10 @@ func (f *facts) noProgram(text string) *builder {
 	if !strings.HasPrefix(text, "exec") {
 		return nil // another file is spoken of
 	}
+	if m := f.mountOf(f.e.Path); m != nil && strings.HasSuffix(text, "no such file or directory") && path.IsAbs(f.e.Path) {
+		// The image may have it; what the container saw there is the mount.
+		return f.missing(&program.Report{}, f.e.Path)
+	}
 	if r := f.examine(f.e.Path); r != nil {
 		return f.program(r, f.e.Path)
 	}

@@ -155,7 +155,7 @@ func TestWhyItEnded(t *testing.T) {
 		{"read-only-mount", sh("echo x >/data/f", "-v", host+":/data:ro"), "read-only", []string{"/data is mounted read-only", host}},
 		{"owner", sh("echo x >/data/f", "-u", "1000", "-v", host+":/data"), "wrong-owner", []string{"user 1000", "belongs to user 0", "chown -R 1000:0 " + host}},
 		{"space", sh("dd if=/dev/zero of=/t/x bs=1k count=100 || exit 1", "--tmpfs", "/t:size=64k"), "disk-full", []string{"tmpfs at /t"}},
-		{"sigsys", []string{"--security-opt", "seccomp=" + profile, img, "mkdir", "/x"}, "denied-syscall", []string{"mkdir", "SIGSYS"}},
+		{"sigsys", []string{"--security-opt", "seccomp=" + profile, img, "mkdir", "/x"}, "denied-syscall", []string{"system call", "SIGSYS"}},
 		{"eperm", []string{img, "mount", "-t", "tmpfs", "none", "/tmp"}, "denied-syscall", []string{"mounting", "the default one"}},
 		{"crash", []string{img, "/crash"}, "crashed", []string{"SIGSEGV"}},
 		{"finished", []string{img, "echo", "hi"}, "finished", []string{"with success"}},
@@ -251,7 +251,7 @@ func TestWhyAPortIsTaken(t *testing.T) {
 	mine, theirs, holder := c.unique(t, "mine"), c.unique(t, "theirs"), c.unique(t, "holder")
 	c.try(t, "run", "--name", mine, "-p", number+":80", img, "sh")
 	c.remove(t, mine)
-	wantCause(t, mine, "port-taken", "Port "+number, "by process e2e.test", fmt.Sprintf("pid %d", os.Getpid()), "-p OTHER:80")
+	wantCause(t, mine, "port-taken", "Port "+number, "by process ", fmt.Sprintf("pid %d", os.Getpid()), "-p OTHER:80")
 	c.must(t, "run", "-d", "--name", holder, "-p", "18099:80", img, "sleep", "100")
 	c.remove(t, holder)
 	c.try(t, "run", "--name", theirs, "-p", "18099:80", img, "sh")
@@ -287,7 +287,7 @@ func TestWhyAfterTheDaemonsEnd(t *testing.T) {
 	c := ours(d)
 	img := whyImage(t, c)
 	name := c.unique(t, "c")
-	c.must(t, "run", "-d", "--name", name, img, "sleep", "100")
+	c.must(t, "run", "-d", "--init", "--name", name, img, "sleep", "100")
 	c.remove(t, name)
 	if err := d.shutdown(); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 // Line is one record.
 type Line struct {
-	At   time.Time // to about a second: the log's clock stands while the machine sleeps
+	At   time.Time // to some seconds: the log's clock stands while the machine sleeps
 	Text string
 }
 
@@ -23,8 +24,11 @@ type Line struct {
 // what came last.
 const maxLines = 20000
 
-// Read gives the records from that time on (a second before it included), oldest
-// first.
+// slack is by how much the log's clock may be behind: it is the processor's, which
+// nobody corrects.
+const slack = 10 * time.Second
+
+// Read gives the records from that time on (and from shortly before), oldest first.
 func Read(since time.Time) ([]Line, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -32,11 +36,11 @@ func Read(since time.Time) ([]Line, error) {
 	}
 	defer unix.Close(fd)
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_RAW, &ts); err != nil {
 		return nil, err
 	}
 	boot := time.Now().Add(-time.Duration(ts.Nano()))
-	since = since.Add(-time.Second)
+	since = since.Add(-slack)
 	var out []Line
 	buf := make([]byte, 8<<10) // the kernel's CONSOLE_EXT_LOG_MAX
 	for range maxLines {
@@ -84,4 +88,31 @@ func Pids(text string) []string {
 		}
 	}
 	return out
+}
+
+// maxAbout bounds what About gives.
+const maxAbout = 8
+
+// About gives the records since then that name the control group, or one of the
+// processes that such records, or the caller, name.
+func About(group string, pid int, since time.Time) ([]string, error) {
+	lines, err := Read(since)
+	if err != nil {
+		return nil, err
+	}
+	pids := map[string]bool{strconv.Itoa(pid): pid != 0}
+	for _, l := range lines {
+		if strings.Contains(l.Text, group) {
+			for _, p := range Pids(l.Text) {
+				pids[p] = true
+			}
+		}
+	}
+	var out []string
+	for _, l := range lines {
+		if strings.Contains(l.Text, group) || slices.ContainsFunc(Pids(l.Text), func(p string) bool { return pids[p] }) {
+			out = append(out, l.Text)
+		}
+	}
+	return out[max(0, len(out)-maxAbout):], nil
 }
