@@ -98,7 +98,7 @@ func (a *app) start() *cobra.Command {
 	var keys, checkpoint, checkpointDir string
 	c := a.command("start [OPTIONS] CONTAINER [CONTAINER...]", "Start one or more stopped containers", minArgs(1), func(ctx context.Context, args []string) error {
 		if checkpoint != "" || checkpointDir != "" {
-			return errors.New("checkpoints are not supported")
+			return errors.New("checkpoints are not supported: writing a running process to disk takes CRIU, and Muelle runs without other programs")
 		}
 		if !attach && !stdin {
 			return a.startAll(ctx, args)

@@ -35,8 +35,7 @@ type Config struct {
 type Remote struct {
 	// Kind is "syslog" or "journald".
 	Kind string
-	// Network is "udp", "tcp", "unix", "unixgram", or "held": a connected stream
-	// socket that the shim holds under the name HeldLog.
+	// Network is "udp", "tcp", "unix" or "unixgram".
 	Network string
 	// Path of a unix socket, or Addr, the 4 or 16 bytes of an address, with Port.
 	Path string
@@ -50,16 +49,11 @@ type Remote struct {
 	Hostname string
 	Tag      string
 	Fields   []byte
-	// Framed counts octets (RFC 5425) instead of ending messages with newlines.
-	Framed bool
 	// NonBlocking drops what does not fit into Buffer bytes where the service is
 	// slow; otherwise the container waits for it.
 	NonBlocking bool
 	Buffer      int64
 }
-
-// HeldLog is the name of the held socket of a Remote whose Network is "held".
-const HeldLog = "log"
 
 // Format is how a syslog message is written.
 type Format uint8

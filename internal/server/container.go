@@ -138,7 +138,7 @@ func (s *Server) inspectContainer(w *reply, r *request) error {
 
 func (s *Server) startContainer(w *reply, r *request) error {
 	if q := r.URL.Query(); q.Get("checkpoint") != "" {
-		return notImplemented("starting from a checkpoint")(w, r)
+		return noCheckpoints(w, r)
 	}
 	// A body is a host configuration of very old clients: Docker refuses it too.
 	if r.ContentLength > 2 || r.ContentLength == -1 {

@@ -211,9 +211,9 @@ func TestRouting(t *testing.T) {
 		{"other method", "PUT", "/v1.44/containers/web/start", 404, "page not found"},
 		{"root", "GET", "/", 404, "page not found"},
 		{"start", "POST", "/v1.44/containers/web/start", 204, ""},
-		{"unsupported", "GET", "/v1.44/containers/web/checkpoints", 501, "GET /containers/{name}/checkpoints is not supported by this version of Muelle"},
+		{"unsupported", "GET", "/v1.44/plugins/one/json", 501, "GET /plugins/{name}/json is not supported by this version of Muelle"},
 		{"unsupported with slashes", "GET", "/v1.44/distribution/a/b/c/json", 501, "GET /distribution/{name}/json is not supported by this version of Muelle"},
-		{"checkpoint", "DELETE", "/v1.44/containers/web/checkpoints/one", 501, "DELETE /containers/{name}/checkpoints/{rest} is not supported by this version of Muelle"},
+		{"checkpoint", "DELETE", "/v1.44/containers/web/checkpoints/one", 501, "checkpoints are not supported: writing a running process to disk takes CRIU, and Muelle runs without other programs; stop the container, or commit its files"},
 		{"swarm", "GET", "/v1.44/services", 503, "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."},
 		{"plugins", "GET", "/v1.44/plugins", 200, "[]\n"},
 	} {

@@ -10,9 +10,6 @@ import (
 func unsupported() []route {
 	var t []route
 	for _, e := range []struct{ method, pattern string }{
-		{get, "/containers/{name}/checkpoints"},
-		{post, "/containers/{name}/checkpoints"},
-		{remove, "/containers/{name}/checkpoints/{rest}"},
 		{get, "/images/{name}/attestations"},
 		{get, "/images/search"},
 		{get, "/distribution/{name}/json"},
@@ -28,6 +25,13 @@ func unsupported() []route {
 		{post, "/plugins/{name}/set"},
 	} {
 		t = append(t, route{e.method, e.pattern, notImplemented(e.method + " " + e.pattern)})
+	}
+	for _, e := range []struct{ method, pattern string }{
+		{get, "/containers/{name}/checkpoints"},
+		{post, "/containers/{name}/checkpoints"},
+		{remove, "/containers/{name}/checkpoints/{rest}"},
+	} {
+		t = append(t, route{e.method, e.pattern, noCheckpoints})
 	}
 	for _, e := range []struct{ method, pattern string }{
 		{get, "/nodes"}, {get, "/nodes/{name}"}, {remove, "/nodes/{name}"}, {post, "/nodes/{name}/update"},
@@ -55,4 +59,9 @@ func notImplemented(endpoint string) handler {
 // notManager answers as Docker does where swarm mode is off.
 func notManager(*reply, *request) error {
 	return errdefs.ErrUnavailable.WithMessage("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
+}
+
+// noCheckpoints says why a running container cannot be written to disk.
+func noCheckpoints(*reply, *request) error {
+	return errdefs.ErrNotImplemented.WithMessage("checkpoints are not supported: writing a running process to disk takes CRIU, and Muelle runs without other programs; stop the container, or commit its files")
 }

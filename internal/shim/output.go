@@ -28,7 +28,7 @@ type output struct {
 }
 
 // openLog opens what a container's log needs; nil where it has none.
-func (s *shim) openLog(m *shimapi.Start, t *taken) (*output, error) {
+func (s *shim) openLog(m *shimapi.Start) (*output, error) {
 	o := &output{s: s}
 	if m.Log.Path != "" && m.Log.Type != "none" {
 		w, err := jsonfile.NewWriter(m.Log)
@@ -38,19 +38,7 @@ func (s *shim) openLog(m *shimapi.Start, t *taken) (*output, error) {
 		o.file = w
 	}
 	if m.Log.Remote.Kind != "" {
-		held := -1
-		for i := range m.Held {
-			if m.Held[i].Name == logdriver.HeldLog {
-				held = t.held[i]
-			}
-		}
-		if held >= 0 {
-			var err error
-			if held, err = unix.FcntlInt(uintptr(held), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-				return nil, wrap("open log", err)
-			}
-		}
-		w, err := remote.New(m.Log.Remote, held, unix.Getpid())
+		w, err := remote.New(m.Log.Remote, unix.Getpid())
 		if err != nil {
 			return nil, &failure{code: shimapi.CodeLog, text: err.Error()}
 		}

@@ -82,7 +82,7 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 	}
 	setName("shim:" + m.ID)
 	s.start, s.tasks, s.into = m, t.tasks, t.into
-	if s.log, err = s.openLog(m, t); err != nil {
+	if s.log, err = s.openLog(m); err != nil {
 		return err
 	}
 	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}

@@ -241,7 +241,6 @@ func logFields(c *coder, l *logdriver.Config) {
 	c.string(&r.Hostname)
 	c.string(&r.Tag)
 	c.bytes(&r.Fields)
-	c.bool(&r.Framed)
 	c.bool(&r.NonBlocking)
 	integer(c, &r.Buffer)
 }

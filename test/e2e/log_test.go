@@ -37,6 +37,7 @@ func TestLogOptions(t *testing.T) {
 			{"pattern", "json-file", "labels-regex=(", "missing closing )"},
 			{"tag", "json-file", "tag={{.Nope}}", "Nope"},
 			{"scheme", "syslog", "syslog-address=http://x", "unsupported scheme: 'http'"},
+			{"TLS", "syslog", "syslog-address=tcp+tls://x", "tcp+tls is not supported"},
 			{"facility", "syslog", "syslog-facility=nope", "invalid syslog facility"},
 			{"format", "syslog", "syslog-format=nope", "invalid syslog format"},
 			{"no socket", "syslog", "syslog-address=unix:///nope", "no such file or directory"},

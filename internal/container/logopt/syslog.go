@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"muelle/internal/logdriver"
 )
 
@@ -75,7 +77,10 @@ func parseAddress(text string) (network, address string, err error) {
 			return "", "", invalid("%s", err)
 		}
 		return u.Scheme, u.Path, nil
-	case "udp", "tcp", secure:
+	case "udp", "tcp":
+	case secure:
+		return "", "", errdefs.ErrNotImplemented.WithMessage("syslog-address: tcp+tls is not supported: the small process beside each container that writes its log speaks no TLS; " +
+			"send to this machine's own syslog server (unixgram:///dev/log), which forwards over TLS")
 	default:
 		return "", "", invalid("unsupported scheme: '%s'", u.Scheme)
 	}
@@ -115,10 +120,6 @@ func (s syslog) remote(ctx context.Context, tag string) (logdriver.Remote, error
 		return s.local(r)
 	case "unix", "unixgram":
 		r.Path = s.address
-		return r, nil
-	case secure:
-		r.Network = "held"
-		r.Framed = s.format == logdriver.FormatRFC5424 || s.format == logdriver.FormatRFC5424Micro
 		return r, nil
 	}
 	addr, err := lookup(ctx, s.network, s.address)

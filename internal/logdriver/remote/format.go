@@ -29,7 +29,6 @@ func syslog(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
 	if len(head)+len(tail) == 0 {
 		return
 	}
-	start := len(w.queue)
 	b := append(w.queue, '<')
 	b = strconv.AppendInt(b, int64(w.cfg.Facility|severity(s)), 10)
 	b = append(b, '>')
@@ -57,13 +56,6 @@ func syslog(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
 		b = append(b, "]: "...)
 	}
 	b = append(append(append(b, head...), tail...), '\n')
-	if w.cfg.Framed {
-		var count [24]byte
-		prefix := append(strconv.AppendInt(count[:0], int64(len(b)-start), 10), ' ')
-		b = append(b, prefix...)
-		copy(b[start+len(prefix):], b[start:])
-		copy(b[start:], prefix)
-	}
 	w.queue = b
 }
 

@@ -57,9 +57,8 @@ type Writer struct {
 	part  partial
 }
 
-// New connects to the service. held is the descriptor of a Network "held", whose
-// ownership passes.
-func New(cfg logdriver.Remote, held, pid int) (*Writer, error) {
+// New connects to the service. pid is what messages say.
+func New(cfg logdriver.Remote, pid int) (*Writer, error) {
 	w := &Writer{cfg: cfg, fd: -1, pid: pid, format: syslog}
 	// They may point into a buffer that is used again.
 	w.cfg.Addr, w.cfg.Fields = append([]byte(nil), cfg.Addr...), append([]byte(nil), cfg.Fields...)
@@ -68,10 +67,6 @@ func New(cfg logdriver.Remote, held, pid int) (*Writer, error) {
 	}
 	if w.cfg.Buffer <= 0 {
 		w.cfg.Buffer = defaultBuffer
-	}
-	if cfg.Network == "held" {
-		w.fd = held
-		return w, unix.SetNonblock(held, true)
 	}
 	if err := w.dial(); err != nil {
 		return nil, err
@@ -140,7 +135,7 @@ func (w *Writer) Full() bool {
 
 // Retry is when to call Flush again although the socket says nothing; zero: never.
 func (w *Writer) Retry() time.Time {
-	if w.fd >= 0 || w.cfg.Network == "held" {
+	if w.fd >= 0 {
 		return time.Time{}
 	}
 	return w.next

@@ -23,7 +23,7 @@ var at = time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
 
 func open(t *testing.T, cfg logdriver.Remote) *remote.Writer {
 	t.Helper()
-	w, err := remote.New(cfg, -1, 42)
+	w, err := remote.New(cfg, 42)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,6 @@ func TestSyslogFormats(t *testing.T) {
 		{"rfc3164", logdriver.Remote{Format: logdriver.FormatRFC3164}, "<27>Jan  2 03:04:05 host tag[42]: text\n"},
 		{"rfc5424", logdriver.Remote{Format: logdriver.FormatRFC5424}, "<27>1 2026-01-02T03:04:05Z host tag 42 tag - text\n"},
 		{"rfc5424micro", logdriver.Remote{Format: logdriver.FormatRFC5424Micro}, "<27>1 2026-01-02T03:04:05.678901Z host tag 42 tag - text\n"},
-		{"framed", logdriver.Remote{Format: logdriver.FormatRFC5424, Framed: true}, "50 <27>1 2026-01-02T03:04:05Z host tag 42 tag - text\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path, receive := datagrams(t)
@@ -305,12 +304,12 @@ func TestServerComesBack(t *testing.T) {
 func TestNobodyThere(t *testing.T) {
 	l, cfg := tcp(t)
 	l.Close()
-	if w, err := remote.New(cfg, -1, 1); err == nil {
+	if w, err := remote.New(cfg, 1); err == nil {
 		w.Drop()
 		t.Error("connected to nobody")
 	}
 	cfg = logdriver.Remote{Kind: "journald", Network: "unixgram", Path: filepath.Join(t.TempDir(), "none")}
-	if w, err := remote.New(cfg, -1, 1); err == nil {
+	if w, err := remote.New(cfg, 1); err == nil {
 		w.Drop()
 		t.Error("connected to nobody")
 	}

@@ -8,11 +8,7 @@ import (
 
 // stream tells whether the socket carries bytes rather than messages.
 func (w *Writer) stream() bool {
-	switch w.cfg.Network {
-	case "tcp", "unix", "held":
-		return true
-	}
-	return false
+	return w.cfg.Network == "tcp" || w.cfg.Network == "unix"
 }
 
 // address gives the service's address and its family.
@@ -91,7 +87,7 @@ func (w *Writer) settle() error {
 // connected tells whether messages can be sent, and sees to it where it is time.
 func (w *Writer) connected() bool {
 	if w.fd < 0 {
-		if w.cfg.Network == "held" || time.Now().Before(w.next) {
+		if time.Now().Before(w.next) {
 			return false
 		}
 		if w.dial() != nil {
