@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"muelle/internal/runtime/native"
 )
 
 // loadBundle reads and checks a bundle's document; the root file system's path
@@ -76,6 +78,9 @@ func check(s *specs.Spec, bundle string) error {
 		if isBind(m) && !filepath.IsAbs(m.Source) {
 			s.Mounts[i].Source = filepath.Join(bundle, m.Source)
 		}
+		if isBind(m) {
+			s.Mounts[i].Options = bindOptions(m.Options)
+		}
 	}
 	if s.Linux.IntelRdt != nil {
 		return errors.New("Intel RDT is not supported: leave linux.intelRdt out")
@@ -84,6 +89,17 @@ func check(s *specs.Spec, bundle string) error {
 		return errors.New("seccomp listenerPath is not supported: no notifications are sent")
 	}
 	return checkHooks(s.Hooks)
+}
+
+// bindOptions leaves out what belongs to a file system: a bind has none of its own,
+// and other runtimes pass over it.
+func bindOptions(in []string) (out []string) {
+	for _, o := range in {
+		if native.IsMountOption(o) {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func isBind(m specs.Mount) bool {

@@ -27,6 +27,7 @@ type isolation struct {
 	tasks  []int
 	into   int
 	stdio  *stdio
+	inside bool // this process is in the pid namespace already: nothing is put off
 
 	user   int // the user namespace, or -1
 	layers []*layers

@@ -24,7 +24,7 @@ func (i *isolation) mountOne(n int) error {
 	if dest == "/" {
 		return &failure{code: 128, text: what + ": the root cannot be a mount point"}
 	}
-	putOff := m.Type == "proc" || i.isLate(dest)
+	putOff := !i.inside && (m.Type == "proc" || i.isLate(dest))
 	tree, isDir := -1, true
 	var err error
 	if m.Bind || m.Type == "overlay" {
@@ -54,7 +54,7 @@ func (i *isolation) mountOne(n int) error {
 		return nil
 	}
 	defer unix.Close(tree)
-	if m.Type == "sysfs" {
+	if m.Type == "sysfs" || m.Type == "proc" {
 		err = i.makeKernelPoint(dest)
 		if err != nil {
 			return wrap(what, err)
@@ -249,6 +249,9 @@ func (i *isolation) mountLate(p *spawn.Program, m *late) error {
 	tree := spawn.Int(m.tree)
 	if m.tree < 0 {
 		p.Do(what, unix.SYS_FSOPEN, p.String(m.Type), spawn.Int(unix.FSOPEN_CLOEXEC)).Out(slotFile)
+		if m.Source != "" {
+			p.Do(what, unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_SET_STRING), p.String("source"), p.String(m.Source), spawn.Int(0))
+		}
 		for _, o := range m.Options {
 			if k, v, ok := strings.Cut(o, "="); ok {
 				p.Do(what+": option "+quote(o), unix.SYS_FSCONFIG, spawn.In(slotFile), spawn.Int(unix.FSCONFIG_SET_STRING), p.String(k), p.String(v), spawn.Int(0))

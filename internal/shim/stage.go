@@ -137,7 +137,7 @@ func (st *stage) create() error {
 	if err := shimapi.Decode(payload, st.m); err != nil {
 		return err
 	}
-	st.isolation = isolation{s: &shim{}, m: &st.m.Start, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1}
+	st.isolation = isolation{s: &shim{}, m: &st.m.Start, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1, inside: true}
 	if st.s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return wrap("open /proc", err)
 	}

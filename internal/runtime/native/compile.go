@@ -117,3 +117,11 @@ func MountOptions() []string {
 	slices.Sort(names)
 	return names
 }
+
+// IsMountOption tells a word of mount(8) from an option of a file system.
+func IsMountOption(o string) bool {
+	return slices.Contains(MountOptions(), o) || slices.Contains(otherOptions, o)
+}
+
+// otherOptions are known and not supported, which a bind must not hide.
+var otherOptions = []string{"rrw", "rnosuid", "rnodev", "rnoexec", "idmap", "ridmap", "tmpcopyup"}
