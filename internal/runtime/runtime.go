@@ -59,6 +59,8 @@ type Container struct {
 	// Sent, unless nil, is called during Start when the shim has NetNS and Held, which
 	// the caller may close from then on: with many of them that takes its time.
 	Sent func() `json:"-"`
+	// Runtime names an OCI runtime of the daemon's configuration; empty is Muelle's own.
+	Runtime string
 	// Init puts a minimal init process as PID 1 that reaps and forwards signals.
 	Init bool
 	// Attach is connected before the first instruction of the process runs.

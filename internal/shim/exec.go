@@ -7,27 +7,42 @@ import (
 	"muelle/internal/shimapi"
 )
 
-// exec starts a further process in the running container.
-func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
+// exec starts a further process in the running container. later says that the answer
+// comes when another OCI runtime has started it.
+func (s *shim) exec(c *conn, seq uint32, payload []byte, fds []int, reply *shimapi.Reply) (later bool, err error) {
 	m := &shimapi.Exec{}
 	if err := decode(payload, m); err != nil {
 		closeAll(fds)
-		return err
+		return false, err
 	}
-	if s.main == nil || s.main.ended || len(m.Attach) > 1 || (len(m.Attach) == 1 && len(fds) != m.Attach[0].Count()) {
+	if err := s.mayExec(m, fds); err != nil {
 		closeAll(fds)
+		return false, err
+	}
+	if m.Outside.Path != "" {
+		err := s.execOutside(c, seq, m, fds)
+		return err == nil, err
+	}
+	return false, s.execOwn(m, fds, reply)
+}
+
+// mayExec checks a request.
+func (s *shim) mayExec(m *shimapi.Exec, fds []int) error {
+	if s.main == nil || s.main.ended || len(m.Attach) > 1 || (len(m.Attach) == 1 && len(fds) != m.Attach[0].Count()) {
 		return errGone
 	}
 	if s.process(m.ID) != nil {
-		closeAll(fds)
 		return &failure{code: shimapi.CodeFailed, text: "exec " + m.ID + " runs already"}
 	}
+	if s.full() {
+		return s.pidsFailure()
+	}
+	return nil
+}
+
+func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply) error {
 	if !m.Unconfined {
 		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
-	}
-	if s.full() {
-		closeAll(fds)
-		return s.pidsFailure()
 	}
 	st := &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}
 	var err error
@@ -45,9 +60,14 @@ func (s *shim) exec(payload []byte, fds []int, reply *shimapi.Reply) error {
 		closeAll(fds)
 		return err
 	}
-	p := &process{s: s, id: m.ID, pid: j.child.Pid, pidfd: j.child.PidFD, record: append([]byte(nil), m.Record...)}
+	return s.beganExec(m, j.child.Pid, j.child.PidFD, st, j.terminal, fds, reply)
+}
+
+// beganExec takes over an exec that runs.
+func (s *shim) beganExec(m *shimapi.Exec, pid, pidfd int, st *stdio, term *terminal, fds []int, reply *shimapi.Reply) error {
+	p := &process{s: s, id: m.ID, pid: pid, pidfd: pidfd, record: append([]byte(nil), m.Record...)}
 	s.execs = append(s.execs, p)
-	if err := p.adopt(st, j.terminal, m.OpenStdin, true); err != nil {
+	if err := p.adopt(st, term, m.OpenStdin, true); err != nil {
 		closeAll(fds)
 		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 		return wrap("watch process", err)

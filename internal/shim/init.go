@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/spawn"
+	"muelle/internal/shimapi"
 )
 
 // InitName is the first argument under which the shim's binary is a container's
@@ -52,6 +53,15 @@ func Init(args, env []string) int {
 		return 125
 	}
 	setName("docker-init") // it was started from a sealed copy, whose name says nothing
+	if args[1] == "" {
+		// Another runtime has not looked for it.
+		path, err := ownProgram(args[3:], env)
+		if err != nil {
+			unix.Write(2, []byte(err.Error()+"\n"))
+			return codeNotFound
+		}
+		args[1] = path
+	}
 	for sig := uint32(1); sig < 65; sig++ {
 		if forwarded(syscall.Signal(sig)) {
 			signalEnable(sig)
@@ -90,6 +100,20 @@ func Init(args, env []string) int {
 		}
 		return status.ExitStatus()
 	}
+}
+
+// ownProgram looks for the program in this process's own root.
+func ownProgram(args, env []string) (string, error) {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(root)
+	cwd, err := unix.Getwd()
+	if err != nil {
+		return "", err
+	}
+	return findProgram(root, &shimapi.Process{Args: args, Env: env, Cwd: cwd})
 }
 
 // forwarded leaves out what is the init's own matter: faults, its children, and

@@ -159,6 +159,12 @@ func (p *process) ready(uint32) {
 		}
 		break
 	}
+	p.over(status)
+	p.s.reapOrphans()
+}
+
+// over is the process's end, by its status.
+func (p *process) over(status unix.WaitStatus) {
 	p.ended = true
 	p.exit = shimapi.Exited{Process: p.id, Ended: true, At: time.Now().UnixNano(), Code: status.ExitStatus()}
 	if status.Signaled() {

@@ -23,7 +23,10 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 		err = s.startContainer(payload, fds, reply)
 		fds = nil
 	case shimapi.TypeExec:
-		err = s.exec(payload, fds, reply)
+		var later bool
+		if later, err = s.exec(c, h.Seq, payload, fds, reply); later {
+			return
+		}
 		fds = nil
 	case shimapi.TypeAttach:
 		var m shimapi.Attach

@@ -38,6 +38,9 @@ type shim struct {
 	held    []held
 	exit    shimapi.Exited
 	waiting []pendingShutdown
+
+	outside bool // another OCI runtime makes the processes; what they leave comes to us
+	pending int  // its execs that have not begun
 }
 
 type pendingShutdown struct {

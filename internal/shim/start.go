@@ -91,6 +91,13 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 			return wrap("make streams", err)
 		}
 	}
+	if m.Outside.Create.Path != "" {
+		if err := s.startOutside(t, st); err != nil {
+			return err
+		}
+		reply.State = s.state
+		return nil
+	}
 	iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1, joined: t.joined, idmaps: t.idmaps, tasks: t.tasks, into: t.into, stdio: st}
 	if err := s.fullness(onThread(iso.run)); err != nil {
 		return err

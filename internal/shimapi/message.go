@@ -182,7 +182,8 @@ type Start struct {
 	SharedPID       bool   // the kernel does not end the others with the first process
 	// UIDs and GIDs are the map of the user namespace, which is among Namespaces, joined.
 	UIDs, GIDs []IDRange
-	IDMaps     int // user namespaces whose maps mounts are shown with
+	IDMaps     int     // user namespaces whose maps mounts are shown with
+	Outside    Outside // another OCI runtime makes the container: then Rootfs and Process.Terminal count of all that isolates
 }
 
 func (m *Start) fields(c *coder) {
@@ -220,6 +221,7 @@ func (m *Start) fields(c *coder) {
 	list(c, &m.UIDs, func(c *coder, r *IDRange) { c.message(r.fields) })
 	list(c, &m.GIDs, func(c *coder, r *IDRange) { c.message(r.fields) })
 	integer(c, &m.IDMaps)
+	c.message(m.Outside.fields)
 }
 
 func logFields(c *coder, l *logdriver.Config) {
@@ -473,6 +475,7 @@ type Exec struct {
 	Width, Height uint16
 	Attach        []Attach // none or one
 	Record        []byte   // kept for a daemon that comes back
+	Outside       Command  // another OCI runtime starts it
 }
 
 func (m *Exec) fields(c *coder) {
@@ -484,6 +487,7 @@ func (m *Exec) fields(c *coder) {
 	unsigned(c, &m.Height)
 	list(c, &m.Attach, func(c *coder, n *Attach) { c.message(n.fields) })
 	c.bytes(&m.Record)
+	c.message(m.Outside.fields)
 }
 
 // Signal sends one to a process.

@@ -125,3 +125,15 @@ func IsMountOption(o string) bool {
 
 // otherOptions are known and not supported, which a bind must not hide.
 var otherOptions = []string{"rrw", "rnosuid", "rnodev", "rnoexec", "idmap", "ridmap", "tmpcopyup"}
+
+// OwnCapabilities names what this machine's root may give.
+func OwnCapabilities() (names []string) {
+	have := ownBounding()
+	for name, bit := range capabilities() {
+		if have&bit != 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -27,12 +27,18 @@ func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOpti
 	if spec == nil || o.ID == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without process or id")
 	}
-	c, err := t.running()
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	m := &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Unconfined: o.Privileged, Width: o.Width, Height: o.Height, Record: o.Record}
 	if m.Process, err = runtimeProcess(spec, o.Privileged); err != nil {
+		return nil, err
+	}
+	return t.execute(ctx, o, m)
+}
+
+// execute lets the shim start an exec and connects it.
+func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Exec) (runtime.Process, error) {
+	c, err := t.running()
+	if err != nil {
 		return nil, err
 	}
 	p := &process{t: t, id: o.ID, ended: make(chan struct{})}

@@ -167,6 +167,11 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 	if err != nil {
 		return err
 	}
+	return r.send(ctx, t, c, p)
+}
+
+// send lets the shim carry a plan out and connects what is attached.
+func (r *Runtime) send(ctx context.Context, t *task, c *runtime.Container, p *plan) error {
 	defer p.release()
 	var attached []*attachment
 	for _, s := range c.Attach {

@@ -1,0 +1,98 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/internal/linux/cgroup"
+	"muelle/internal/runtime"
+	"muelle/internal/shimapi"
+)
+
+// OutsideTask is a container that another OCI runtime makes beside a shim of ours.
+type OutsideTask interface {
+	runtime.Task
+	// ShimPid is the shim's process, below whose /proc/PID/fd/DirFD the container's
+	// folder has a short name.
+	ShimPid() int
+	// ExecOutside is Exec by a command of the other runtime.
+	ExecOutside(ctx context.Context, terminal bool, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error)
+}
+
+var _ OutsideTask = (*task)(nil)
+
+// StartOutside is Start by another OCI runtime, whose calls commands gives, with the
+// shim's pid. The shim mounts Rootfs on the folder RootDir of the container's folder,
+// for that runtime alone; everything else of the document is the other runtime's.
+func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, commands func(shim int) (shimapi.Outside, error)) (_ OutsideTask, err error) {
+	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(c.Dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("make mount point: %w", err)
+	}
+	l, err := r.launch(c.ID, c.Dir)
+	if err != nil {
+		r.clearDir(c.Dir)
+		return nil, err
+	}
+	t := r.newTask(c.ID, c.Dir, g, l)
+	err = func() error {
+		out, err := commands(l.pid)
+		if err != nil {
+			return err
+		}
+		p, err := r.outsidePlan(c, g, out)
+		if err != nil {
+			return err
+		}
+		return r.send(ctx, t, c, p)
+	}()
+	if err != nil {
+		t.abandon()
+		return nil, errors.Join(err, t.remove())
+	}
+	return t, nil
+}
+
+// outsidePlan is what the shim does itself for such a container.
+func (r *Runtime) outsidePlan(c *runtime.Container, g *cgroup.Group, out shimapi.Outside) (*plan, error) {
+	p := &plan{filters: &r.filters, start: shimapi.Start{
+		BootID: r.bootID, ID: c.ID, CgroupsPath: g.Path(), Root: filepath.Join(c.Dir, shimapi.RootDir),
+		OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Width: c.ConsoleWidth, Height: c.ConsoleHeight,
+		Log: c.Log, OOMFile: g.OOMFile(), ProcsFile: g.ProcsFile(), Outside: out,
+		Process: shimapi.Process{Terminal: c.Spec.Process.Terminal},
+	}}
+	if err := p.root(c, g); err != nil {
+		return nil, err
+	}
+	p.start.SharedPID = true
+	for _, ns := range c.Spec.Linux.Namespaces {
+		if ns.Type == "pid" && ns.Path == "" {
+			p.start.SharedPID = false
+		}
+	}
+	return p, nil
+}
+
+// ShimPid implements OutsideTask.
+func (t *task) ShimPid() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.ShimPid
+}
+
+// ExecOutside implements OutsideTask.
+func (t *task) ExecOutside(ctx context.Context, terminal bool, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error) {
+	if o.ID == "" {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without id")
+	}
+	return t.execute(ctx, o, &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Width: o.Width, Height: o.Height, Record: o.Record,
+		Process: shimapi.Process{Terminal: terminal}, Outside: cmd})
+}

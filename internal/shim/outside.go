@@ -1,0 +1,295 @@
+package shim
+
+import (
+	"bytes"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/spawn"
+	"muelle/internal/shimapi"
+)
+
+// outsideEnv is what another runtime gets: not the shim's own settings of Go.
+var outsideEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+// startOutside lets another OCI runtime make the container and start it. Its
+// processes become the shim's own when the runtime's command ends, because the shim
+// is their nearest subreaper. The root file system is mounted in a mount namespace
+// of the calling thread, from which the container's is a copy: the host never sees it.
+func (s *shim) startOutside(t *taken, st *stdio) error {
+	m := s.start
+	s.outside = true
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return wrap("become subreaper", err)
+	}
+	sock, err := consoleSocket(m.Outside.Create.Console)
+	if err != nil {
+		return err
+	}
+	defer closeOpen(sock)
+	err = onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return wrap("make mount namespace", err)
+		}
+		iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1}
+		defer iso.release()
+		if err := iso.mountRoot(); err != nil {
+			return err
+		}
+		return run(&m.Outside.Create, st.child)
+	})
+	st.closeChild()
+	if err != nil {
+		return err
+	}
+	pid, pidfd, err := created(&m.Outside.Create)
+	if err != nil {
+		return err
+	}
+	s.main = &process{s: s, pid: pid, pidfd: pidfd}
+	var term *terminal
+	if sock >= 0 {
+		term, err = receiveTerminal(sock)
+	}
+	if err == nil {
+		err = onThread(func() error { return run(&m.Outside.Start, [3]int{-1, -1, -1}) })
+	}
+	if err == nil {
+		err = s.settleStart(t, st, term)
+	}
+	if err != nil {
+		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	}
+	return err
+}
+
+// run calls the runtime and waits for its end.
+func run(c *shimapi.Command, stdio [3]int) error {
+	child, err := call(c, stdio)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(child.PidFD)
+	return outcome(c, child.Pid, 0)
+}
+
+// call starts a command of the runtime; streams that are -1 are the null device.
+func call(c *shimapi.Command, stdio [3]int) (*spawn.Child, error) {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, wrap("open /dev/null", err)
+	}
+	defer unix.Close(null)
+	for i, fd := range stdio {
+		if fd < 0 {
+			stdio[i] = null
+		}
+	}
+	p := &spawn.Program{}
+	p.Move(stdio[:]...)
+	p.CloseOnExec(3)
+	p.Do("set umask", unix.SYS_UMASK, spawn.Int(0o022))
+	p.ResetSignals()
+	p.Exec(-1, c.Path, c.Args, outsideEnv)
+	child, err := spawn.Start(p, spawn.Options{Cgroup: -1})
+	if err != nil {
+		return nil, wrap("execute runtime "+c.Path, err)
+	}
+	return child, nil
+}
+
+// outcome reaps a command; a failure is told by the end of its log, which the daemon
+// words.
+func outcome(c *shimapi.Command, pid, flags int) error {
+	var status unix.WaitStatus
+	for {
+		got, err := unix.Wait4(pid, &status, flags, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return wrap("wait for runtime", err)
+		}
+		if got == pid {
+			break
+		}
+	}
+	if status.Exited() && status.ExitStatus() == 0 {
+		return nil
+	}
+	const most = 8 << 10
+	data, err := readFile(c.Log)
+	if err != nil || len(bytes.TrimSpace(data)) == 0 {
+		return &failure{code: codeOther, text: "runtime " + c.Path + " failed without a word"}
+	}
+	return &failure{code: codeOther, text: string(data[max(0, len(data)-most):])}
+}
+
+// created gives the process that a command has left running.
+func created(c *shimapi.Command) (pid, pidfd int, err error) {
+	data, err := readFile(c.PidFile)
+	if err != nil {
+		return 0, -1, wrap("read pid file", err)
+	}
+	if pid, err = strconv.Atoi(string(bytes.TrimSpace(data))); err != nil || pid <= 1 {
+		return 0, -1, &failure{code: codeOther, text: "the runtime's pid file has no pid"}
+	}
+	// It may have ended already; it stays ours until it is reaped.
+	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return 0, -1, wrap("reach the runtime's process", err)
+	}
+	return pid, pidfd, nil
+}
+
+// consoleSocket listens in the container's folder for a terminal; -1 where none comes.
+func consoleSocket(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, wrap("make console socket", err)
+	}
+	if err = unix.Unlinkat(shimapi.DirFD, name, 0); err == nil || err == unix.ENOENT {
+		if err = unix.Bind(fd, &unix.SockaddrUnix{Name: descriptorPath(shimapi.DirFD) + "/" + name}); err == nil {
+			err = unix.Listen(fd, 1)
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, wrap("make console socket", err)
+	}
+	return fd, nil
+}
+
+// receiveTerminal takes what the runtime has sent before it ended.
+func receiveTerminal(sock int) (*terminal, error) {
+	c, _, err := unix.Accept4(sock, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if err != nil {
+		return nil, wrap("the runtime sent no terminal", err)
+	}
+	defer unix.Close(c)
+	buf, oob := make([]byte, 256), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(c, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, wrap("receive terminal", err)
+	}
+	in := conn{}
+	in.takeFDs(oob[:n])
+	if len(in.fds) != 1 {
+		closeAll(in.fds)
+		return nil, &failure{code: codeOther, text: "the runtime sent no terminal"}
+	}
+	master := in.fds[0]
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		unix.Close(master)
+		return nil, wrap("open terminal", errno)
+	}
+	return &terminal{master: master, slave: int(slave)}, nil
+}
+
+// outsideExec is an exec that another runtime is about to start.
+type outsideExec struct {
+	s     *shim
+	c     *conn
+	seq   uint32
+	m     *shimapi.Exec
+	fds   []int
+	st    *stdio
+	sock  int
+	child *spawn.Child
+}
+
+// execOutside begins an exec; the loop goes on meanwhile.
+func (s *shim) execOutside(c *conn, seq uint32, m *shimapi.Exec, fds []int) error {
+	e := &outsideExec{s: s, c: c, seq: seq, m: m, fds: fds, st: &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}}
+	var err error
+	if !m.Process.Terminal {
+		if e.st, err = newStdio(m.OpenStdin); err != nil {
+			closeAll(fds)
+			return wrap("make streams", err)
+		}
+	}
+	if e.sock, err = consoleSocket(m.Outside.Console); err == nil {
+		e.child, err = call(&m.Outside, e.st.child)
+	}
+	e.st.closeChild()
+	if err == nil {
+		err = s.loop.watch(e.child.PidFD, unix.EPOLLIN, e)
+	}
+	if err != nil {
+		closeOpen(e.sock)
+		e.st.closeOurs()
+		closeAll(fds)
+		return err
+	}
+	s.pending++
+	return nil
+}
+
+// ready: the runtime's command has ended.
+func (e *outsideExec) ready(uint32) {
+	e.s.loop.close(e.child.PidFD)
+	e.s.pending--
+	reply := &shimapi.Reply{}
+	if err := e.begin(reply); err != nil {
+		reply.Code, reply.Error = shimapi.CodeFailed, err.Error()
+		if f, ok := err.(*failure); ok {
+			reply.Code = f.code
+		}
+	}
+	closeOpen(e.sock)
+	if e.c.fd >= 0 {
+		e.c.send(shimapi.TypeReply, e.seq, reply, nil)
+	}
+	e.s.reapOrphans()
+}
+
+func (e *outsideExec) begin(reply *shimapi.Reply) error {
+	err := outcome(&e.m.Outside, e.child.Pid, 0)
+	var pid, pidfd int
+	if err == nil {
+		pid, pidfd, err = created(&e.m.Outside)
+	}
+	var term *terminal
+	if err == nil && e.sock >= 0 {
+		term, err = receiveTerminal(e.sock)
+	}
+	if err != nil {
+		e.st.closeOurs()
+		closeAll(e.fds)
+		return err
+	}
+	if term != nil && e.m.Width > 0 {
+		if err := setSize(term.master, e.m.Width, e.m.Height); err != nil {
+			return wrap("set terminal size", err)
+		}
+	}
+	return e.s.beganExec(e.m, pid, pidfd, e.st, term, e.fds, reply)
+}
+
+// reapOrphans takes what processes of another runtime have left, which comes to the
+// shim as their subreaper. While an exec begins nothing is taken: it could be that.
+func (s *shim) reapOrphans() {
+	if !s.outside {
+		return
+	}
+	for s.pending == 0 {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		for _, p := range append([]*process{s.main}, s.execs...) {
+			if p.pid == pid && !p.ended {
+				p.over(status)
+				break
+			}
+		}
+	}
+}
