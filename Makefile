@@ -13,7 +13,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
-build: toolchain ## the six static binaries in bin/
+build: toolchain ## the seven static binaries in bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 
@@ -74,6 +74,10 @@ bench-peers: build ## install Debian's docker.io, podman and crun, then bench
 .PHONY: compare
 compare: build ## type the same commands at Debian's Docker, where installed, and at Muelle
 	@hack/asroot.sh hack/compare/run.sh
+
+.PHONY: oci-validation
+oci-validation: build ## the OCI runtime-tools suite against muelle-oci and Debian's runc
+	@hack/asroot.sh hack/oci-validation.sh
 
 .PHONY: install
 install: build ## into PREFIX, with the systemd unit and the group muelle

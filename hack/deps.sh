@@ -16,6 +16,8 @@ need gcc gcc
 need script bsdutils
 need ldd libc-bin
 need ps procps
+# A second OCI runtime behind the contract.
+need runc runc
 need qemu-system-x86_64 qemu-system-x86
 need mke2fs e2fsprogs
 /usr/bin/python3 -c 'import pymongo, mongoengine' 2>/dev/null || missing="$missing python3-pymongo python3-mongoengine"

@@ -50,6 +50,8 @@ type config struct {
 	Features           map[string]bool   `json:"features"`
 	Init               bool              `json:"init"`
 	LiveRestore        bool              `json:"live-restore"`
+	DefaultRuntime     string            `json:"default-runtime"`
+	Runtimes           runtimes          `json:"runtimes"`
 	MaxDownloads       int               `json:"max-concurrent-downloads"`
 	MaxUploads         int               `json:"max-concurrent-uploads"`
 	ShutdownTimeout    int               `json:"shutdown-timeout"`
@@ -135,6 +137,9 @@ func (c *config) check() error {
 		return fmt.Errorf("failed to set log opts: %w", err)
 	}
 	if _, err := c.cgroupDriver(); err != nil {
+		return err
+	}
+	if err := c.checkRuntimes(); err != nil {
 		return err
 	}
 	if err := c.checkNetworks(); err != nil {

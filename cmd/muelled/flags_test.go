@@ -26,7 +26,7 @@ func configFile(t *testing.T, text string) string {
 func defaults() config {
 	return config{
 		DataRoot: "/var/lib/muelle", ExecRoot: "/run/muelle", Group: "muelle", LogLevel: "info", LogFormat: "text", LogDriver: "json-file", StopTimeout: 10,
-		LiveRestore: true, MaxDownloads: 3, MaxUploads: 5, ShutdownTimeout: 15,
+		LiveRestore: true, DefaultRuntime: "muelle", MaxDownloads: 3, MaxUploads: 5, ShutdownTimeout: 15,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"muelle/api"
+	"muelle/internal/container"
 )
 
 const (
@@ -93,8 +94,8 @@ var options = []option{
 	{flag: "exec-opt", key: "exec-opts", usage: "Runtime execution options (native.cgroupdriver=cgroupfs|systemd)", value: list(func(c *config) *[]string { return &c.ExecOpts })},
 	{flag: "cpu-rt-period", key: "cpu-rt-period", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
 	{flag: "cpu-rt-runtime", key: "cpu-rt-runtime", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
-	{flag: "default-runtime", key: "default-runtime", class: refused, fine: []string{"muelle", "runc"}, why: "there is one runtime, Muelle's own", value: anything},
-	{flag: "add-runtime", key: "runtimes", class: refused, why: "there is one runtime, Muelle's own", value: anything},
+	{flag: "default-runtime", key: "default-runtime", usage: "Default OCI runtime for containers", value: text(func(c *config) *string { return &c.DefaultRuntime }, container.OwnRuntime)},
+	{flag: "add-runtime", key: "runtimes", usage: "Register an additional OCI compatible runtime (name=path)", value: plain(func(c *config) pflag.Value { return &c.Runtimes })},
 	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", usage: "CDI specification directories to use (default /etc/cdi, /var/run/cdi)", value: list(func(c *config) *[]string { return &c.CDISpecDirs })},
 
 	// Security.

@@ -136,7 +136,7 @@ func (c *config) reloaded() map[string]string {
 		"max-concurrent-downloads": strconv.Itoa(c.MaxDownloads), "max-concurrent-uploads": strconv.Itoa(c.MaxUploads),
 		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout), "default-stop-timeout": strconv.Itoa(c.StopTimeout),
 		"default-shm-size": strconv.FormatInt(d.ShmSize, 10), "default-ipc-mode": string(d.IpcMode), "default-cgroupns-mode": string(d.CgroupnsMode),
-		"default-runtime": system.Runtime, "name": hostname(),
+		"default-runtime": c.defaultRuntime(), "name": hostname(),
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"muelle/internal/project"
 	"muelle/internal/remote"
 	"muelle/internal/runtime/native"
+	"muelle/internal/runtime/outside"
 	"muelle/internal/server"
 	"muelle/internal/store"
 	"muelle/internal/system"
@@ -203,7 +206,8 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
-		Runtime: rt, Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
+		Runtime: outside.New(rt, c.Runtimes, shim), Runtimes: slices.Collect(maps.Keys(c.Runtimes)), DefaultRuntime: c.defaultRuntime(),
+		Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
 		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users,
 		// Projects start their own, in the order of their dependencies.
@@ -234,7 +238,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	}
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus, Runtime: rt,
-		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
+		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(),
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), CDI: c.deviceInterface(), Remapped: c.UsernsRemap != "", Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id

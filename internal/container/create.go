@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +96,9 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		hc = *o.HostConfig
 	}
 	if err := config.Validate(&cfg); err != nil {
+		return nil, err
+	}
+	if err := s.checkRuntime(hc.Runtime); err != nil {
 		return nil, err
 	}
 	if err := config.ValidateHost(&cfg, &hc); err != nil {
@@ -247,7 +251,7 @@ func (s *Service) hostDefaults(cfg *ctypes.Config, hc *ctypes.HostConfig) {
 	}
 	hc.LogConfig.Type, hc.LogConfig.Config = logopt.Merge(hc.LogConfig.Type, hc.LogConfig.Config, s.o.DefaultLog.Type, s.o.DefaultLog.Config)
 	if hc.Runtime == "" {
-		hc.Runtime = "muelle"
+		hc.Runtime = cmp.Or(s.o.DefaultRuntime, OwnRuntime)
 	}
 }
 

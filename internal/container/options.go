@@ -28,7 +28,12 @@ type Options struct {
 	// CDI finds the devices of HostConfig.DeviceRequests.
 	CDI oci.CDI
 
-	Runtime  runtime.Runtime
+	Runtime runtime.Runtime
+	// Runtimes names what Runtime knows beside the project's own; DefaultRuntime is what
+	// a container gets that names none, empty for the project's own.
+	Runtimes       []string
+	DefaultRuntime string
+
 	Images   images   // *image.Service
 	Networks networks // *network.Service
 	Volumes  volumes  // *volume.Service

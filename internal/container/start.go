@@ -241,7 +241,7 @@ func (n *starting) startProcess(ctx context.Context) error {
 		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns, UserNS: n.userns, Subpaths: subpaths(n.rec.Mounts),
 		OpenStdin: n.rec.Config.OpenStdin, StdinOnce: n.rec.Config.StdinOnce,
 		ConsoleHeight: uint16(n.rec.HostConfig.ConsoleSize[0]), ConsoleWidth: uint16(n.rec.HostConfig.ConsoleSize[1]),
-		Log: n.rec.Log, Init: n.s.o.Init,
+		Log: n.rec.Log, Init: n.s.o.Init, Runtime: n.s.runtimeOf(n.rec.HostConfig.Runtime),
 	}
 	if n.rec.HostConfig.Init != nil {
 		c.Init = *n.rec.HostConfig.Init

@@ -105,11 +105,23 @@ func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
 			return fmt.Errorf("container's cgroup %s is not empty: %d processes are in it", r.Cgroup, len(pids))
 		}
 	}
-	if err := g.Create(r.Config.Linux.Resources); err != nil {
+	// The stage has threads, and a limit may allow one process alone: it comes last.
+	var most *specs.LinuxPids
+	if res := r.Config.Linux.Resources; res != nil {
+		first := *res
+		most, first.Pids = res.Pids, nil
+		err = g.Create(&first)
+	} else {
+		err = g.Create(nil)
+	}
+	if err != nil {
 		return err
 	}
 	s := &stage{a: a, r: r, c: c, group: g, stdio: stdio}
 	err = s.make()
+	if err == nil && most != nil {
+		err = g.Update(&specs.LinuxResources{Pids: most})
+	}
 	if err == nil {
 		err = r.write()
 	}

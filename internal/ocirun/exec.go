@@ -179,7 +179,7 @@ func (a *App) execute(r *record, e *execution, p *specs.Process) error {
 	defer closeFD(console)
 	child, master, err := shim.Join(*o)
 	if err != nil {
-		return fmt.Errorf("exec failed: %w", err)
+		return err
 	}
 	defer unix.Close(child.PidFD)
 	r.close()

@@ -160,6 +160,10 @@ func (i *isolation) mountRoot() error {
 	}
 	dir := i.m.Root
 	if shared {
+		// A mount already, where another engine has made it; otherwise there is none.
+		if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil && err != unix.EINVAL {
+			return wrap("make root file system private", err)
+		}
 		if err := makeParentPrivate(dir); err != nil {
 			return err
 		}
@@ -320,7 +324,8 @@ func (i *isolation) startProcess() error {
 	return err
 }
 
-// ownStreams lets the process's user open /dev/stdout and the terminal again.
+// ownStreams lets the process's user open /dev/stdout and the terminal again. What is
+// not ours to give stays: the null device, and what lies where nothing is changed.
 func ownStreams(fds [3]int, stdin bool, uid uint32) error {
 	if uid == 0 {
 		return nil
@@ -329,7 +334,14 @@ func ownStreams(fds [3]int, stdin bool, uid uint32) error {
 		if n == 0 && !stdin {
 			continue // the host's /dev/null
 		}
-		if err := unix.Fchown(fd, int(uid), -1); err != nil {
+		var info unix.Stat_t
+		if err := unix.Fstat(fd, &info); err != nil {
+			return wrap("look at streams", err)
+		}
+		if info.Uid == uid || info.Mode&unix.S_IFMT == unix.S_IFCHR && info.Rdev == unix.Mkdev(1, 3) {
+			continue
+		}
+		if err := unix.Fchown(fd, int(uid), -1); err != nil && err != unix.EINVAL && err != unix.EPERM && err != unix.EROFS {
 			return wrap("give streams to user", err)
 		}
 	}

@@ -22,7 +22,7 @@ type Joining struct {
 
 // Join starts it as the caller's child. master is the terminal's, or -1.
 func Join(o Joining) (child *spawn.Child, master int, err error) {
-	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into}
+	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into, user: -1, start: &shimapi.Start{}}
 	if s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, -1, err
 	}

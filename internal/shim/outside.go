@@ -28,6 +28,13 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 		return err
 	}
 	defer closeOpen(sock)
+	ready := [2]int{-1, -1}
+	if m.Init {
+		if ready[0], ready[1], err = pipe(); err != nil {
+			return wrap("make pipe", err)
+		}
+		defer unix.Close(ready[0])
+	}
 	err = onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return wrap("make mount namespace", err)
@@ -37,9 +44,16 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 		if err := iso.mountRoot(); err != nil {
 			return err
 		}
-		return run(&m.Outside.Create, st.child)
+		if err := iso.presentParts(); err != nil {
+			return err
+		}
+		if err := ownStreams(st.child, m.OpenStdin, m.Process.UID); err != nil && !m.Process.Terminal {
+			return err
+		}
+		return run(&m.Outside.Create, st.child, ready[1])
 	})
 	st.closeChild()
+	closeOpen(ready[1])
 	if err != nil {
 		return err
 	}
@@ -53,7 +67,10 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 		term, err = receiveTerminal(sock)
 	}
 	if err == nil {
-		err = onThread(func() error { return run(&m.Outside.Start, [3]int{-1, -1, -1}) })
+		err = onThread(func() error { return run(&m.Outside.Start, [3]int{-1, -1, -1}, -1) })
+	}
+	if err == nil && ready[0] >= 0 {
+		awaitInit(ready[0])
 	}
 	if err == nil {
 		err = s.settleStart(t, st, term)
@@ -64,9 +81,34 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 	return err
 }
 
+// presentParts mounts what another runtime could not find by a path, parts of
+// folders, where the bundle's document says: in this thread's mount namespace alone.
+func (i *isolation) presentParts() error {
+	for n := range i.m.Mounts {
+		m := &i.m.Mounts[n]
+		tree, isDir, err := i.sourceTree(n)
+		if err != nil {
+			return wrap("mount "+quote(m.Source), err)
+		}
+		defer unix.Close(tree)
+		if isDir {
+			err = unix.Mkdir(m.Destination, 0o700)
+		} else {
+			err = unix.Mknod(m.Destination, unix.S_IFREG|0o600, 0)
+		}
+		if err == nil || err == unix.EEXIST {
+			err = unix.MoveMount(tree, "", unix.AT_FDCWD, m.Destination, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		}
+		if err != nil {
+			return wrap("mount "+quote(m.Source), err)
+		}
+	}
+	return nil
+}
+
 // run calls the runtime and waits for its end.
-func run(c *shimapi.Command, stdio [3]int) error {
-	child, err := call(c, stdio)
+func run(c *shimapi.Command, stdio [3]int, further int) error {
+	child, err := call(c, stdio, further)
 	if err != nil {
 		return err
 	}
@@ -74,8 +116,9 @@ func run(c *shimapi.Command, stdio [3]int) error {
 	return outcome(c, child.Pid, 0)
 }
 
-// call starts a command of the runtime; streams that are -1 are the null device.
-func call(c *shimapi.Command, stdio [3]int) (*spawn.Child, error) {
+// call starts a command of the runtime; streams that are -1 are the null device. A
+// further descriptor, unless -1, is passed as number 3.
+func call(c *shimapi.Command, stdio [3]int, further int) (*spawn.Child, error) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, wrap("open /dev/null", err)
@@ -87,8 +130,12 @@ func call(c *shimapi.Command, stdio [3]int) (*spawn.Child, error) {
 		}
 	}
 	p := &spawn.Program{}
-	p.Move(stdio[:]...)
-	p.CloseOnExec(3)
+	fds := stdio[:]
+	if further >= 0 {
+		fds = append(fds[:3:3], further)
+	}
+	p.Move(fds...)
+	p.CloseOnExec(len(fds))
 	p.Do("set umask", unix.SYS_UMASK, spawn.Int(0o022))
 	p.ResetSignals()
 	p.Exec(-1, c.Path, c.Args, outsideEnv)
@@ -212,8 +259,11 @@ func (s *shim) execOutside(c *conn, seq uint32, m *shimapi.Exec, fds []int) erro
 			return wrap("make streams", err)
 		}
 	}
-	if e.sock, err = consoleSocket(m.Outside.Console); err == nil {
-		e.child, err = call(&m.Outside, e.st.child)
+	if e.sock, err = consoleSocket(m.Outside.Console); err == nil && !m.Process.Terminal {
+		err = ownStreams(e.st.child, m.OpenStdin, m.Process.UID)
+	}
+	if err == nil {
+		e.child, err = call(&m.Outside, e.st.child, -1)
 	}
 	e.st.closeChild()
 	if err == nil {

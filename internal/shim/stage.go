@@ -238,10 +238,8 @@ func (st *stage) prepare() (err error) {
 		child = [3]int{st.terminal.slave, st.terminal.slave, st.terminal.slave}
 	}
 	st.stdio = &stdio{child: child, stdin: -1, stdout: -1, stderr: -1}
-	if st.terminal != nil && m.UID != 0 {
-		if err := ownStreams(child, true, m.UID); err != nil {
-			return err
-		}
+	if err := ownStreams(child, true, m.UID); err != nil {
+		return err
 	}
 	if st.terminal != nil && st.m.Start.Width > 0 {
 		if err := setSize(st.terminal.master, st.m.Start.Width, st.m.Start.Height); err != nil {

@@ -55,7 +55,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		Runtimes: map[string]system.RuntimeWithStatus{
 			Runtime: {Runtime: system.Runtime{Path: s.o.Shim}},
 		},
-		DefaultRuntime:      Runtime,
+		DefaultRuntime:      cmp.Or(s.o.DefaultRuntime, Runtime),
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled:  now.liveRestore,
 		InitBinary:          "muelle-shim",
@@ -76,6 +76,9 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	}
 	if s.o.Remapped {
 		info.SecurityOptions = append(info.SecurityOptions, "name=userns")
+	}
+	for name, b := range s.o.Runtimes {
+		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: b.Path, Args: b.Args}}
 	}
 	limits(info)
 	info.Warnings = append(limitWarnings(info), s.o.Networks.Warnings()...)

@@ -21,6 +21,7 @@ import (
 	"muelle/internal/linux/du"
 	"muelle/internal/oci"
 	"muelle/internal/remote"
+	"muelle/internal/runtime/outside"
 )
 
 type containers interface {
@@ -89,8 +90,11 @@ type Options struct {
 	MinVersion   string
 	Experimental bool
 	// Shim is the path of the runtime's program.
-	Shim         string
-	AddressPools []system.NetworkAddressPool
+	Shim string
+	// Runtimes are the OCI runtimes beside the project's own.
+	Runtimes       map[string]outside.Binary
+	DefaultRuntime string
+	AddressPools   []system.NetworkAddressPool
 	// Labels are the engine's own, as "key=value".
 	Labels      []string
 	Debug       bool

@@ -124,8 +124,6 @@ func ValidateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 // validateUnsupported refuses what would otherwise be silently ignored.
 func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 	switch {
-	case h.Runtime != "" && h.Runtime != "muelle" && h.Runtime != "runc" && h.Runtime != "io.containerd.runc.v2":
-		return invalid("unknown or invalid runtime name: %s", h.Runtime)
 	case len(h.Links) > 0:
 		return unsupported("linking containers (--link)")
 	case len(h.StorageOpt) > 0:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/linux/seccomp"
@@ -136,4 +137,19 @@ func OwnCapabilities() (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// WithFileLimit adds the limit of open files that a login or a service has, where
+// none is given; see limits.
+func WithFileLimit(in []specs.POSIXRlimit) ([]specs.POSIXRlimit, error) {
+	for _, l := range in {
+		if l.Type == "RLIMIT_NOFILE" {
+			return in, nil
+		}
+	}
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		return nil, fmt.Errorf("read limit of open files: %w", err)
+	}
+	return append(slices.Clone(in), specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: min(softFiles, own.Max), Hard: own.Max}), nil
 }

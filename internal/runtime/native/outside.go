@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/runtime"
@@ -21,15 +22,22 @@ type OutsideTask interface {
 	// folder has a short name.
 	ShimPid() int
 	// ExecOutside is Exec by a command of the other runtime.
-	ExecOutside(ctx context.Context, terminal bool, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error)
+	ExecOutside(ctx context.Context, p *specs.Process, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error)
 }
 
 var _ OutsideTask = (*task)(nil)
 
+// Part is a path below a mount's source, which the shim mounts on a path of the
+// host, for the other runtime alone to bind.
+type Part struct {
+	runtime.Mount
+	Subpath, Destination string
+}
+
 // StartOutside is Start by another OCI runtime, whose calls commands gives, with the
 // shim's pid. The shim mounts Rootfs on the folder RootDir of the container's folder,
 // for that runtime alone; everything else of the document is the other runtime's.
-func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, commands func(shim int) (shimapi.Outside, error)) (_ OutsideTask, err error) {
+func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, parts []Part, commands func(shim int) shimapi.Outside) (_ OutsideTask, err error) {
 	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
 	if err != nil {
 		return nil, err
@@ -44,11 +52,7 @@ func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, comman
 	}
 	t := r.newTask(c.ID, c.Dir, g, l)
 	err = func() error {
-		out, err := commands(l.pid)
-		if err != nil {
-			return err
-		}
-		p, err := r.outsidePlan(c, g, out)
+		p, err := r.outsidePlan(c, g, commands(l.pid), parts)
 		if err != nil {
 			return err
 		}
@@ -62,13 +66,21 @@ func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, comman
 }
 
 // outsidePlan is what the shim does itself for such a container.
-func (r *Runtime) outsidePlan(c *runtime.Container, g *cgroup.Group, out shimapi.Outside) (*plan, error) {
+func (r *Runtime) outsidePlan(c *runtime.Container, g *cgroup.Group, out shimapi.Outside, parts []Part) (*plan, error) {
 	p := &plan{filters: &r.filters, start: shimapi.Start{
 		BootID: r.bootID, ID: c.ID, CgroupsPath: g.Path(), Root: filepath.Join(c.Dir, shimapi.RootDir),
 		OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Width: c.ConsoleWidth, Height: c.ConsoleHeight,
 		Log: c.Log, OOMFile: g.OOMFile(), ProcsFile: g.ProcsFile(), Outside: out,
-		Process: shimapi.Process{Terminal: c.Spec.Process.Terminal},
+		Process: shimapi.Process{Terminal: c.Spec.Process.Terminal, UID: c.Spec.Process.User.UID}, Init: c.Init,
 	}}
+	for _, m := range parts {
+		one, err := mount(m.Destination, m.Type, m.Source, m.Options)
+		if err != nil {
+			return nil, err
+		}
+		one.Subpath = m.Subpath
+		p.start.Mounts = append(p.start.Mounts, one)
+	}
 	if err := p.root(c, g); err != nil {
 		return nil, err
 	}
@@ -89,10 +101,10 @@ func (t *task) ShimPid() int {
 }
 
 // ExecOutside implements OutsideTask.
-func (t *task) ExecOutside(ctx context.Context, terminal bool, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error) {
+func (t *task) ExecOutside(ctx context.Context, p *specs.Process, o runtime.ExecOptions, cmd shimapi.Command) (runtime.Process, error) {
 	if o.ID == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without id")
 	}
 	return t.execute(ctx, o, &shimapi.Exec{ID: o.ID, OpenStdin: o.OpenStdin, Width: o.Width, Height: o.Height, Record: o.Record,
-		Process: shimapi.Process{Terminal: terminal}, Outside: cmd})
+		Process: shimapi.Process{Terminal: p.Terminal, UID: p.User.UID}, Outside: cmd})
 }

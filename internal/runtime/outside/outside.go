@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -92,6 +93,8 @@ func (t *task) start(ctx context.Context, r *Runtime, c *runtime.Container) erro
 	if err != nil {
 		return err
 	}
+	bundle := filepath.Join(c.Dir, bundleDir)
+	parts := takeParts(c, spec, bundle)
 	b, err := json.Marshal(t.record)
 	if err != nil {
 		return err
@@ -99,7 +102,6 @@ func (t *task) start(ctx context.Context, r *Runtime, c *runtime.Container) erro
 	if err := atomicfile.WriteNoSync(filepath.Join(c.Dir, recordFile), b, 0o600); err != nil {
 		return err
 	}
-	bundle := filepath.Join(c.Dir, bundleDir)
 	if err := os.Mkdir(bundle, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -109,12 +111,16 @@ func (t *task) start(ctx context.Context, r *Runtime, c *runtime.Container) erro
 	if err := atomicfile.WriteNoSync(filepath.Join(bundle, "config.json"), b, 0o600); err != nil {
 		return err
 	}
-	t.OutsideTask, err = r.StartOutside(ctx, c, func(shim int) (shimapi.Outside, error) {
+	t.OutsideTask, err = r.StartOutside(ctx, c, parts, func(shim int) shimapi.Outside {
 		create := t.command(shim, "create", "init", spec.Process.Terminal)
+		if c.Init {
+			// By closing it the init says that it takes signals.
+			create.Args = append(create.Args, "--preserve-fds", "1")
+		}
 		create.Args = append(create.Args, "--bundle", bundle, c.ID)
 		start := t.command(shim, "start", "start", false)
 		start.Args = append(t.global("start"), "start", c.ID)
-		return shimapi.Outside{Create: create, Start: start}, nil
+		return shimapi.Outside{Create: create, Start: start}
 	})
 	return explain(err)
 }
@@ -162,11 +168,13 @@ func (r *Runtime) Clean(ctx context.Context, id, dir, cgroupsPath string) error 
 
 // document is the bundle's: the container's own with its root file system's place,
 // its network namespace and its init.
-func document(c *runtime.Container, netns, init string) (*specs.Spec, error) {
+func document(c *runtime.Container, netns, init string) (_ *specs.Spec, err error) {
 	s := *c.Spec
 	if s.Linux == nil || s.Process == nil {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("runtime document without process or linux part")
 	}
+	// What is asked for is older than the document's version, which some refuse.
+	s.Version = "1.0.2"
 	linux, process, root := *s.Linux, *s.Process, specs.Root{}
 	if s.Root != nil {
 		root = *s.Root
@@ -189,6 +197,10 @@ func document(c *runtime.Container, netns, init string) (*specs.Spec, error) {
 	if len(process.Args) == 0 {
 		return nil, &runtime.StartError{Code: 125, Err: errdefs.ErrInvalidArgument.WithMessage("no command specified")}
 	}
+	if process.Rlimits, err = native.WithFileLimit(process.Rlimits); err != nil {
+		return nil, err
+	}
+	process.Capabilities = withoutInheritable(process.Capabilities)
 	if c.Init {
 		// As Docker: the init is bound into the container, and finds the program itself.
 		s.Mounts = append(append([]specs.Mount(nil), s.Mounts...), specs.Mount{
@@ -196,6 +208,44 @@ func document(c *runtime.Container, netns, init string) (*specs.Spec, error) {
 		process.Args = append([]string{"/sbin/docker-init", "", "--"}, process.Args...)
 	}
 	return &s, nil
+}
+
+// withoutInheritable leaves the inheritable set what ambient capabilities need, as
+// the project's own runtime does (CVE-2022-29162).
+func withoutInheritable(in *specs.LinuxCapabilities) *specs.LinuxCapabilities {
+	if in == nil {
+		return nil
+	}
+	out := *in
+	out.Inheritable = nil
+	for _, name := range in.Inheritable {
+		if slices.Contains(in.Ambient, name) {
+			out.Inheritable = append(out.Inheritable, name)
+		}
+	}
+	return &out
+}
+
+// takeParts gives the mounts that show a part of their source only, and lets the
+// document bind them from where the shim will have mounted them.
+func takeParts(c *runtime.Container, s *specs.Spec, bundle string) (parts []native.Part) {
+	s.Mounts = slices.Clone(s.Mounts)
+	for i, m := range s.Mounts {
+		sub, ok := c.Subpaths[m.Destination]
+		if !ok {
+			continue
+		}
+		at := filepath.Join(bundle, fmt.Sprintf("part-%d", i))
+		parts = append(parts, native.Part{Mount: runtime.Mount{Type: m.Type, Source: m.Source, Options: m.Options}, Subpath: sub, Destination: at})
+		bind := specs.Mount{Destination: m.Destination, Type: "bind", Source: at, Options: []string{"rbind"}}
+		for _, o := range m.Options {
+			if o != "bind" && o != "rbind" && native.IsMountOption(o) {
+				bind.Options = append(bind.Options, o)
+			}
+		}
+		s.Mounts[i] = bind
+	}
+	return parts
 }
 
 // global are the arguments before a command's own.
@@ -240,8 +290,14 @@ func lastError(log string) (text string) {
 			text = one.Msg
 		}
 	}
+	for _, p := range prefixes {
+		text = strings.TrimPrefix(text, p)
+	}
 	return text
 }
+
+// prefixes stand before what happened, in runc's words.
+var prefixes = []string{"runc create failed: ", "runc run failed: ", "exec failed: ", "unable to start container process: ", "error during container init: "}
 
 // codeOf is Docker's reading of a runtime's words.
 func codeOf(text string) int {

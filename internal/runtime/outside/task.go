@@ -98,6 +98,11 @@ func (t *task) Exec(ctx context.Context, p *specs.Process, o runtime.ExecOptions
 			one.Capabilities.Effective, one.Capabilities.Permitted = all, all
 		}
 	}
+	one.Capabilities = withoutInheritable(one.Capabilities)
+	var err error
+	if one.Rlimits, err = native.WithFileLimit(one.Rlimits); err != nil {
+		return nil, err
+	}
 	if o.Width > 0 {
 		one.ConsoleSize = &specs.Box{Width: uint(o.Width), Height: uint(o.Height)}
 	}
@@ -117,7 +122,7 @@ func (t *task) Exec(ctx context.Context, p *specs.Process, o runtime.ExecOptions
 			os.Remove(f)
 		}
 	}()
-	proc, err := t.ExecOutside(ctx, one.Terminal, o, cmd)
+	proc, err := t.ExecOutside(ctx, &one, o, cmd)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -16,7 +16,7 @@ import (
 // advisory.
 func testEscapes(t *testing.T, s *suite) {
 	h := s.host(t)
-	t.Run("CVE-2024-21626 working directory through a descriptor", func(t *testing.T) {
+	s.run(t, "CVE-2024-21626 working directory through a descriptor", func(t *testing.T) {
 		c := h.container("sleep", "1000")
 		task := h.start(t, c)
 		for fd := range 40 {
@@ -34,7 +34,7 @@ func testEscapes(t *testing.T, s *suite) {
 			}
 		}
 	})
-	t.Run("CVE-2024-21626 working directory is a link", func(t *testing.T) {
+	s.run(t, "CVE-2024-21626 working directory is a link", func(t *testing.T) {
 		o := h.sh(t, "pwd -P; ls /", func(c *runtime.Container) {
 			root := writableRoot(t, c)
 			must(t, os.Symlink("../../../../../../../../etc", filepath.Join(root, "up")))
@@ -44,7 +44,7 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("CVE-2016-9962 descriptors of the runtime", func(t *testing.T) {
+	s.run(t, "CVE-2016-9962 descriptors of the runtime", func(t *testing.T) {
 		c := h.container("sh", "-c", "while true; do for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep -vE 'pipe:|/dev/null|/dev/pts|total| /proc/[0-9]+/fd$' | grep -E -- '-> /'; done; done")
 		a := attach(c)
 		task := h.start(t, c)
@@ -59,7 +59,7 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("the container saw %q", got)
 		}
 	})
-	t.Run("CVE-2019-5736 overwriting the runtime", func(t *testing.T) {
+	s.run(t, "CVE-2019-5736 overwriting the runtime", func(t *testing.T) {
 		before, err := os.ReadFile("/proc/self/exe")
 		must(t, err)
 		c := h.container("sleep", "1000")
@@ -85,7 +85,7 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("afterwards %+v", o)
 		}
 	})
-	t.Run("CVE-2021-30465 mount point is a link out of the root", func(t *testing.T) {
+	s.run(t, "CVE-2021-30465 mount point is a link out of the root", func(t *testing.T) {
 		victim := t.TempDir()
 		src := t.TempDir()
 		o := h.sh(t, "grep -c ' /victim ' /proc/mounts; find / -name planted 2>/dev/null | head -1", func(c *runtime.Container) {
@@ -101,7 +101,7 @@ func testEscapes(t *testing.T, s *suite) {
 		}
 	})
 	for _, kind := range []string{"proc", "sys"} {
-		t.Run("CVE-2019-19921 /"+kind+" is a link", func(t *testing.T) {
+		s.run(t, "CVE-2019-19921 /"+kind+" is a link", func(t *testing.T) {
 			c := h.container("true")
 			root := ownRoot(t, h, c)
 			must(t, os.Remove(filepath.Join(root, kind)))
@@ -114,13 +114,13 @@ func testEscapes(t *testing.T, s *suite) {
 			h.gone(t, c)
 		})
 	}
-	t.Run("CVE-2023-27561 masks stay where proc is", func(t *testing.T) {
+	s.run(t, "CVE-2023-27561 masks stay where proc is", func(t *testing.T) {
 		o := h.sh(t, "cat /proc/kcore | wc -c; echo 1 > /proc/sys/kernel/core_pattern || echo no")
 		if o.stdout != "0\nno\n" {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("CVE-2025-31133 /dev/null of the container in a mask's place", func(t *testing.T) {
+	s.run(t, "CVE-2025-31133 /dev/null of the container in a mask's place", func(t *testing.T) {
 		o := h.sh(t, "cat /proc/keys; ls -l /dev/null | cut -c1", func(c *runtime.Container) {
 			root := writableRoot(t, c)
 			must(t, os.MkdirAll(filepath.Join(root, "dev"), 0o755))
@@ -138,7 +138,7 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("CVE-2025-52565 /dev/pts is a link", func(t *testing.T) {
+	s.run(t, "CVE-2025-52565 /dev/pts is a link", func(t *testing.T) {
 		c := h.container("true")
 		c.Spec.Process.Terminal = true
 		root := writableRoot(t, c)
@@ -157,7 +157,7 @@ func testEscapes(t *testing.T, s *suite) {
 		}
 		h.gone(t, c)
 	})
-	t.Run("CVE-2025-52565 /dev/console is a link", func(t *testing.T) {
+	s.run(t, "CVE-2025-52565 /dev/console is a link", func(t *testing.T) {
 		victim := filepath.Join(t.TempDir(), "victim")
 		must(t, os.WriteFile(victim, []byte("safe"), 0o644))
 		o := h.sh(t, "true", func(c *runtime.Container) {
@@ -174,7 +174,7 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("the host's file has %q, %+v", got, o)
 		}
 	})
-	t.Run("CVE-2025-52881 sysctl written elsewhere", func(t *testing.T) {
+	s.run(t, "CVE-2025-52881 sysctl written elsewhere", func(t *testing.T) {
 		victim := filepath.Join(t.TempDir(), "victim")
 		must(t, os.WriteFile(victim, []byte("safe"), 0o644))
 		h.sh(t, "true", func(c *runtime.Container) {
@@ -187,19 +187,19 @@ func testEscapes(t *testing.T, s *suite) {
 			t.Errorf("the bound file has %q", got)
 		}
 	})
-	t.Run("CVE-2022-29162 inheritable capabilities", func(t *testing.T) {
+	s.run(t, "CVE-2022-29162 inheritable capabilities", func(t *testing.T) {
 		o := h.sh(t, "grep CapInh /proc/self/status | cut -f2", func(c *runtime.Container) { c.Spec.Process.Capabilities.Inheritable = defaultCaps })
 		if o.stdout != "0000000000000000\n" {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("CVE-2022-0492 release_agent", func(t *testing.T) {
+	s.run(t, "CVE-2022-0492 release_agent", func(t *testing.T) {
 		o := h.sh(t, "for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/notify_on_release; do echo 1 >$f && echo yes; done; mount -t cgroup -o memory c /tmp && echo yes; unshare -UrmC true && echo yes; true")
 		if strings.Contains(o.stdout, "yes") {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("CVE-2020-15257 the shim's socket", func(t *testing.T) {
+	s.run(t, "CVE-2020-15257 the shim's socket", func(t *testing.T) {
 		o := h.sh(t, "cat /proc/net/unix", func(c *runtime.Container) {
 			var ns []specs.LinuxNamespace
 			for _, n := range c.Spec.Linux.Namespaces {
@@ -215,13 +215,13 @@ func testEscapes(t *testing.T, s *suite) {
 			}
 		}
 	})
-	t.Run("the host's file systems cannot be mounted", func(t *testing.T) {
+	s.run(t, "the host's file systems cannot be mounted", func(t *testing.T) {
 		o := h.sh(t, "mount -t tmpfs x /tmp && echo yes; mount -o remount,rw /sys && echo yes; umount /proc/kcore && echo yes; umount /proc/sys && echo yes; true")
 		if strings.Contains(o.stdout, "yes") {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("the old root is gone", func(t *testing.T) {
+	s.run(t, "the old root is gone", func(t *testing.T) {
 		o := h.sh(t, "cut -d' ' -f2 /proc/mounts | sort | head -1; ls /.. | sort | tr '\\n' ' '", func(c *runtime.Container) {})
 		if !strings.HasPrefix(o.stdout, "/\nbin ") || strings.Contains(o.stdout, "boot") {
 			t.Errorf("got %+v", o)

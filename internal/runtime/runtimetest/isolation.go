@@ -68,7 +68,7 @@ func testIsolation(t *testing.T, s *suite) {
 		{"keyring of its own", nil, "grep -c muelle /proc/keys; echo", "0\n\n"},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		s.run(t, tt.name, func(t *testing.T) {
 			o := h.sh(t, tt.script, func(c *runtime.Container) {
 				c.Spec.Domainname = "example"
 				if tt.change != nil {
@@ -91,10 +91,10 @@ func testIsolation(t *testing.T, s *suite) {
 			}
 		})
 	}
-	t.Run("binds", func(t *testing.T) { testBinds(t, h) })
-	t.Run("many layers", func(t *testing.T) { testLayers(t, h) })
-	t.Run("shared namespaces", func(t *testing.T) { testShared(t, h) })
-	t.Run("cgroup namespace", func(t *testing.T) {
+	s.run(t, "binds", func(t *testing.T) { testBinds(t, h) })
+	s.run(t, "many layers", func(t *testing.T) { testLayers(t, h) })
+	s.run(t, "shared namespaces", func(t *testing.T) { testShared(t, h) })
+	s.run(t, "cgroup namespace", func(t *testing.T) {
 		o := h.sh(t, "cut -d: -f3 /proc/self/cgroup | sort -u", func(c *runtime.Container) {
 			c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 		})
@@ -102,7 +102,7 @@ func testIsolation(t *testing.T, s *suite) {
 			t.Errorf("got %q", o.stdout)
 		}
 	})
-	t.Run("nothing is mounted on the host", func(t *testing.T) {
+	s.run(t, "nothing is mounted on the host", func(t *testing.T) {
 		c := h.container("sleep", "1000")
 		h.start(t, c)
 		mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -152,13 +152,13 @@ func testBinds(t *testing.T, h *host) {
 		{"below proc", bind("/proc/uptime", filepath.Join(src, "f"), "bind"), "cat /proc/uptime", "content\n"},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		h.s.run(t, tt.name, func(t *testing.T) {
 			if o := h.sh(t, tt.script, tt.change); o.stdout != tt.want {
 				t.Errorf("got %q, want %q; stderr %q", o.stdout, tt.want, o.stderr)
 			}
 		})
 	}
-	t.Run("propagation", func(t *testing.T) {
+	h.s.run(t, "propagation", func(t *testing.T) {
 		// A mount made later on the host arrives in a slave, not in a private bind.
 		base := t.TempDir()
 		must(t, unix.Mount("tmpfs", base, "tmpfs", 0, ""))
@@ -195,7 +195,7 @@ func testLayers(t *testing.T, h *host) {
 		{"shortened", 120, func(i int) string { return fmt.Sprintf("%d/fs", i) }},
 		{"one by one", 60, func(i int) string { return fmt.Sprintf("%s-%d/fs", strings.Repeat("x", 100), i) }},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		h.s.run(t, tt.name, func(t *testing.T) {
 			base := filepath.Join(t.TempDir(), strings.Repeat("layer", 8))
 			var lower []string
 			for i := range tt.n {
@@ -231,13 +231,13 @@ func testShared(t *testing.T, h *host) {
 		return l + "\n"
 	}
 	for kind, file := range map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.PIDNamespace: "pid"} {
-		t.Run(file, func(t *testing.T) {
+		h.s.run(t, file, func(t *testing.T) {
 			if o := h.sh(t, "readlink /proc/self/ns/"+file, join(kind, file)); o.stdout != link(file) {
 				t.Errorf("got %+v, want %s", o, link(file))
 			}
 		})
 	}
-	t.Run("network handed over", func(t *testing.T) {
+	h.s.run(t, "network handed over", func(t *testing.T) {
 		ns, err := first.NetNS(ctxOf(t))
 		must(t, err)
 		defer ns.Close()
@@ -245,7 +245,7 @@ func testShared(t *testing.T, h *host) {
 			t.Errorf("got %+v", o)
 		}
 	})
-	t.Run("host's", func(t *testing.T) {
+	h.s.run(t, "host's", func(t *testing.T) {
 		own := func(file string) string {
 			l, err := os.Readlink("/proc/self/ns/" + file)
 			must(t, err)

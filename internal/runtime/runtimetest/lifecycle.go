@@ -15,7 +15,7 @@ import (
 
 func testLifecycle(t *testing.T, s *suite) {
 	h := s.host(t)
-	t.Run("output and status", func(t *testing.T) {
+	s.run(t, "output and status", func(t *testing.T) {
 		c := h.container("sh", "-c", "echo out; echo err >&2; exit 7")
 		o := h.run(t, c)
 		if o.exit.Code != 7 || o.stdout != "out\n" || o.stderr != "err\n" || o.exit.Signal != 0 {
@@ -30,7 +30,7 @@ func testLifecycle(t *testing.T, s *suite) {
 		}
 		h.gone(t, c)
 	})
-	t.Run("signal", func(t *testing.T) {
+	s.run(t, "signal", func(t *testing.T) {
 		c := h.container("sleep", "1000")
 		task := h.start(t, c)
 		if task.Pid() <= 1 || task.StartedAt().IsZero() || task.ID() != c.ID {
@@ -52,7 +52,7 @@ func testLifecycle(t *testing.T, s *suite) {
 		must(t, task.Delete(ctxOf(t)))
 		h.gone(t, c)
 	})
-	t.Run("delete kills", func(t *testing.T) {
+	s.run(t, "delete kills", func(t *testing.T) {
 		c := h.container("sh", "-c", "trap '' TERM INT; while true; do sleep 1; done")
 		task := h.start(t, c)
 		must(t, task.Delete(ctxOf(t)))
@@ -61,7 +61,7 @@ func testLifecycle(t *testing.T, s *suite) {
 			t.Errorf("got %+v, %v", e, err)
 		}
 	})
-	t.Run("wait is cancelled", func(t *testing.T) {
+	s.run(t, "wait is cancelled", func(t *testing.T) {
 		task := h.start(t, h.container("sleep", "1000"))
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -69,7 +69,7 @@ func testLifecycle(t *testing.T, s *suite) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("many at once", func(t *testing.T) {
+	s.run(t, "many at once", func(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 30 {
 			c := h.container("sh", "-c", "echo $$")
@@ -82,14 +82,14 @@ func testLifecycle(t *testing.T, s *suite) {
 		}
 		wg.Wait()
 	})
-	t.Run("pause", func(t *testing.T) {
+	s.run(t, "pause", func(t *testing.T) {
 		task := h.start(t, h.container("sleep", "1000"))
 		must(t, task.Pause(ctxOf(t)))
 		must(t, task.Resume(ctxOf(t)))
 		must(t, task.Pause(ctxOf(t)))
 		must(t, task.Delete(ctxOf(t)))
 	})
-	t.Run("init reaps and forwards", func(t *testing.T) {
+	s.run(t, "init reaps and forwards", func(t *testing.T) {
 		o := h.sh(t, "(sleep 0.1 &) ; sleep 0.3; ps -o pid,stat,args; kill -USR1 $$; exit 9", func(c *runtime.Container) { c.Init = true })
 		if o.exit.Code != 128+int(syscall.SIGUSR1) || strings.Contains(o.stdout, " Z ") {
 			t.Errorf("got %+v", o)
@@ -107,7 +107,7 @@ func testLifecycle(t *testing.T, s *suite) {
 			t.Errorf("got %+v, %v", e, err)
 		}
 	})
-	t.Run("init forwards from its first instant on", func(t *testing.T) {
+	s.run(t, "init forwards from its first instant on", func(t *testing.T) {
 		for range 20 {
 			c := h.container("sleep", "1000")
 			c.Init = true

@@ -178,7 +178,7 @@ func testStreams(t *testing.T, s *suite) {
 		st.Stdin = r
 		c.Attach = []*runtime.Streams{st}
 		task := h.start(t, c)
-		eventually(t, func() bool { return strings.Contains(a.stdout.String(), "console") })
+		eventually(t, func() bool { return strings.Count(a.stdout.String(), "88,0") == 2 })
 		must(t, task.Resize(ctxOf(t), 132, 43))
 		_, err := w.Write([]byte("typed\n"))
 		must(t, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,11 @@ type Env struct {
 	// New makes a runtime over an exec-root. It is called several times in one suite;
 	// Close ends the object as a daemon's death would, leaving containers alone.
 	New func(t testing.TB, execRoot string) (r runtime.Runtime, closeRuntime func())
+	// Foreign says that failures are told in another runtime's words: then only the exit
+	// codes are compared.
+	Foreign bool
+	// Except names cases, by the end of their name, that the runtime cannot pass, and why.
+	Except map[string]string
 	// CgroupParent is where the suite's containers lie.
 	CgroupParent string
 }
@@ -42,6 +48,18 @@ func Run(t *testing.T, env Env) {
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) { g.run(t, s) })
 	}
+}
+
+// run is t.Run for a case that not every runtime can pass.
+func (s *suite) run(t *testing.T, name string, f func(*testing.T)) {
+	t.Helper()
+	for end, why := range s.env.Except {
+		if strings.HasSuffix(strings.ReplaceAll(t.Name()+"/"+name, " ", "_"), end) {
+			t.Logf("%s does not apply: %s", name, why)
+			return
+		}
+	}
+	t.Run(name, f)
 }
 
 type suite struct {
