@@ -54,8 +54,9 @@ test-e2e: deps build ## the real binaries with the real docker client
 	hack/asroot.sh go test -tags root -count=1 -timeout 15m ./test/e2e
 
 .PHONY: test-vm
-test-vm: deps build ## marked end-to-end cases in a virtual machine: a stock kernel, cgroup v2
+test-vm: deps build ## in virtual machines: marked end-to-end cases on cgroup v2, and systemd
 	@hack/kernel.sh bin/vm/kernel
+	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
 	hack/asroot.sh go test -tags vm -count=1 -timeout 15m ./test/vm
 
 .PHONY: lint

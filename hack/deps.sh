@@ -20,6 +20,7 @@ need ps procps
 need runc runc
 need qemu-system-x86_64 qemu-system-x86
 need mke2fs e2fsprogs
+need mmdebstrap mmdebstrap
 /usr/bin/python3 -c 'import pymongo, mongoengine' 2>/dev/null || missing="$missing python3-pymongo python3-mongoengine"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 # The unmodified Docker client judges from outside; Debian ships it with the engine, which is not started.

@@ -1,0 +1,72 @@
+# Runs in the virtual machine, where systemd is the first process, and says on the
+# console which checks pass.
+exec >/dev/console 2>&1
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin MUELLE_AUTOSTART=0 HOME=/root
+
+check() { # NAME GOT WANT
+	if [ "$2" = "$3" ]; then
+		echo "--- PASS: $1"
+	else
+		echo "--- FAIL: $1"
+		echo "got:  $2"
+		echo "want: $3"
+	fi
+}
+# await COMMAND…: until it succeeds, a minute at most.
+await() {
+	for _ in $(seq 300); do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep 0.2
+	done
+	return 1
+}
+gone() { ! systemctl is-active --quiet "$1" && [ ! -e "/sys/fs/cgroup/$2" ]; }
+
+check 'the unit is up' "$(systemctl is-active muelle.service)" active
+muelle import -c 'CMD ["sh"]' -c 'ENV PATH=/bin' /muelle/busybox.tar box >/dev/null
+check 'info' "$(muelle info --format '{{.CgroupDriver}} {{.CgroupVersion}}')" 'systemd 2'
+
+id=$(muelle run -d --name box1 -m 64m --pids-limit 20 --cpus 0.5 box sleep 1000)
+pid=$(muelle inspect -f '{{.State.Pid}}' box1)
+scope=muelle-$id.scope
+check 'a container has a scope' "$(cat "/proc/$pid/cgroup")" "0::/system.slice/$scope/container"
+check 'which is active' "$(systemctl is-active "$scope")" active
+check 'and delegated' "$(systemctl show -p Delegate --value "$scope")" yes
+leaf=/sys/fs/cgroup/system.slice/$scope/container
+check 'limits' "$(cat "$leaf/memory.max" "$leaf/pids.max" "$leaf/cpu.max")" "67108864
+20
+50000 100000"
+check 'only the container is limited' "$(cat "$leaf/cgroup.procs")" "$pid"
+check 'its own view' "$(muelle exec box1 cat /proc/self/cgroup)" '0::/'
+muelle update -m 80m --memory-swap -1 box1 >/dev/null
+check 'update' "$(cat "$leaf/memory.max")" 83886080
+systemctl daemon-reload
+check 'a reload of systemd changes nothing' "$(cat "$leaf/memory.max" "$leaf/pids.max")" "83886080
+20"
+muelle pause box1 >/dev/null
+check 'pause' "$(grep frozen "$leaf/cgroup.events")" 'frozen 1'
+muelle unpause box1 >/dev/null
+
+systemctl restart muelle.service
+check 'a restart of the unit spares containers' "$(muelle inspect -f '{{.State.Pid}} {{.State.Status}}' box1)" "$pid running"
+kill -9 "$(systemctl show -p MainPID --value muelle.service)"
+await muelle version
+check 'kill -9 of the daemon too' "$(muelle inspect -f '{{.State.Pid}} {{.State.Status}}' box1) $(muelle exec box1 echo works)" "$pid running works"
+
+muelle run --name oom -m 16m --memory-swap 16m box tail /dev/zero >/dev/null 2>&1
+check 'out of memory' "$? $(muelle inspect -f '{{.State.OOMKilled}}' oom)" '137 true'
+muelle run --name ends box sh -c 'exit 7'
+check 'exit status' "$?" 7
+muelle run -d --name sliced --cgroup-parent test-deep.slice box sleep 1000 >/dev/null
+check 'a slice as parent' "$(sed 's/muelle-[0-9a-f]*/muelle-ID/' "/proc/$(muelle inspect -f '{{.State.Pid}}' sliced)/cgroup")" '0::/test.slice/test-deep.slice/muelle-ID.scope/container'
+check 'a parent that is none' "$(muelle create --cgroup-parent /x box 2>&1 | grep -o 'cgroup-parent for systemd.*')" 'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
+
+muelle rm -f box1 oom ends sliced >/dev/null
+await gone "$scope" "system.slice/$scope"
+check 'the scope goes with the container' "$(systemctl is-active "$scope")" inactive
+check 'no scope is left' "$(await sh -c '! systemctl list-units --all --plain --no-legend "muelle-*.scope" | grep .'; systemctl list-units --all --plain --no-legend 'muelle-*.scope')" ''
+systemctl stop muelle.service
+check 'no group is left' "$(find /sys/fs/cgroup -name 'muelle*' -type d)" ''
+check 'nothing failed' "$(systemctl list-units --failed --plain --no-legend 'muelle*')" ''
+echo 'muelle-vm: all checks were made'
+systemctl poweroff --force --force

@@ -1,0 +1,94 @@
+//go:build vm
+
+package vm_test
+
+import (
+	_ "embed"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed systemd.sh
+var systemdScript string
+
+// checked are the lines that the script prints.
+var checked = regexp.MustCompile(`(?m)^--- (PASS|FAIL): (.*)$`)
+
+const testUnit = `[Unit]
+Description=Checks of Muelle
+Wants=muelle.service
+After=muelle.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /muelle/check
+StandardOutput=null
+StandardError=null
+`
+
+const testTarget = `[Unit]
+Description=Muelle's test
+Requires=basic.target
+After=basic.target
+Wants=muelle.service check.service
+`
+
+// TestSystemd boots a Debian whose first process is systemd, with our unit and the
+// systemd cgroup driver.
+func TestSystemd(t *testing.T) {
+	system := "../../bin/vm/system"
+	if _, err := os.Stat(system); err != nil {
+		t.Fatalf("%v: run hack/vmsystem.sh", err)
+	}
+	tree := filepath.Join(t.TempDir(), "tree")
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", system, tree).CombinedOutput(); err != nil {
+		t.Fatalf("copy the system: %v %s", err, out)
+	}
+	binaries, err := filepath.Glob("../../bin/muelle*")
+	if err != nil || len(binaries) == 0 {
+		t.Fatalf("no binaries in bin/: make build (%v)", err)
+	}
+	for _, b := range binaries {
+		copyFile(t, b, filepath.Join(tree, "usr/local/bin", filepath.Base(b)))
+	}
+	unit, err := os.ReadFile("../../hack/systemd/muelle.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"etc/systemd/system/muelle.service": strings.ReplaceAll(string(unit), "@PREFIX@", "/usr/local"),
+		"etc/systemd/system/check.service":  testUnit,
+		"etc/systemd/system/check.target":   testTarget,
+		"etc/muelle/daemon.json":            `{"exec-opts": ["native.cgroupdriver=systemd"], "debug": true}`,
+		"etc/machine-id":                    "0123456789abcdef0123456789abcdef\n",
+		"etc/hostname":                      "vm\n",
+		"muelle/check":                      systemdScript,
+	} {
+		path := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
+	out := boot(t, "systemd", tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no", 5*time.Minute)
+	for _, m := range checked.FindAllStringSubmatch(out, -1) {
+		t.Run(m[2], func(t *testing.T) {
+			if m[1] != "PASS" {
+				t.Error("it did not pass in the virtual machine")
+			}
+		})
+	}
+	if !strings.Contains(out, "muelle-vm: all checks were made\n") || t.Failed() {
+		t.Errorf("the machine's console:\n%s", out)
+	}
+}
