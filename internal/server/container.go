@@ -98,7 +98,7 @@ func (s *Server) createContainer(w *reply, r *request) error {
 	if err := readJSON(w, r.Request, &body); err != nil {
 		return err
 	}
-	req, err := createRequest(body)
+	req, warnings, err := createRequest(body)
 	if err != nil {
 		return err
 	}
@@ -118,9 +118,7 @@ func (s *Server) createContainer(w *reply, r *request) error {
 	if err != nil {
 		return err
 	}
-	if answer.Warnings == nil {
-		answer.Warnings = []string{}
-	}
+	answer.Warnings = append(append([]string{}, warnings...), answer.Warnings...)
 	return writeJSON(w, http.StatusCreated, answer)
 }
 

@@ -15,26 +15,31 @@ type legacyCreate struct {
 	HostConfig struct{ KernelMemory, KernelMemoryTCP int64 }
 }
 
-// createRequest reads the body, translating old fields to those of today or refusing
-// what has none.
-func createRequest(body json.RawMessage) (*containertypes.CreateRequest, error) {
+// noKernelMemory is Docker's warning where the kernel has no such limit, which holds
+// for every kernel that containers run on here.
+const noKernelMemory = "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+
+// createRequest reads the body, translating old fields to those of today, or warning
+// of what has none.
+func createRequest(body json.RawMessage) (_ *containertypes.CreateRequest, warnings []string, _ error) {
 	req, old := &containertypes.CreateRequest{}, legacyCreate{}
 	if len(body) > 0 {
 		for _, v := range []any{req, &old} {
 			if err := json.Unmarshal(body, v); err != nil {
-				return nil, badRequest("invalid JSON: %s", err)
+				return nil, nil, badRequest("invalid JSON: %s", err)
 			}
 		}
 	}
+	if old.HostConfig.KernelMemory != 0 || old.HostConfig.KernelMemoryTCP != 0 {
+		warnings = append(warnings, noKernelMemory)
+	}
 	switch {
 	case req.Config == nil:
-		return nil, badRequest("config cannot be empty in order to create a container")
-	case old.HostConfig.KernelMemory != 0 || old.HostConfig.KernelMemoryTCP != 0:
-		return nil, badRequest("KernelMemory and KernelMemoryTCP were removed from Linux: limit the memory instead")
+		return nil, nil, badRequest("config cannot be empty in order to create a container")
 	case len(old.MacAddress) > 0:
-		return req, setMacAddress(req, old.MacAddress)
+		return req, warnings, setMacAddress(req, old.MacAddress)
 	}
-	return req, nil
+	return req, warnings, nil
 }
 
 // setMacAddress gives the address to the endpoint on the container's main network.

@@ -37,7 +37,6 @@ func TestCreateByOldClients(t *testing.T) {
 		{"both differ", `{"Image":"i","MacAddress":"` + mac + `","NetworkingConfig":{"EndpointsConfig":{"front":{"MacAddress":"02:42:ac:11:00:08"}}}}`, "must match the endpoint-specific MAC address", nil},
 		{"host", `{"Image":"i","MacAddress":"` + mac + `","HostConfig":{"NetworkMode":"host"}}`, "conflicting options: mac-address and the network mode", nil},
 		{"no address", `{"Image":"i","MacAddress":"x"}`, "invalid MAC address", nil},
-		{"kernel memory", `{"Image":"i","HostConfig":{"KernelMemory":7}}`, "KernelMemory", nil},
 		{"empty", `{}`, "config cannot be empty", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -66,5 +65,13 @@ func TestCreateByOldClients(t *testing.T) {
 				t.Errorf("got %+v %+v", c.got.Config, c.got.HostConfig)
 			}
 		})
+	}
+}
+
+func TestKernelMemoryIsWarnedOf(t *testing.T) {
+	h := serve(t, server.Options{Containers: &creating{}})
+	res, body := h.do("POST", "/v1.40/containers/create", "application/json", `{"Image":"i","HostConfig":{"KernelMemory":7}}`)
+	if res.StatusCode != http.StatusCreated || !strings.Contains(body, "Your kernel does not support kernel memory limit capabilities") {
+		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
