@@ -202,7 +202,7 @@ func TestEnvFilePrecedence(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	tests := []struct{ name, in, want string }{
 		{"attribute", "services: {a: {image: x, credential_spec: {file: f}}}", `service "a": attribute credential_spec is not supported by Muelle yet (FILE)`},
-		{"nested", "services: {a: {image: x, deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}}}", `service "a": attribute deploy.resources.reservations.devices is not supported by Muelle yet (FILE)`},
+		{"nested", "services: {a: {image: x, deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: a, value: 1}}]}}}}}", `service "a": attribute deploy.resources.reservations.generic_resources is not supported by Muelle yet (FILE)`},
 		{"hook", "services: {a: {image: x, post_start: [{command: y}]}}", `service "a": attribute post_start is not supported by Muelle yet (FILE)`},
 		{"value", "services: {a: {image: x, pull_policy: daily}}", `service "a": attribute pull_policy daily is not supported by Muelle yet (FILE)`},
 		{"mount", "services: {a: {image: x, volumes: [{type: npipe, source: y, target: /z}]}}", `service "a": attribute volumes.type type npipe is not supported by Muelle yet (FILE)`},

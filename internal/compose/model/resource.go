@@ -1,6 +1,9 @@
 package model
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
@@ -35,10 +38,22 @@ func resources(s types.ServiceConfig) container.Resources {
 	if s.Deploy != nil {
 		deployed(s.Deploy.Resources, &r)
 	}
+	for _, g := range s.Gpus {
+		r.DeviceRequests = append(r.DeviceRequests, deviceRequest(g, append(slices.Clone(g.Capabilities), "gpu")))
+	}
+	var vendors []string
 	for _, d := range s.Devices {
+		// A name of the Container Device Interface, vendor.com/class=name.
+		if !strings.HasPrefix(d.Source, "/") && strings.Contains(d.Source, "=") {
+			vendors = append(vendors, d.Source)
+			continue
+		}
 		r.Devices = append(r.Devices, container.DeviceMapping{
 			PathOnHost: d.Source, PathInContainer: d.Target, CgroupPermissions: d.Permissions,
 		})
+	}
+	if len(vendors) > 0 {
+		r.DeviceRequests = append(r.DeviceRequests, container.DeviceRequest{Driver: "cdi", DeviceIDs: vendors})
 	}
 	for _, name := range sortedKeys(s.Ulimits) {
 		u := s.Ulimits[name]
@@ -66,8 +81,20 @@ func deployed(d types.Resources, r *container.Resources) {
 			r.PidsLimit = &l.Pids
 		}
 	}
-	if d.Reservations != nil && d.Reservations.MemoryBytes != 0 {
+	if d.Reservations == nil {
+		return
+	}
+	if d.Reservations.MemoryBytes != 0 {
 		r.MemoryReservation = int64(d.Reservations.MemoryBytes)
+	}
+	for _, want := range d.Reservations.Devices {
+		r.DeviceRequests = append(r.DeviceRequests, deviceRequest(want, want.Capabilities))
+	}
+}
+
+func deviceRequest(d types.DeviceRequest, capabilities []string) container.DeviceRequest {
+	return container.DeviceRequest{
+		Driver: d.Driver, Count: int(d.Count), DeviceIDs: d.IDs, Capabilities: [][]string{capabilities}, Options: d.Options,
 	}
 }
 

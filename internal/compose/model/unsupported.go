@@ -24,21 +24,23 @@ var known = map[string]string{
 	"services": `annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs
 		container_name cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset depends_on deploy
 		develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint env_file environment expose
-		extends extra_hosts group_add healthcheck hostname image init ipc label_file labels links logging mac_address
+		extends extra_hosts gpus group_add healthcheck hostname image init ipc label_file labels links logging mac_address
 		mem_limit mem_reservation mem_swappiness memswap_limit name network_mode networks oom_kill_disable oom_score_adj pid
 		pids_limit platform ports privileged profiles pull_policy read_only restart runtime scale secrets security_opt
 		shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits user userns_mode uts
 		volume_driver volumes volumes_from working_dir`,
 	"services.build": `additional_contexts args cache_from cache_to context dockerfile dockerfile_inline entitlements
 		extra_hosts labels network no_cache platforms privileged provenance pull sbom secrets shm_size ssh tags target ulimits`,
-	"services.configs":                       `gid mode source target uid`,
-	"services.deploy":                        `resources replicas restart_policy`,
-	"services.deploy.resources":              `limits reservations`,
-	"services.deploy.resources.limits":       `cpus memory pids`,
-	"services.deploy.resources.reservations": `memory`,
-	"services.deploy.restart_policy":         `condition max_attempts`,
-	"services.healthcheck":                   `disable interval retries start_interval start_period test timeout`,
-	"services.logging":                       `driver options`,
+	"services.configs":                               `gid mode source target uid`,
+	"services.deploy":                                `resources replicas restart_policy`,
+	"services.deploy.resources":                      `limits reservations`,
+	"services.deploy.resources.limits":               `cpus memory pids`,
+	"services.deploy.resources.reservations":         `devices memory`,
+	"services.deploy.resources.reservations.devices": `capabilities count device_ids driver options`,
+	"services.gpus":                                  `capabilities count device_ids driver options`,
+	"services.deploy.restart_policy":                 `condition max_attempts`,
+	"services.healthcheck":                           `disable interval retries start_interval start_period test timeout`,
+	"services.logging":                               `driver options`,
 	"services.networks.*": `aliases driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips
 		mac_address priority use_service_name_alias`,
 	"services.ports":          `app_protocol host_ip mode name protocol published target`,
