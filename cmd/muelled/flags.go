@@ -66,6 +66,9 @@ type config struct {
 	TLSCACert          string            `json:"tlscacert"`
 	TLSCert            string            `json:"tlscert"`
 	TLSKey             string            `json:"tlskey"`
+	SeccompProfile     string            `json:"seccomp-profile"`
+	NoNewPrivileges    bool              `json:"no-new-privileges"`
+	SELinuxEnabled     bool              `json:"selinux-enabled"`
 	UsernsRemap        string            `json:"userns-remap"`
 	UsernsPool         string            `json:"userns-pool"`
 

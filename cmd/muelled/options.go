@@ -99,10 +99,10 @@ var options = []option{
 	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", usage: "CDI specification directories to use (default /etc/cdi, /var/run/cdi)", value: list(func(c *config) *[]string { return &c.CDISpecDirs })},
 
 	// Security.
-	{flag: "seccomp-profile", key: "seccomp-profile", class: refused, fine: []string{"", "builtin"}, why: "give containers the profile: --security-opt seccomp=FILE", value: anything},
+	{flag: "seccomp-profile", key: "seccomp-profile", usage: `Path to seccomp profile. Set to "unconfined" to disable the default seccomp profile`, value: text(func(c *config) *string { return &c.SeccompProfile }, "")},
 	{flag: "apparmor-profile", key: "apparmor-profile", class: refused, fine: []string{""}, why: "AppArmor profiles are not supported yet", value: anything},
-	{flag: "no-new-privileges", key: "no-new-privileges", class: refused, fine: []string{"false"}, why: "give it to containers: --security-opt no-new-privileges", value: anyBool},
-	{flag: "selinux-enabled", key: "selinux-enabled", class: refused, fine: []string{"false"}, why: "SELinux labels are not supported yet", value: anyBool},
+	{flag: "no-new-privileges", key: "no-new-privileges", usage: "Set no-new-privileges by default for new containers", value: boolean(func(c *config) *bool { return &c.NoNewPrivileges }, false)},
+	{flag: "selinux-enabled", key: "selinux-enabled", usage: "Enable selinux support", value: boolean(func(c *config) *bool { return &c.SELinuxEnabled }, false)},
 	{flag: "userns-remap", key: "userns-remap", usage: "User/Group setting for user namespaces", value: text(func(c *config) *string { return &c.UsernsRemap }, "")},
 	{flag: "userns-pool", key: "userns-pool", class: ours, usage: "Ids for containers with --userns auto: FIRST:COUNT, or a user in /etc/subuid (default muelle or containers)", value: text(func(c *config) *string { return &c.UsernsPool }, "")},
 

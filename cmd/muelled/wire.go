@@ -203,13 +203,17 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
+	confined, err := securityDefaults(c, log)
+	if err != nil {
+		return e, err
+	}
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
 		Runtime: outside.New(rt, c.Runtimes, shim), Runtimes: slices.Collect(maps.Keys(c.Runtimes)), DefaultRuntime: c.defaultRuntime(),
 		Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
-		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users,
+		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users, Security: confined,
 		// Projects start their own, in the order of their dependencies.
 		StartOnBoot: func(labels map[string]string) bool { return labels[api.LabelProject] == "" },
 	})
@@ -239,7 +243,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus, Runtime: rt,
 		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(),
-		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), CDI: c.deviceInterface(), Remapped: c.UsernsRemap != "", Log: log,
+		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, CgroupDriver: string(driver), CDI: c.deviceInterface(), SecurityOptions: securityOptions(c, confined), Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{

@@ -104,7 +104,7 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err := config.ValidateHost(&cfg, &hc); err != nil {
 		return nil, err
 	}
-	if _, err := oci.ParseSecurityOpt(hc.SecurityOpt); err != nil {
+	if _, err := oci.ParseSecurityOpt(hc.SecurityOpt, s.o.Security.Modules); err != nil {
 		return nil, err
 	}
 	n := &creation{c: s.newEntry(id.New(), hc.AutoRemove), warnings: []string{}}
@@ -166,12 +166,15 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if n.rec.Log, err = logConfig(&n.rec, n.c); err != nil {
 		return nil, err
 	}
+	if err := s.labels(&n.rec); err != nil {
+		return nil, err
+	}
 	n.warn()
-	if len(hc.CapAdd)+len(hc.CapDrop) > 0 {
+	if len(hc.CapAdd)+len(hc.CapDrop)+len(hc.SecurityOpt) > 0 {
 		// What the document of the runtime refuses is refused now, not at the start.
 		bare := hc
 		bare.Devices = nil
-		_, err = oci.Spec(oci.Options{ID: n.c.id, Config: &cfg, HostConfig: &bare, CgroupVersion: cgroup.Version()})
+		_, err = oci.Spec(oci.Options{ID: n.c.id, Config: &cfg, HostConfig: &bare, CgroupVersion: cgroup.Version(), Modules: s.o.Security.Modules})
 	}
 	return n, err
 }

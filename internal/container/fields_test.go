@@ -106,7 +106,7 @@ func fields(bind string) []field {
 		{name: "SecurityOpt seccomp", set: func(c c, h h) { h.SecurityOpt = []string{"seccomp=unconfined"} }},
 		{name: "SecurityOpt systempaths", set: func(c c, h h) { h.SecurityOpt = []string{"systempaths=unconfined"} }},
 		{name: "SecurityOpt AppArmor", set: func(c c, h h) { h.SecurityOpt = []string{"apparmor=strict"} }, refused: "apparmor=strict"},
-		{name: "SecurityOpt SELinux", set: func(c c, h h) { h.SecurityOpt = []string{"label=type:x"} }, refused: "label=type:x"},
+		{name: "SecurityOpt SELinux", set: func(c c, h h) { h.SecurityOpt = []string{"label=type:x"} }, kept: "of SELinux, where that is enabled: Docker leaves it out elsewhere too"},
 		{name: "SecurityOpt unknown", set: func(c c, h h) { h.SecurityOpt = []string{"smack=x"} }, refused: "smack"},
 		{name: "StorageOpt", set: func(c c, h h) { h.StorageOpt = map[string]string{"size": "1G"} }, refused: "HostConfig.StorageOpt is not supported"},
 		{name: "Tmpfs", set: func(c c, h h) { h.Tmpfs = map[string]string{"/t": "size=1m"} }},

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/selinux/go-selinux"
 
 	"muelle/internal/id"
 	"muelle/internal/linux/cgroup"
@@ -140,6 +141,9 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 		c.rec.Name = id.Short(cid)
 	}
 	s.o.UserNS.Pool.Keep(cid, c.rec.Userns)
+	if c.rec.ProcessLabel != "" {
+		selinux.ReserveLabel(c.rec.ProcessLabel)
+	}
 	s.byID[cid], s.byName[c.rec.Name] = c, cid
 }
 

@@ -45,6 +45,8 @@ type Options struct {
 	DefaultLog LogDefaults
 	// Defaults of what a container does not say itself; SetDefaults replaces them.
 	Defaults Defaults
+	// Security is what containers have that say nothing themselves.
+	Security SecurityDefaults
 	// UserNS says which ids containers have.
 	UserNS UserNS
 	// Init is the daemon's own default of HostConfig.Init.
@@ -53,6 +55,17 @@ type Options struct {
 	// when the daemon comes up is started by Open itself (true, also where the
 	// function is nil) or left to somebody else, who finds it in Pending.
 	StartOnBoot func(labels map[string]string) bool
+}
+
+// SecurityDefaults are the daemon-wide security options.
+type SecurityDefaults struct {
+	NoNewPrivileges bool
+	// Seccomp is a profile as JSON, "unconfined", or empty for the built-in one.
+	Seccomp string
+	Modules oci.Modules
+	// LoadAppArmor makes sure that the default profile is loaded; called before a start
+	// that needs it.
+	LoadAppArmor func() error
 }
 
 // LogDefaults is the log driver of containers that ask for none.

@@ -39,6 +39,8 @@ type record struct {
 	// Endpoints by network name, as asked for.
 	Endpoints map[string]*network.EndpointSettings
 	Log       logdriver.Config
+	// ProcessLabel and MountLabel are SELinux's.
+	ProcessLabel, MountLabel string `json:",omitempty"`
 	// Userns are the ids of a container that has a range of its own (--userns auto).
 	Userns *userns.Map `json:",omitempty"`
 }

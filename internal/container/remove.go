@@ -161,6 +161,7 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 	s.o.Images.Unhold(c.id)
 	s.o.Images.Release(c.id)
 	s.o.UserNS.Pool.Release(c.id)
+	s.releaseLabels(&rec)
 	s.releaseVolumes(ctx, c.id, rec.Mounts, volumes)
 	s.mu.Lock()
 	delete(s.byID, c.id)

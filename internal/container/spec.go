@@ -103,6 +103,11 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		o.ShmPath = n.c.shmPath()
 	}
 	n.mapMounts(o.Mounts)
+	if err := n.relabel(); err != nil {
+		return err
+	}
+	o.ProcessLabel, o.MountLabel = n.rec.ProcessLabel, n.rec.MountLabel
+	o.Seccomp, o.NoNewPrivileges, o.Modules = n.s.o.Security.Seccomp, n.s.o.Security.NoNewPrivileges, n.s.o.Security.Modules
 	if err := n.shareNamespaces(&o); err != nil {
 		return err
 	}
@@ -112,6 +117,11 @@ func (n *starting) buildSpec(ctx context.Context) error {
 	}
 	if err := n.s.o.CDI.Inject(n.spec, n.rec.HostConfig.DeviceRequests); err != nil {
 		return err
+	}
+	if n.spec.Process.ApparmorProfile == oci.DefaultAppArmor {
+		if err := n.s.o.Security.LoadAppArmor(); err != nil {
+			return fmt.Errorf("AppArmor enabled on system but the %s profile could not be loaded: %w", oci.DefaultAppArmor, err)
+		}
 	}
 	// A host without message queues has none to share.
 	n.spec.Mounts = slices.DeleteFunc(n.spec.Mounts, func(m specs.Mount) bool {

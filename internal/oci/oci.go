@@ -44,13 +44,22 @@ type Options struct {
 	IDs *userns.Map
 	// Seccomp is the daemon-wide profile as JSON; empty means Docker's default.
 	Seccomp string
+	// NoNewPrivileges is the daemon's default of the security option.
+	NoNewPrivileges bool
+	// Modules are the host's security modules; ProcessLabel and MountLabel SELinux's of
+	// this container.
+	Modules                  Modules
+	ProcessLabel, MountLabel string
 }
 
 // Spec builds the document. Errors are errdefs.ErrInvalidArgument, worded for users.
 func Spec(o Options) (*specs.Spec, error) {
-	security, err := ParseSecurityOpt(o.HostConfig.SecurityOpt)
+	security, err := ParseSecurityOpt(o.HostConfig.SecurityOpt, o.Modules)
 	if err != nil {
 		return nil, err
+	}
+	if o.NoNewPrivileges && !slices.ContainsFunc(o.HostConfig.SecurityOpt, func(s string) bool { return strings.HasPrefix(s, "no-new-privileges") }) {
+		security.NoNewPrivileges = true
 	}
 	s := &specs.Spec{
 		Version:     specs.Version,
@@ -76,6 +85,10 @@ func Spec(o Options) (*specs.Spec, error) {
 	if s.Mounts, err = mounts(o); err != nil {
 		return nil, err
 	}
+	if err := security.cgroups(s, o); err != nil {
+		return nil, err
+	}
+	s.Process.ApparmorProfile, s.Process.SelinuxLabel, s.Linux.MountLabel = security.appArmor(o), o.ProcessLabel, o.MountLabel
 	s.Linux.RootfsPropagation = rootPropagation(s.Mounts)
 	paths(s, o, security)
 	devices, rules, err := devices(o)

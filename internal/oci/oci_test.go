@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"muelle/internal/linux/userns"
 	"muelle/internal/oci"
 )
 
@@ -216,12 +217,114 @@ func TestSecurityOpt(t *testing.T) {
 		{in: "bogus=1", bad: true},
 		{in: "no-new-privileges=perhaps", bad: true},
 	} {
-		got, err := oci.ParseSecurityOpt([]string{tt.in})
+		got, err := oci.ParseSecurityOpt([]string{tt.in}, oci.Modules{})
 		if (err != nil) != tt.bad {
 			t.Errorf("%s: error %v", tt.in, err)
 		} else if diff := cmp.Diff(tt.want, got); err == nil && diff != "" {
 			t.Errorf("%s: %s", tt.in, diff)
 		}
+	}
+}
+
+func TestSecurityModules(t *testing.T) {
+	both := oci.Modules{AppArmor: true, SELinux: true}
+	for _, tt := range []struct {
+		name       string
+		options    []string
+		privileged bool
+		have       oci.Modules
+		want       string // the profile
+		bad        bool
+	}{
+		{name: "none asked, none there"},
+		{name: "none asked", have: both, want: "docker-default"},
+		{name: "own", options: []string{"apparmor=mine"}, have: both, want: "mine"},
+		{name: "own of old", options: []string{"apparmor:mine"}, have: both, want: "mine"},
+		{name: "unconfined", options: []string{"apparmor=unconfined"}, have: both, want: "unconfined"},
+		{name: "unconfined, none there", options: []string{"apparmor=unconfined"}},
+		{name: "own, none there", options: []string{"apparmor=mine"}, bad: true},
+		{name: "privileged", privileged: true, have: both, want: "unconfined"},
+		{name: "privileged with its own", privileged: true, options: []string{"apparmor=mine"}, have: both, want: "mine"},
+	} {
+		s, err := oci.Spec(options(func(o *oci.Options) {
+			o.HostConfig.SecurityOpt, o.HostConfig.Privileged, o.Modules = tt.options, tt.privileged, tt.have
+			o.HostConfig.Privileged = tt.privileged
+		}))
+		if (err != nil) != tt.bad || err == nil && s.Process.ApparmorProfile != tt.want {
+			t.Errorf("%s: %v, %+v", tt.name, err, s)
+		}
+	}
+	got, err := oci.ParseSecurityOpt([]string{"label=type:x", "label:level:s0:c1", "disable"}, both)
+	if diff := cmp.Diff([]string{"type:x", "level:s0:c1", "disable"}, got.Labels); err != nil || diff != "" {
+		t.Errorf("labels: %v %s", err, diff)
+	}
+	// As Docker: where SELinux is off, labels mean nothing.
+	if got, err := oci.ParseSecurityOpt([]string{"label=type:x"}, oci.Modules{}); err != nil || got.Labels != nil {
+		t.Errorf("labels without SELinux: %v %v", got, err)
+	}
+}
+
+func TestSecurityDefaults(t *testing.T) {
+	for _, tt := range []struct {
+		options []string
+		want    bool
+	}{{nil, true}, {[]string{"no-new-privileges=false"}, false}, {[]string{"seccomp=unconfined"}, true}} {
+		s := build(t, func(o *oci.Options) { o.NoNewPrivileges, o.HostConfig.SecurityOpt = true, tt.options })
+		if s.Process.NoNewPrivileges != tt.want {
+			t.Errorf("%v: %t", tt.options, s.Process.NoNewPrivileges)
+		}
+	}
+}
+
+func TestWritableCgroups(t *testing.T) {
+	for _, tt := range []struct {
+		option     string
+		version    int
+		privileged bool
+		host       bool
+		want       string
+	}{
+		{option: "writable-cgroups", version: 2, want: "rw"}, {option: "writable-cgroups=false", version: 2, want: "ro"},
+		{option: "writable-cgroups=true", version: 1}, {option: "writable-cgroups=true", version: 2, host: true},
+		{option: "writable-cgroups=perhaps", version: 2}, {option: "writable-cgroups=false", version: 1, privileged: true, want: "ro"},
+		{option: "writable-cgroups", version: 1, privileged: true, want: "rw"},
+	} {
+		s, err := oci.Spec(options(func(o *oci.Options) {
+			o.HostConfig.SecurityOpt, o.CgroupVersion, o.HostConfig.Privileged = []string{tt.option}, tt.version, tt.privileged
+			if tt.host {
+				o.HostConfig.CgroupnsMode = container.CgroupnsModeHost
+			}
+		}))
+		if tt.want == "" {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%+v: %v", tt, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", tt, err)
+			continue
+		}
+		for _, m := range s.Mounts {
+			if m.Type == "cgroup" && slices.Contains(m.Options, "ro") != (tt.want == "ro") {
+				t.Errorf("%+v: options %v", tt, m.Options)
+			}
+		}
+	}
+}
+
+func TestUserNamespace(t *testing.T) {
+	m := &userns.Map{UIDs: []userns.Range{{Host: 100000, Size: 1000}}, GIDs: []userns.Range{{Host: 200000, Size: 500}}}
+	s := build(t, func(o *oci.Options) { o.IDs = m })
+	if s.Linux.Namespaces[0].Type != specs.UserNamespace {
+		t.Errorf("namespaces %v", s.Linux.Namespaces)
+	}
+	want := []specs.LinuxIDMapping{{HostID: 200000, Size: 500}}
+	if diff := cmp.Diff(want, s.Linux.GIDMappings); diff != "" {
+		t.Error(diff)
+	}
+	if got := s.Linux.Sysctl["net.ipv4.ping_group_range"]; got != "0 499" {
+		t.Errorf("groups that may ping: %s", got)
 	}
 }
 

@@ -1,11 +1,10 @@
 package oci
 
 import (
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -16,64 +15,127 @@ type Security struct {
 	SystemPathsUnconfined bool
 	// SeccompProfile is JSON, "unconfined", or empty for the default.
 	SeccompProfile string
+	// AppArmor is a profile's name, "unconfined", or empty for the default.
+	AppArmor string
+	// Labels are SELinux's options: "disable", "type:…", "level:…".
+	Labels []string
+	// WritableCgroups: nil leaves it to whether the container is privileged.
+	WritableCgroups *bool
+}
+
+// Modules are the security modules of the host's kernel that can be used.
+type Modules struct {
+	AppArmor, SELinux bool
 }
 
 // ParseSecurityOpt reads HostConfig.SecurityOpt: key=value, of old also key:value.
-// An option for a security module that this kernel lacks is an error unless it
-// asks for no confinement.
-func ParseSecurityOpt(options []string) (Security, error) {
+// A profile of AppArmor is an error where the kernel does not enforce it; labels of
+// SELinux are left out there, as Docker does, because people carry them from host to
+// host in scripts that are to work without.
+func ParseSecurityOpt(options []string, have Modules) (Security, error) {
 	var s Security
 	for _, opt := range options {
-		key, value, hasValue := strings.Cut(opt, "=")
-		if !hasValue {
-			key, value, hasValue = strings.Cut(opt, ":")
+		if err := s.parse(opt, have); err != nil {
+			return s, err
 		}
-		switch key {
-		case "no-new-privileges":
-			s.NoNewPrivileges = true
-			if hasValue {
-				on, err := strconv.ParseBool(value)
-				if err != nil {
-					return s, invalid("invalid --security-opt 2: %q", opt)
-				}
-				s.NoNewPrivileges = on
-			}
-		case "seccomp":
-			s.SeccompProfile = value
-		case "apparmor":
-			if value != "unconfined" && value != "" {
-				if !kernelHas("/sys/module/apparmor") {
-					return s, invalid("apparmor=%s: this kernel has no AppArmor", value)
-				}
-				return s, errdefs.ErrNotImplemented.WithMessage("--security-opt apparmor=" + value + ": AppArmor profiles are not supported")
-			}
-		case "label":
-			if value != "disable" {
-				if !kernelHas("/sys/fs/selinux/enforce") {
-					return s, invalid("label=%s: SELinux is not enabled on this host", value)
-				}
-				return s, errdefs.ErrNotImplemented.WithMessage("--security-opt label=" + value + ": SELinux labels are not supported")
-			}
-		case "systempaths":
-			if value != "unconfined" {
-				return s, invalid("invalid --security-opt: %q", opt)
-			}
-			s.SystemPathsUnconfined = true
-		case "writable-cgroups":
-			return s, errdefs.ErrNotImplemented.WithMessage("--security-opt writable-cgroups is not supported")
-		default:
-			return s, invalid("invalid --security-opt 2: %q", opt)
-		}
-		if !hasValue && key != "no-new-privileges" {
-			return s, invalid("invalid --security-opt 1: %q", opt)
-		}
+	}
+	if !have.SELinux {
+		s.Labels = nil
 	}
 	return s, nil
 }
 
-func kernelHas(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+func (s *Security) parse(opt string, have Modules) error {
+	key, value, hasValue := strings.Cut(opt, "=")
+	if !hasValue {
+		key, value, hasValue = strings.Cut(opt, ":")
+	}
+	on := func() (bool, error) {
+		if !hasValue {
+			return true, nil
+		}
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			err = invalid("invalid --security-opt 2: %q", opt)
+		}
+		return on, err
+	}
+	var err error
+	switch {
+	case key == "no-new-privileges":
+		s.NoNewPrivileges, err = on()
+		return err
+	case key == "writable-cgroups":
+		var writable bool
+		writable, err = on()
+		s.WritableCgroups = &writable
+		return err
+	case opt == "disable":
+		s.Labels = append(s.Labels, opt)
+		return nil
+	case !hasValue:
+		return invalid("invalid --security-opt 1: %q", opt)
+	case key == "seccomp":
+		s.SeccompProfile = value
+	case key == "label":
+		s.Labels = append(s.Labels, value)
+	case key == "apparmor":
+		if value != "unconfined" && value != "" && !have.AppArmor {
+			return invalid("apparmor=%s: AppArmor is not enabled on this host: leave the option out, or boot with apparmor=1 security=apparmor and install apparmor_parser", value)
+		}
+		s.AppArmor = value
+	case key == "systempaths":
+		if value != "unconfined" {
+			return invalid("invalid --security-opt: %q", opt)
+		}
+		s.SystemPathsUnconfined = true
+	default:
+		return invalid("invalid --security-opt 2: %q", opt)
+	}
+	return nil
+}
+
+// DefaultAppArmor is the profile of containers that ask for none, by Docker's name.
+const DefaultAppArmor = "docker-default"
+
+// appArmor gives the profile to execute the process under; empty: none.
+func (s Security) appArmor(o Options) string {
+	switch {
+	case !o.Modules.AppArmor:
+		return ""
+	case s.AppArmor != "":
+		return s.AppArmor
+	case o.HostConfig.Privileged:
+		return "unconfined"
+	}
+	return DefaultAppArmor
+}
+
+// cgroups makes the container's own cgroups writable, or not. On v1 they are not: a
+// container could see other hierarchies through them (CVE-2022-0492).
+func (s Security) cgroups(doc *specs.Spec, o Options) error {
+	if s.WritableCgroups == nil {
+		return nil
+	}
+	if *s.WritableCgroups && !o.HostConfig.Privileged {
+		if o.CgroupVersion != 2 {
+			return invalid("option writable-cgroups is only supported with cgroup v2")
+		}
+		if !privateCgroupNS(o) {
+			return invalid("option writable-cgroups needs a private cgroup namespace (--cgroupns private)")
+		}
+	}
+	for i := range doc.Mounts {
+		m := &doc.Mounts[i]
+		if m.Type != "cgroup" {
+			continue
+		}
+		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
+		if !*s.WritableCgroups {
+			m.Options = append(m.Options, "ro")
+		}
+	}
+	return nil
 }
 
 // seccomp gives the filter for the container's capabilities: the same profile
@@ -94,4 +156,13 @@ func (s Security) seccomp(doc *specs.Spec, o Options) (*specs.LinuxSeccomp, erro
 		return nil, invalid("invalid seccomp profile: %v", err)
 	}
 	return filter, nil
+}
+
+// CheckSeccomp tells whether a profile can be used, by applying it to a container
+// without anything.
+func CheckSeccomp(profile string) error {
+	if _, err := seccomp.LoadProfile(profile, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}, Linux: &specs.Linux{}}); err != nil {
+		return invalid("invalid seccomp profile: %v", err)
+	}
+	return nil
 }

@@ -162,6 +162,7 @@ func (j *joining) run() error {
 			spawn.EnterUser(p, s.user)
 		}
 		// The descriptor of the root is the container's own: it leads nowhere else.
+		setLabel(p, s.proc, j.p)
 		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
 		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)
 	}

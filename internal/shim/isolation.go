@@ -319,6 +319,7 @@ func (i *isolation) startProcess() error {
 		}
 		defer unix.Close(target.ready)
 	}
+	setLabel(p, i.s.proc, &m.Process)
 	finishProgram(p, i.root, &m.Process, i.stdio.child, target)
 	i.child, err = start(p, spawn.Options{Flags: flags, Cgroup: i.into}, i.root, &m.Process)
 	return err

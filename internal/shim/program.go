@@ -39,6 +39,18 @@ func setOOMScore(p *spawn.Program, proc int, m *shimapi.Process) {
 	p.Do("close oom_score_adj", unix.SYS_CLOSE, spawn.In(slotFile))
 }
 
+// setLabel asks for the profile or label that the program is to be executed under. It
+// is written in the host's /proc, which the container cannot have prepared
+// (CVE-2025-52881).
+func setLabel(p *spawn.Program, proc int, m *shimapi.Process) {
+	if m.Attr == "" {
+		return
+	}
+	p.Do("open "+m.Attr, unix.SYS_OPENAT, spawn.Int(proc), p.String("self/attr/"+m.Attr), spawn.Int(unix.O_WRONLY|unix.O_CLOEXEC), spawn.Int(0)).Out(slotFile)
+	p.Do("set "+m.Label, unix.SYS_WRITE, spawn.In(slotFile), p.String(m.Label), spawn.Int(len(m.Label)))
+	p.Do("close "+m.Attr, unix.SYS_CLOSE, spawn.In(slotFile))
+}
+
 // execTarget is what the child executes: a path in the container, perhaps by an init.
 type execTarget struct {
 	path string

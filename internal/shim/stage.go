@@ -273,6 +273,7 @@ func (st *stage) begin() error {
 	p := &spawn.Program{}
 	p.Do("become session leader", unix.SYS_SETSID).Optional() // the creator's side has made it one
 	setOOMScore(p, st.s.proc, m)
+	setLabel(p, st.s.proc, m)
 	finishProgram(p, st.root, m, st.stdio.child, execTarget{path: st.path, init: -1})
 	err := spawn.Here(p)
 	e, ok := err.(*spawn.Error)

@@ -361,6 +361,9 @@ type Process struct {
 	OOMScoreAdj int
 	SetOOM      bool
 	Terminal    bool
+	// Label is written to Attr, a file below /proc/self/attr, right before exec: a
+	// profile of AppArmor or a label of SELinux.
+	Attr, Label string
 	Keep        int    // descriptors beyond the three streams that the program inherits
 	Keyring     bool   // keep the session keyring instead of joining a new one
 	Personality uint32 // execution domain, where SetDomain
@@ -395,6 +398,8 @@ func (m *Process) fields(c *coder) {
 	c.bool(&m.SetDomain)
 	c.bytes(&m.Scheduler)
 	unsigned(c, &m.IOPriority)
+	c.string(&m.Attr)
+	c.string(&m.Label)
 }
 
 // Rlimit is one resource limit by the kernel's number.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		ContainerdCommit:    system.Commit{ID: libraryVersion("github.com/containerd/containerd/v2")},
 		RuncCommit:          system.Commit{ID: s.o.Version},
 		InitCommit:          system.Commit{ID: s.o.Version},
-		SecurityOptions:     []string{"name=seccomp,profile=builtin"},
+		SecurityOptions:     slices.Clone(s.o.SecurityOptions),
 		DefaultAddressPools: s.o.AddressPools,
 		FirewallBackend:     &system.FirewallInfo{Driver: "nftables"},
 		IPv4Forwarding:      readFlag("/proc/sys/net/ipv4/ip_forward"),
@@ -73,9 +74,6 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	}
 	if cgroup.Version() == 2 {
 		info.SecurityOptions = append(info.SecurityOptions, "name=cgroupns")
-	}
-	if s.o.Remapped {
-		info.SecurityOptions = append(info.SecurityOptions, "name=userns")
 	}
 	for name, b := range s.o.Runtimes {
 		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: b.Path, Args: b.Args}}

@@ -101,9 +101,9 @@ type Options struct {
 	LiveRestore bool
 	// LogDriver is that of containers that ask for none.
 	LogDriver string
-	// Remapped: containers run in a user namespace unless they say otherwise.
-	Remapped bool
-	Log      *slog.Logger
+	// SecurityOptions are the engine's, as info shows them: "name=seccomp,profile=builtin".
+	SecurityOptions []string
+	Log             *slog.Logger
 }
 
 // Service answers what concerns every noun at once.

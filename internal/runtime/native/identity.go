@@ -2,7 +2,6 @@ package native
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 
@@ -45,10 +44,11 @@ func translate(in *specs.Process) (shimapi.Process, error) {
 		return out, errdefs.ErrInvalidArgument.WithMessage("the working directory '" + in.Cwd + "' is invalid, it needs to be an absolute path")
 	}
 	switch {
-	case in.ApparmorProfile != "" && in.ApparmorProfile != "unconfined" && appArmor():
-		return out, unsupported("AppArmor profile")
 	case in.ExecCPUAffinity != nil:
 		return out, unsupported("CPU affinity of exec")
+	}
+	if err := setLabel(&out, in, "/"); err != nil {
+		return out, err
 	}
 	if in.User.Umask != nil {
 		out.Umask = int(*in.User.Umask)
@@ -118,12 +118,6 @@ func limits(in []specs.POSIXRlimit) (out []shimapi.Rlimit, err error) {
 		out = append(out, shimapi.Rlimit{Resource: unix.RLIMIT_NOFILE, Soft: min(softFiles, own.Max), Hard: own.Max})
 	}
 	return out, nil
-}
-
-// appArmor tells whether the kernel enforces profiles.
-func appArmor() bool {
-	b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && len(b) > 0 && b[0] == 'Y'
 }
 
 var capabilities = sync.OnceValue(func() map[string]uint64 {

@@ -13,6 +13,7 @@ import (
 
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/linux/seccomp"
+	"muelle/internal/linux/security"
 	"muelle/internal/linux/userns"
 	"muelle/internal/runtime"
 	"muelle/internal/shimapi"
@@ -69,8 +70,8 @@ func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group) (*plan, error) 
 func (p *plan) refuse(c *runtime.Container, _ *cgroup.Group) error {
 	l := c.Spec.Linux
 	switch {
-	case l.MountLabel != "" || c.Spec.Process.SelinuxLabel != "":
-		return unsupported("SELinux label")
+	case l.MountLabel != "" && !security.SELinux("/"):
+		return errdefs.ErrInvalidArgument.WithMessage("SELinux label given, and SELinux is not enabled on this host")
 	case l.IntelRdt != nil:
 		return unsupported("Intel RDT")
 	case c.Spec.Hooks != nil && !emptyHooks(c.Spec.Hooks):
@@ -163,6 +164,9 @@ func (p *plan) root(c *runtime.Container, _ *cgroup.Group) (err error) {
 		return err
 	}
 	for n := range p.start.Rootfs {
+		if l := c.Spec.Linux.MountLabel; l != "" && p.start.Rootfs[n].Type == "overlay" {
+			p.start.Rootfs[n].Options = labelled(p.start.Rootfs[n].Options, `"`+l+`"`) // mount(2) parts options at commas
+		}
 		if p.start.Rootfs[n].IDMap > 0 && p.ids == nil {
 			return errdefs.ErrInvalidArgument.WithMessage("the root file system is to be shown with the ids of a user namespace, and there is none")
 		}
@@ -185,6 +189,9 @@ func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 		one.Subpath = c.Subpaths[m.Destination]
 		if one.Options, err = p.ids.TranslateOptions(one.Options); err != nil {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("mount of %s: %s", m.Destination, err))
+		}
+		if one.Type == "tmpfs" || one.Type == "devpts" {
+			one.Options = labelled(one.Options, c.Spec.Linux.MountLabel)
 		}
 		if err := p.mapMount(&one, m); err != nil {
 			return err
