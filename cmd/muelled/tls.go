@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // listenTCP opens a TCP port: with TLS and certificates of clients, or, where that
@@ -82,4 +83,21 @@ func certificate(path, name string) string {
 		home = "/root" // of a unit of systemd
 	}
 	return filepath.Join(home, ".docker", name)
+}
+
+// warnings are what `info` says of ports that anybody may use, in Docker's words.
+func (c *config) warnings() []string {
+	var out []string
+	for _, host := range c.Hosts {
+		addr, ok := strings.CutPrefix(host, "tcp://")
+		if !ok || c.TLS && c.TLSVerify {
+			continue
+		}
+		what := "http://" + addr + " without encryption."
+		if c.TLS {
+			what = "https://" + addr + " without TLS client verification."
+		}
+		out = append(out, "WARNING: API is accessible on "+what+"\n         Access to the remote API is equivalent to root access on the host. Refer\n         to docs/drop-in.md for what protects it.")
+	}
+	return out
 }

@@ -137,6 +137,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w *reply, r *http.Request) error {
+	if r.Method == http.MethodOptions {
+		// As Docker, for every path: nothing is allowed to web pages by it.
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
 	version, path, err := splitVersion(r.URL.Path, s.least)
 	if err != nil {
 		return err

@@ -201,6 +201,7 @@ func TestRouting(t *testing.T) {
 		want               string
 	}{
 		{"ping", "GET", "/_ping", 200, "OK"},
+		{"options", "OPTIONS", "/v1.44/containers/json", 200, ""},
 		{"ping of a version", "GET", "/v1.24/_ping", 200, "OK"},
 		{"ping head", "HEAD", "/_ping", 200, ""},
 		{"too old", "GET", "/v1.23/_ping", 400, "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"muelle/internal/container"
+	"muelle/internal/container/logopt"
 	"muelle/internal/image"
 	"muelle/internal/linux/cgroup"
 )
@@ -40,7 +41,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		Plugins: system.PluginsInfo{
 			Volume:  []string{"local"},
 			Network: []string{"bridge", "host", "null"},
-			Log:     []string{"json-file", "local", "none"},
+			Log:     logopt.Drivers(),
 		},
 		NFd: openFiles(), NGoroutines: goruntime.NumGoroutine(),
 		SystemTime:    time.Now().Format(time.RFC3339Nano),
@@ -80,6 +81,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	}
 	limits(info)
 	info.Warnings = append(limitWarnings(info), s.o.Networks.Warnings()...)
+	info.Warnings = append(info.Warnings, s.o.Warnings...)
 	_, info.NEventsListener = s.o.Bus.Count()
 	if err := s.count(ctx, info); err != nil {
 		return nil, err

@@ -101,6 +101,8 @@ type Options struct {
 	LiveRestore bool
 	// LogDriver is that of containers that ask for none.
 	LogDriver string
+	// Warnings about the configuration, for `info`.
+	Warnings []string
 	// SecurityOptions are the engine's, as info shows them: "name=seccomp,profile=builtin".
 	SecurityOptions []string
 	Log             *slog.Logger

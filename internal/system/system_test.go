@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,9 @@ func TestInfo(t *testing.T) {
 	}
 	if info.RegistryConfig.IndexConfigs["reg:5000"] == nil || len(info.RegistryConfig.InsecureRegistryCIDRs) != 3 {
 		t.Errorf("registries %+v", info.RegistryConfig)
+	}
+	if !slices.Contains(info.Plugins.Log, info.LoggingDriver) {
+		t.Errorf("log drivers %v", info.Plugins.Log)
 	}
 	if info.LoggingDriver != "local" {
 		t.Errorf("log driver %s", info.LoggingDriver)
