@@ -58,6 +58,8 @@ const (
 type record struct {
 	Binary
 	Name string `json:"name"`
+	// Systemd: the container's cgroup is a scope of systemd's.
+	Systemd bool `json:"systemd,omitempty"`
 }
 
 // Start implements runtime.Runtime.
@@ -69,11 +71,16 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task
 	if !ok {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("unknown or invalid runtime name: " + c.Runtime)
 	}
-	t := &task{id: c.ID, dir: c.Dir, record: record{Binary: b, Name: c.Runtime}}
+	t := &task{id: c.ID, dir: c.Dir, record: record{Binary: b, Name: c.Runtime, Systemd: isScope(c.Spec)}}
 	if err := t.start(ctx, r, c); err != nil {
 		return nil, errors.Join(err, t.clear(ctx))
 	}
 	return t, nil
+}
+
+// isScope knows systemd's form of a cgroup's name, slice:prefix:name.
+func isScope(s *specs.Spec) bool {
+	return s.Linux != nil && strings.Count(s.Linux.CgroupsPath, ":") == 2
 }
 
 // start writes the bundle and lets the shim call the runtime.
@@ -251,6 +258,9 @@ func takeParts(c *runtime.Container, s *specs.Spec, bundle string) (parts []nati
 // global are the arguments before a command's own.
 func (t *task) global(log string) []string {
 	args := append([]string{filepath.Base(t.record.Path)}, t.record.Args...)
+	if t.record.Systemd {
+		args = append(args, "--systemd-cgroup")
+	}
 	return append(args, "--root", filepath.Join(t.dir, stateDir), "--log", t.logOf(log), "--log-format", "json")
 }
 

@@ -1,0 +1,78 @@
+//go:build root
+
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOtherRuntime runs containers by Debian's runc and by muelle-oci: what the shim
+// owns is as with Muelle's own runtime, also after the daemon's death.
+func TestOtherRuntime(t *testing.T) {
+	runc, err := exec.LookPath("/usr/sbin/runc")
+	if err != nil {
+		t.Fatal(err) // hack/deps.sh installs it
+	}
+	d := own(t, "--add-runtime", "runc="+runc, "--add-runtime", "oci="+filepath.Join(world.bin, "muelle-oci"))
+	ours(d).must(t, "pull", "-q", "busybox")
+	for _, c := range clients(t, d) {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.must(t, "info", "-f", "{{range $k, $v := .Runtimes}}{{$k}} {{end}}{{.DefaultRuntime}}"); got != "muelle oci runc muelle" {
+				t.Errorf("info tells %q", got)
+			}
+			if r := c.try(t, "run", "--rm", "--runtime", "nope", "busybox", "true"); r.code != 125 || !strings.Contains(r.err, "unknown or invalid runtime name: nope") {
+				t.Errorf("an unknown runtime: %+v", r)
+			}
+			for _, name := range []string{"runc", "oci"} {
+				t.Run(name, func(t *testing.T) { otherRuntime(t, d, c, name) })
+			}
+		})
+	}
+}
+
+func otherRuntime(t *testing.T, d *daemon, c client, name string) {
+	if r := c.try(t, "run", "--rm", "--runtime", name, "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"); r.code != 3 || r.out != "out\n" || r.err != "err\n" {
+		t.Errorf("run: %+v", r)
+	}
+	if r := c.try(t, "run", "--rm", "--runtime", name, "busybox", "nope"); r.code != 127 || !strings.Contains(r.err, "executable file not found") {
+		t.Errorf("a missing program: %+v", r)
+	}
+	if r := c.pipe(t, []byte("typed"), "run", "--rm", "-i", "--init", "--runtime", name, "busybox", "cat"); r.code != 0 || r.out != "typed" {
+		t.Errorf("input through an init: %+v", r)
+	}
+	box := c.unique(t, name)
+	c.must(t, "run", "-d", "--name", box, "--runtime", name, "-m", "32m", "busybox", "sh", "-c", "trap 'echo bye; exit 6' TERM; echo ready; while :; do usleep 20000; done")
+	c.remove(t, box)
+	if r := c.try(t, "exec", box, "sh", "-c", "cat /proc/1/cmdline | head -c 2; exit 4"); r.code != 4 || r.out != "sh" {
+		t.Errorf("exec: %+v", r)
+	}
+	pid := c.must(t, "inspect", "-f", "{{.State.Pid}}", box)
+	d.kill(t)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.must(t, "inspect", "-f", "{{.State.Pid}} {{.State.Status}} {{.HostConfig.Runtime}}", box); got != pid+" running "+name {
+		t.Errorf("after the daemon's death: %s, was %s", got, pid)
+	}
+	if r := c.try(t, "exec", box, "echo", "again"); r.out != "again\n" {
+		t.Errorf("exec after the daemon's death: %+v", r)
+	}
+	c.must(t, "pause", box)
+	c.must(t, "unpause", box)
+	c.must(t, "update", "-m", "48m", "--memory-swap", "-1", box)
+	c.must(t, "stop", box)
+	if got := c.must(t, "inspect", "-f", "{{.State.ExitCode}}", box); got != "6" {
+		t.Errorf("stopped with %s", got)
+	}
+	if got := c.must(t, "logs", box); got != "ready\nbye" {
+		t.Errorf("the log has %q", got)
+	}
+	c.must(t, "start", box)
+	c.must(t, "kill", box)
+	if got := c.must(t, "wait", box); got != "137" {
+		t.Errorf("killed with %s", got)
+	}
+}
