@@ -161,13 +161,14 @@ func (s *Service) removeLeftover(ctx context.Context, cid string) error {
 	return c.removeFolders()
 }
 
-// mountLeak: the shared memory of a container is the only mount below the runs.
+// mountLeak: what is mounted below a run is its shared memory, or made by another
+// runtime than our own.
 func (s *Service) mountLeak(point string) check.Leak {
-	cid, what, _ := strings.Cut(strings.TrimPrefix(point, s.o.ExecRoot+"/"), "/")
+	cid, _, _ := strings.Cut(strings.TrimPrefix(point, s.o.ExecRoot+"/"), "/")
 	return check.Leak{
 		Finding: api.Finding{Kind: "mount", Name: point, Problem: "no container that runs uses it"},
 		There:   func() bool { return check.IsMounted(point) },
-		Owned:   func() bool { return what == "shm" && s.Runs(cid) },
+		Owned:   func() bool { return s.Runs(cid) },
 		Mend: func(ctx context.Context) error {
 			s.mu.RLock()
 			c := s.byID[cid]
