@@ -121,7 +121,7 @@ func (r *volumeRow) Links() string {
 
 // Size is what it holds.
 func (r *volumeRow) Size() string {
-	if r.v.UsageData == nil {
+	if r.v.UsageData == nil || r.v.UsageData.Size < 0 {
 		return "N/A"
 	}
 	return size4(r.v.UsageData.Size)

@@ -190,6 +190,9 @@ func (s *Store) unknownSnapshots(ctx context.Context) ([]string, error) {
 		all = append(all, info.Name)
 		return nil
 	})
+	if errdefs.IsNotFound(err) {
+		return nil, nil // nothing was ever unpacked
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list layers: %w", err)
 	}

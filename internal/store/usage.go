@@ -225,7 +225,8 @@ func (s *Store) snapshotDirs(ctx context.Context) (map[string]snapshots.Info, er
 		known[filepath.Dir(info.Labels[labelUpperdir])] = info
 		return nil
 	})
-	if err != nil {
+	// Not found: nothing was ever unpacked.
+	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("list layers: %w", err)
 	}
 	return known, nil
