@@ -85,8 +85,10 @@ func (s *Service) recordExit(c *entry, exit runtime.Exit, ending Ending, cleaned
 	attrs := map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(run.Seconds())),
 	}
+	told := c.st.OOMKilled
+	c.ending = c.task
 	c.mu.Unlock()
-	if exit.OOMKilled {
+	if exit.OOMKilled && !told {
 		s.event(c, events.ActionOOM, nil)
 	}
 	// Told before anybody who waits can act on it, and after the signal that ended it.
@@ -96,7 +98,7 @@ func (s *Service) recordExit(c *entry, exit runtime.Exit, ending Ending, cleaned
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.st
-	st.Status, st.ExitCode, st.OOMKilled, st.Error = ctypes.StateExited, exit.Code, exit.OOMKilled, ""
+	st.Status, st.ExitCode, st.OOMKilled, st.Error = ctypes.StateExited, exit.Code, exit.OOMKilled || st.OOMKilled, ""
 	st.FinishedAt, st.Endpoints, st.Ports = exit.At.UTC(), nil, nil
 	if again {
 		st.Status = ctypes.StateRestarting
@@ -104,7 +106,7 @@ func (s *Service) recordExit(c *entry, exit runtime.Exit, ending Ending, cleaned
 	}
 	c.st = st
 	c.addEnding(ending)
-	c.task, c.cleaned = nil, cleaned
+	c.task, c.ending, c.cleaned = nil, nil, cleaned
 	close(c.ended)
 	for _, x := range c.execs {
 		x.containerEnded()

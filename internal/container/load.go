@@ -268,6 +268,7 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) (due 
 			return false
 		}
 		s.regainExecs(ctx, c, task)
+		s.watchOOM(c, task)
 		s.background(func() { s.watch(c, task) })
 		return false
 	}

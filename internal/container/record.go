@@ -124,6 +124,7 @@ type entry struct {
 	lowerErr   error         // why they are not known; changed with op held
 	task       runtime.Task
 	spec       *specs.Spec   // of the run that is on; nil after a restart of the daemon
+	ending     runtime.Task  // the run whose end is being told of
 	ended      chan struct{} // closed when the run that is on has ended
 	cleaned    chan struct{} // closed when the run before was cleaned up, or nil
 	pending    []*attachment // attached before the start

@@ -322,6 +322,7 @@ func (s *Service) started(n *starting) {
 	c.mu.Unlock()
 	s.o.Images.Hold(n.rec.Image.ID, c.id, n.rec.Name, true)
 	s.event(c, events.ActionStart, nil)
+	s.watchOOM(c, n.task)
 	s.background(func() { s.watch(c, n.task) })
 }
 

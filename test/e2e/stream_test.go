@@ -258,3 +258,40 @@ func countLines(r io.Reader) (n int, err error) {
 	}
 	return n, s.Err()
 }
+
+// TestOutOfMemory: a kill for lack of memory is told when it happens, also where the
+// container goes on, and at its end.
+//
+//muelle:ring
+func TestOutOfMemory(t *testing.T) {
+	const eats = "x=a; while :; do x=$x$x; done"
+	forEach(t, func(t *testing.T, c client) {
+		alive, dead := c.unique(t, "alive"), c.unique(t, "dead")
+		c.must(t, "run", "-d", "--name", alive, "-m", "20m", "busybox", "sh", "-c", "("+eats+"); sleep 1000")
+		c.must(t, "run", "-d", "--name", dead, "-m", "20m", "--init=false", "busybox", "sh", "-c", eats)
+		c.remove(t, alive, dead)
+		told := func(name string) error {
+			until := fmt.Sprintf("%.9f", float64(time.Now().UnixNano())/1e9)
+			out := c.must(t, "events", "--since", "10m", "--until", until, "--filter", "container="+name, "--filter", "event=oom", "--format", "{{.Action}}")
+			if !strings.HasPrefix(out, "oom") {
+				return fmt.Errorf("events of %s: %q", name, out)
+			}
+			return nil
+		}
+		if err := eventually(20*time.Second, func() error { return told(alive) }); err != nil {
+			t.Error(err)
+		}
+		if got := c.must(t, "inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}}", alive); got != "true true" {
+			t.Errorf("running, killed for lack of memory: %s", got)
+		}
+		if got := c.must(t, "wait", dead); got != "137" {
+			t.Errorf("exit status %s", got)
+		}
+		if got := c.must(t, "inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}}", dead); got != "false true" {
+			t.Errorf("running, killed for lack of memory: %s", got)
+		}
+		if err := told(dead); err != nil {
+			t.Error(err)
+		}
+	})
+}
