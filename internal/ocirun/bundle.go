@@ -68,11 +68,17 @@ func check(s *specs.Spec, bundle string) error {
 			return fmt.Errorf("malformed spec file: duplicated ns %q", ns.Type)
 		}
 		seen[ns.Type] = true
+		if ns.Type == specs.UserNamespace || ns.Type == specs.TimeNamespace {
+			return fmt.Errorf("%s namespaces are not supported: leave that of linux.namespaces out", ns.Type)
+		}
 		if ns.Path != "" && !filepath.IsAbs(ns.Path) {
 			return fmt.Errorf("path of the %s namespace is not absolute", ns.Type)
 		}
 	}
 	for i, m := range s.Mounts {
+		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			return fmt.Errorf("mount %s: mappings of ids are not supported", m.Destination)
+		}
 		// A relative source is the bundle's; a relative destination is below the root, as
 		// older documents have it.
 		if isBind(m) && !filepath.IsAbs(m.Source) {
@@ -81,6 +87,9 @@ func check(s *specs.Spec, bundle string) error {
 		if isBind(m) {
 			s.Mounts[i].Options = bindOptions(m.Options)
 		}
+	}
+	if len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings)+len(s.Linux.TimeOffsets) > 0 {
+		return errors.New("mappings of ids and offsets of clocks are not supported: they need a user or time namespace")
 	}
 	if s.Linux.IntelRdt != nil {
 		return errors.New("Intel RDT is not supported: leave linux.intelRdt out")

@@ -36,7 +36,7 @@ func (a *App) features(args []string) error {
 			Apparmor:        &features.Apparmor{Enabled: &no},
 			Selinux:         &features.Selinux{Enabled: &no},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 			MemoryPolicy:    &features.MemoryPolicy{},
 		},
@@ -50,7 +50,7 @@ func (a *App) features(args []string) error {
 	return nil
 }
 
-var namespaces = []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
+var namespaces = []string{"cgroup", "ipc", "mount", "network", "pid", "uts"}
 
 func (a *App) spec(args []string) error {
 	f := flags()

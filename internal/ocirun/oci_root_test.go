@@ -361,6 +361,9 @@ func TestErrors(t *testing.T) {
 		{"unknown capability", "unknown capability", func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }},
 		{"seccomp listener", "listenerPath", func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }},
 		{"Intel RDT", "Intel RDT", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
+		{"user namespace", "user namespaces are not supported", func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		}},
 		{"twice the same namespace", "duplicated ns", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }},
 		{"missing source", "no such file or directory", func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/nonexistent", Options: []string{"bind"}})
