@@ -33,6 +33,18 @@ func (p *probePlace) close() {
 	}
 }
 
+// probeThread is the one that goes into containers' networks, made on first use. It
+// ends with the service.
+func (s *Service) probeThread() *check.Thread {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.probes == nil {
+		s.probes = check.NewThread()
+		context.AfterFunc(s.ctx, s.probes.Close)
+	}
+	return s.probes
+}
+
 // place gives the namespace and the addresses to ask.
 func (p *probePlace) place(ctx context.Context) (check.Place, error) {
 	rec, st := p.c.snapshot()
@@ -50,7 +62,7 @@ func (p *probePlace) place(ctx context.Context) (check.Place, error) {
 			addrs = append(addrs, e.IPAddress)
 		}
 	}
-	return check.Place{NetNS: p.netns, Addrs: addrs}, nil
+	return check.Place{NetNS: p.netns, Thread: p.s.probeThread(), Addrs: addrs}, nil
 }
 
 // probe makes one probe; what it says has the form of a command's result.

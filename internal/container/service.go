@@ -25,6 +25,7 @@ import (
 	"muelle/internal/image"
 	"muelle/internal/meta"
 	"muelle/internal/network"
+	"muelle/internal/probe/check"
 )
 
 // images is what containers need of the image service.
@@ -81,7 +82,8 @@ type Service struct {
 
 	stopping atomic.Bool // the daemon is ending: no more restarts by policy
 
-	copyUps keyed // one copy-up per volume at a time
+	probes  *check.Thread // nil until the first probe; guarded by mu
+	copyUps keyed         // one copy-up per volume at a time
 
 	remapped sharedUser
 

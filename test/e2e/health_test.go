@@ -265,3 +265,45 @@ services:
 		t.Errorf("config: %+v", r)
 	}
 }
+
+func TestHealthOfACommand(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		run := func(what, cmd string, flags ...string) string {
+			t.Helper()
+			name := c.unique(t, what)
+			args := append([]string{"run", "-d", "--name", name, "--health-cmd", cmd, "--health-interval", "50ms", "--health-retries", "2"}, flags...)
+			c.must(t, append(args, "busybox", "sleep", "1000")...)
+			c.remove(t, name)
+			return name
+		}
+		// The text is Docker's; what the command left running is gone.
+		slow := run("slow", "echo waiting; sleep 777", "--health-timeout", "200ms")
+		if r := awaitHealth(t, c, slow, ctypes.Unhealthy); r.ExitCode != -1 || r.Output != "Health check exceeded timeout (200ms): waiting\n" {
+			t.Errorf("%+v", r)
+		}
+		long := run("long", "head -c 5000 /dev/zero | tr '\\0' x; exit 1")
+		if r := awaitHealth(t, c, long, ctypes.Unhealthy); len(r.Output) != 4096+len("...") || !strings.HasSuffix(r.Output, "x...") || r.ExitCode != 1 {
+			t.Errorf("%d bytes, exit code %d", len(r.Output), r.ExitCode)
+		}
+		patient := run("patient", "exit 1", "--health-start-period", "1h", "--health-start-interval", "50ms")
+		awaitHealth(t, c, patient, ctypes.Starting)
+		if h := healthOf(t, c, patient); h.FailingStreak != 0 {
+			t.Errorf("failures count in the start period: %+v", h)
+		}
+		// A paused container is not asked.
+		c.must(t, "pause", patient)
+		before := healthOf(t, c, patient)
+		c.must(t, "unpause", patient)
+		if err := eventually(20*time.Second, func() error {
+			if h := healthOf(t, c, patient); len(h.Log) == 0 || !h.Log[len(h.Log)-1].Start.After(before.Log[len(before.Log)-1].Start) {
+				return fmt.Errorf("no check after unpause: %+v", h)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if got := c.must(t, "events", "--since", "10m", "--until", "1s", "--filter", "container="+long, "--filter", "event=health_status", "--format", "{{.Action}}"); !strings.HasPrefix(got, "health_status: unhealthy") {
+			t.Errorf("events %q", got)
+		}
+	})
+}

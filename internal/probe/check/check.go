@@ -33,6 +33,8 @@ const (
 	// before it.
 	maxAnswer = 64 << 10
 	maxHead   = 64 << 10
+	// maxShown is how much of it is for people; more is read only to look for something.
+	maxShown = 4 << 10
 	// maxInterim is how many 1xx answers may come before the one that counts.
 	maxInterim = 8
 )
@@ -127,7 +129,11 @@ func askHTTP(ctx context.Context, p *probe.Config, to netip.AddrPort, conn net.C
 		return "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	most := int64(maxShown)
+	if p.Body != "" || p.Match != nil {
+		most = maxAnswer
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	return judge(p, resp, body, err)
 }
 
@@ -159,7 +165,7 @@ func readHead(conn net.Conn, req *http.Request) (*http.Response, error) {
 func judge(p *probe.Config, resp *http.Response, body []byte, readErr error) (string, error) {
 	text := resp.Status
 	if len(body) > 0 {
-		text += "\n" + string(bytes.ToValidUTF8(body, []byte("\uFFFD")))
+		text += "\n" + string(bytes.ToValidUTF8(body[:min(len(body), maxShown)], []byte("\uFFFD")))
 	}
 	ok := false
 	for _, r := range p.Status {

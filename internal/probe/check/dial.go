@@ -22,6 +22,8 @@ import (
 type Place struct {
 	// NetNS is the container's network namespace; nil: the engine's own.
 	NetNS *os.File
+	// Thread goes there; nil: a thread for this probe alone.
+	Thread *Thread
 	// Addrs are the container's own addresses beside its loopback, tried where that
 	// refuses: some programs listen on one address only.
 	Addrs []netip.Addr
@@ -38,7 +40,7 @@ func dial(ctx context.Context, p *probe.Config, at Place) (net.Conn, netip.AddrP
 	var first error
 	for _, a := range addrs {
 		to := netip.AddrPortFrom(a, p.Port)
-		conn, err := dialOne(ctx, at.NetNS, to)
+		conn, err := dialOne(ctx, at.Thread, at.NetNS, to)
 		if err == nil {
 			return conn, to, nil
 		}
@@ -56,7 +58,7 @@ func dial(ctx context.Context, p *probe.Config, at Place) (net.Conn, netip.AddrP
 	return nil, to, first
 }
 
-func dialOne(ctx context.Context, ns *os.File, to netip.AddrPort) (net.Conn, error) {
+func dialOne(ctx context.Context, thread *Thread, ns *os.File, to netip.AddrPort) (net.Conn, error) {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
 	if a := to.Addr().Unmap(); a.Is4() {
 		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: a.As4()}
@@ -67,9 +69,12 @@ func dialOne(ctx context.Context, ns *os.File, to netip.AddrPort) (net.Conn, err
 		return err
 	}
 	var err error
-	if ns == nil {
+	switch {
+	case ns == nil:
 		err = open()
-	} else {
+	case thread != nil:
+		err = thread.do(ns, open)
+	default:
 		err = netns.Do(ns, open)
 	}
 	if err != nil {
