@@ -209,6 +209,8 @@ func (a *app) update() *cobra.Command {
 	var restart string
 	var pids int64
 	var publishAdd, publishRemove []string
+	var readBps, writeBps runflags.Throttles
+	readIOps, writeIOps := runflags.Throttles{PerSecond: true}, runflags.Throttles{PerSecond: true}
 	var c *cobra.Command
 	c = a.command("update [OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers", minArgs(1), func(ctx context.Context, args []string) error {
 		if c.Flags().NFlag() == 0 {
@@ -222,6 +224,8 @@ func (a *app) update() *cobra.Command {
 			return err
 		}
 		r.Memory, r.MemoryReservation, r.MemorySwap, r.NanoCPUs = memory.Value, reservation.Value, swap.Value, int64(cpus)
+		r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps = readBps.List(), writeBps.List()
+		r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps = readIOps.List(), writeIOps.List()
 		if c.Flags().Changed("pids-limit") {
 			r.PidsLimit = &pids
 		}
@@ -249,6 +253,10 @@ func (a *app) update() *cobra.Command {
 	f.StringVar(&restart, "restart", "", "Restart policy to apply when a container exits")
 	f.Int64Var(&pids, "pids-limit", 0, `Tune container pids limit (set -1 for unlimited)`)
 	f.Var(&cpus, "cpus", "Number of CPUs")
+	f.Var(&readBps, "device-read-bps", "Limit read rate (bytes per second) from a device")
+	f.Var(&writeBps, "device-write-bps", "Limit write rate (bytes per second) to a device")
+	f.Var(&readIOps, "device-read-iops", "Limit read rate (IO per second) from a device")
+	f.Var(&writeIOps, "device-write-iops", "Limit write rate (IO per second) to a device")
 	f.StringArrayVar(&publishAdd, "publish-add", nil, "Publish a further port ([[IP:]HOST:]PORT[/PROTO]) without a restart")
 	f.StringArrayVar(&publishRemove, "publish-rm", nil, "Take a published port back ([[IP:]HOST:]PORT[/PROTO])")
 	return a.also(c, "container update", "update")

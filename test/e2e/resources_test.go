@@ -129,6 +129,12 @@ func TestLimitsAreSetAndChanged(t *testing.T) {
 		if unified() {
 			checkLimits(t, c, name, []limit{{"swap", "", "", "memory.swap.max", "", "max"}})
 		}
+		if c.name == "muelle" {
+			c.must(t, "update", "--device-write-bps", dev+":3mb", name)
+			checkLimits(t, c, name, []limit{
+				{"throttle", "blkio", "blkio.throttle.write_bps_device", "io.max", number + " 3145728", number + " rbps=1048576 wbps=3145728 riops=100 wiops=200"},
+			})
+		}
 		if got := c.must(t, "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.CpuQuota}} {{.HostConfig.CpusetCpus}}", name); got != "83886080 -1 30000 0-1" {
 			t.Errorf("inspect tells %q", got)
 		}

@@ -75,23 +75,27 @@ func (w *weightDevices) Set(s string) error {
 	return nil
 }
 
-type throttleDevices struct {
+// Throttles is a flag DEVICE:RATE that may be repeated.
+type Throttles struct {
 	values []*blkiodev.ThrottleDevice
-	// perSecond: the rate counts operations, without a unit.
-	perSecond bool
+	// PerSecond: the rate counts operations, without a unit.
+	PerSecond bool
 }
 
-func (*throttleDevices) Type() string { return "list" }
+// Type is part of pflag.Value, as String and Set.
+func (*Throttles) Type() string { return "list" }
 
-func (t *throttleDevices) String() string { return fmt.Sprint(t.values) }
+// String shows what was given.
+func (t *Throttles) String() string { return fmt.Sprint(t.values) }
 
-func (t *throttleDevices) Set(s string) error {
+// Set adds one limit.
+func (t *Throttles) Set(s string) error {
 	dev, v, err := devicePair(s)
 	if err != nil {
 		return err
 	}
 	var rate uint64
-	if t.perSecond {
+	if t.PerSecond {
 		if rate, err = strconv.ParseUint(v, 10, 64); err != nil {
 			return fmt.Errorf("invalid rate for device: %s. The correct format is <device-path>:<number>. Number must be a positive integer", s)
 		}
@@ -106,7 +110,8 @@ func (t *throttleDevices) Set(s string) error {
 	return nil
 }
 
-func (t *throttleDevices) list() []*blkiodev.ThrottleDevice {
+// List gives the limits; none is an empty list.
+func (t *Throttles) List() []*blkiodev.ThrottleDevice {
 	return append([]*blkiodev.ThrottleDevice{}, t.values...)
 }
 

@@ -34,7 +34,7 @@ type Options struct {
 	gpus                                                gpus
 	ulimits                                             ulimits
 	weightDevices                                       weightDevices
-	readBps, writeBps, readIOps, writeIOps              throttleDevices
+	readBps, writeBps, readIOps, writeIOps              Throttles
 	memory, memoryReservation, memorySwap, shmSize      Bytes
 	ioMaxBandwidth, kernelMemory                        Bytes
 	cpus                                                CPUs
@@ -185,7 +185,7 @@ func (o *Options) resources(f *pflag.FlagSet) {
 	f.Int64Var(&o.cpuRealtimeRuntime, "cpu-rt-runtime", 0, "Limit CPU real-time runtime in microseconds")
 	f.Int64VarP(&o.cpuShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
 	f.Var(&o.cpus, "cpus", "Number of CPUs")
-	o.writeIOps.perSecond, o.readIOps.perSecond = true, true
+	o.writeIOps.PerSecond, o.readIOps.PerSecond = true, true
 	f.Var(&o.readBps, "device-read-bps", "Limit read rate (bytes per second) from a device")
 	f.Var(&o.readIOps, "device-read-iops", "Limit read rate (IO per second) from a device")
 	f.Var(&o.writeBps, "device-write-bps", "Limit write rate (bytes per second) to a device")

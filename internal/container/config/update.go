@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/blkiodev"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -52,11 +54,17 @@ func Update(hc *ctypes.HostConfig, u ctypes.UpdateConfig) error {
 		{&r.BlkioDeviceReadBps, &n.BlkioDeviceReadBps}, {&r.BlkioDeviceWriteBps, &n.BlkioDeviceWriteBps},
 		{&r.BlkioDeviceReadIOps, &n.BlkioDeviceReadIOps}, {&r.BlkioDeviceWriteIOps, &n.BlkioDeviceWriteIOps},
 	} {
-		if len(*l.from) > 0 {
-			*l.to = *l.from
-		}
+		*l.to = mergeThrottles(*l.to, *l.from)
 	}
 	return checkResources(r)
+}
+
+// mergeThrottles replaces the limits of devices that have some and adds the others.
+func mergeThrottles(have, given []*blkiodev.ThrottleDevice) []*blkiodev.ThrottleDevice {
+	out := slices.DeleteFunc(slices.Clone(have), func(old *blkiodev.ThrottleDevice) bool {
+		return slices.ContainsFunc(given, func(n *blkiodev.ThrottleDevice) bool { return n != nil && n.Path == old.Path })
+	})
+	return append(out, given...)
 }
 
 // conflictingUpdate finds what goes not together with what is set already.
