@@ -141,6 +141,10 @@ func (s *Store) layerUsage(ctx context.Context, c *du.Counter, root string, u *U
 	if err := s.folderAlone(root, u); err != nil {
 		return err
 	}
+	// The first question makes the database, which is to be measured too.
+	if _, err := s.snapshotDirs(ctx); err != nil {
+		return err
+	}
 	for _, e := range entries(root) {
 		path := filepath.Join(root, e)
 		if e != "snapshots" {
