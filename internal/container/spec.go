@@ -139,7 +139,7 @@ func (n *starting) shareNamespaces(o *oci.Options) error {
 		if err != nil {
 			return err
 		}
-		task, err := s.runningTask(other.id)
+		task, err := s.runningTask("PID", other.id)
 		if err != nil {
 			return err
 		}
@@ -157,7 +157,7 @@ func (n *starting) shareNamespaces(o *oci.Options) error {
 		if mode := rec.HostConfig.IpcMode; !mode.IsShareable() && !mode.IsHost() {
 			return conflict("cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
 		}
-		task, err := s.runningTask(other.id)
+		task, err := s.runningTask("IPC", other.id)
 		if err != nil {
 			return err
 		}

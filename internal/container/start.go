@@ -157,7 +157,7 @@ func (s *Service) awaitCleaned(ctx context.Context, c *entry) error {
 func (n *starting) prepareNetwork(ctx context.Context) error {
 	mode := n.rec.HostConfig.NetworkMode
 	if mode.IsContainer() {
-		task, err := n.s.runningTask(mode.ConnectedContainer())
+		task, err := n.s.runningTask("network", mode.ConnectedContainer())
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func (n *starting) releaseNetwork(ctx context.Context) error {
 }
 
 // runningTask gives the process of a container whose namespaces are to be shared.
-func (s *Service) runningTask(ref string) (runtime.Task, error) {
+func (s *Service) runningTask(namespace, ref string) (runtime.Task, error) {
 	c, err := s.find(ref)
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (s *Service) runningTask(ref string) (runtime.Task, error) {
 	case c.st.Status == ctypes.StateRestarting:
 		return nil, conflict("container %s is restarting, wait until the container is running", c.id)
 	case !c.st.alive() || c.task == nil:
-		return nil, conflict("cannot join network of a non running container: %s", c.id)
+		return nil, conflict("cannot join %s of a non running container: %s", namespace, c.id)
 	}
 	return c.task, nil
 }
