@@ -1,5 +1,7 @@
 //go:build root
 
+//lint:file-ignore SA1019 Prestart is deprecated, and still used
+
 package ocirun_test
 
 import (
