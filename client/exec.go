@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/moby/moby/api/types/container"
+
+	"muelle/api"
 )
 
 // Execs are the calls about processes run in a container beside its own.
@@ -13,6 +15,13 @@ type Execs struct{ c *Client }
 func (s Execs) Create(ctx context.Context, ref string, r container.ExecCreateRequest) (string, error) {
 	var out container.ExecCreateResponse
 	err := s.c.Post(ctx, "/containers/"+ref+"/exec", nil, r, &out)
+	return out.ID, err
+}
+
+// Debug prepares a session with tools in a container, which goes on as an exec does.
+func (s Execs) Debug(ctx context.Context, ref string, r api.DebugRequest) (string, error) {
+	var out container.ExecCreateResponse
+	err := s.c.Post(ctx, "/muelle/v1/containers/"+ref+"/debug", nil, r, &out)
 	return out.ID, err
 }
 

@@ -205,6 +205,11 @@ func (a *app) execIn(ctx context.Context, ref string, r container.ExecCreateRequ
 	if err != nil {
 		return err
 	}
+	return a.execStart(ctx, api, id, r, detach)
+}
+
+// execStart starts a prepared exec, connects its streams and gives its exit status.
+func (a *app) execStart(ctx context.Context, api *client.Client, id string, r container.ExecCreateRequest, detach bool) error {
 	start := container.ExecStartRequest{Detach: detach, Tty: r.Tty, ConsoleSize: r.ConsoleSize}
 	if detach {
 		return api.Execs.Start(ctx, id, start)

@@ -53,6 +53,7 @@ func (a *app) entries() []entry {
 		{"commit", "Create a new image from a container's changes", operation, a.commit},
 		{"cp", "Copy files/folders between a container and the local filesystem", operation, a.cp},
 		{"create", "Create a new container", operation, a.create},
+		{"debug", "Get a shell with tools in a running container, also one whose image has none", operation, a.debug},
 		{"diff", "Inspect changes to files or directories on a container's filesystem", operation, a.diff},
 		{"events", "Get real time events from the server", operation, a.events},
 		{"export", "Export a container's filesystem as a tar archive", operation, a.export},

@@ -34,6 +34,7 @@ type exec struct {
 	exitCode *int
 	endedAt  time.Time
 	done     chan struct{} // closed when it has ended
+	debug    *debugSession // nil: an ordinary one
 }
 
 func (x *exec) running() bool { return x.proc != nil && x.exitCode == nil }
@@ -167,6 +168,9 @@ func (s *Service) ExecStart(ctx context.Context, xid string, o ExecStartOptions)
 		select {
 		case <-done:
 		case <-ctx.Done():
+			if x.debug != nil {
+				return s.endDebug(x)
+			}
 			s.event(x.c, events.ActionExecDetach, map[string]string{"execID": x.id})
 			return nil
 		case <-s.ctx.Done():
@@ -213,6 +217,15 @@ func (s *Service) execProcess(ctx context.Context, x *exec, task runtime.Task, o
 		a.finish(nil)
 	} else {
 		ro.Streams = a.streams
+	}
+	if x.debug != nil {
+		tools, err := s.openTools(ctx, x)
+		if err != nil {
+			a.finish(err)
+			return nil, err
+		}
+		defer tools.Close()
+		x.debug.prepare(p, &ro, tools)
 	}
 	// The process outlives the request.
 	proc, err := task.Exec(context.WithoutCancel(ctx), p, ro)
@@ -273,6 +286,7 @@ func (s *Service) watchExec(x *exec, proc runtime.Process) {
 	}
 	s.event(x.c, events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(exit.Code)})
 	x.end(exit.Code)
+	s.releaseTools(x)
 }
 
 func (x *exec) end(code int) {
@@ -284,6 +298,7 @@ func (x *exec) end(code int) {
 
 // execFailed words the failure of an exec as Docker does.
 func (s *Service) execFailed(x *exec, cause error) error {
+	s.releaseTools(x)
 	var se *runtime.StartError
 	if !errors.As(cause, &se) {
 		x.end(126)

@@ -135,6 +135,11 @@ type ExecOptions struct {
 	Streams    *Streams // nil: output is discarded
 	// Record is kept with the process and given back by Task.Execs.
 	Record []byte
+	// Tools, unless nil, makes it a debug session: a mount tree that is attached nowhere
+	// is mounted at ToolsAt in a copy of the container's mount namespace that only this
+	// process and its children see. They end when it does, and with the daemon.
+	Tools   *os.File
+	ToolsAt string
 }
 
 // Exec is an exec that another daemon started: one that runs, or one that ended

@@ -57,6 +57,7 @@ type containerStreams interface {
 }
 
 type containerExecs interface {
+	DebugCreate(ctx context.Context, ref string, r api.DebugRequest) (id string, err error)
 	ExecCreate(ctx context.Context, ref string, r containertypes.ExecCreateRequest) (id string, err error)
 	ExecStart(ctx context.Context, id string, o container.ExecStartOptions) error
 	ExecInspect(ctx context.Context, id string) (*containertypes.ExecInspectResponse, error)

@@ -95,6 +95,7 @@ func (s *Server) table() []route {
 		{get, "/muelle/v1/system/df", s.account},
 		{post, "/muelle/v1/system/check", s.check},
 		{post, "/muelle/v1/run", s.run},
+		{post, "/muelle/v1/containers/{name}/debug", s.debugContainer},
 		{post, "/muelle/v1/shutdown", s.shutdown},
 		{post, "/muelle/v1/containers/{name}/ports", s.updatePorts},
 		{get, "/muelle/v1/containers/{name}/kernel", s.containerKernel},

@@ -130,6 +130,7 @@ func (c *conn) close() {
 	}
 	c.s.loop.close(c.fd)
 	c.fd = -1
+	c.s.endSessionsOf(c)
 	closeAll(c.fds)
 	c.fds = nil
 	for i, o := range c.s.conns {

@@ -23,7 +23,7 @@ func (s *shim) exec(c *conn, seq uint32, payload []byte, fds []int, reply *shima
 		err := s.execOutside(c, seq, m, fds)
 		return err == nil, err
 	}
-	return false, s.execOwn(m, fds, reply)
+	return false, s.execOwn(m, fds, reply, nil)
 }
 
 // mayExec checks a request.
@@ -40,7 +40,7 @@ func (s *shim) mayExec(m *shimapi.Exec, fds []int) error {
 	return nil
 }
 
-func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply) error {
+func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debugging) error {
 	if !m.Unconfined {
 		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
 	}
@@ -52,7 +52,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply) error {
 			return wrap("make streams", err)
 		}
 	}
-	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height}
+	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height, debug: d}
 	err = s.fullness(onThread(j.run))
 	st.closeChild()
 	if err != nil {
@@ -60,12 +60,15 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply) error {
 		closeAll(fds)
 		return err
 	}
-	return s.beganExec(m, j.child.Pid, j.child.PidFD, st, j.terminal, fds, reply)
+	return s.beganExec(m, j.child.Pid, j.child.PidFD, st, j.terminal, fds, reply, d)
 }
 
 // beganExec takes over an exec that runs.
-func (s *shim) beganExec(m *shimapi.Exec, pid, pidfd int, st *stdio, term *terminal, fds []int, reply *shimapi.Reply) error {
+func (s *shim) beganExec(m *shimapi.Exec, pid, pidfd int, st *stdio, term *terminal, fds []int, reply *shimapi.Reply, d *debugging) error {
 	p := &process{s: s, id: m.ID, pid: pid, pidfd: pidfd, record: append([]byte(nil), m.Record...)}
+	if d != nil {
+		p.session, p.owner = d.session, d.owner
+	}
 	s.execs = append(s.execs, p)
 	if err := p.adopt(st, term, m.OpenStdin, true); err != nil {
 		closeAll(fds)
@@ -112,6 +115,7 @@ type joining struct {
 	width, height uint16
 	terminal      *terminal
 	child         *spawn.Child
+	debug         *debugging // nil: an ordinary exec
 }
 
 func (j *joining) run() error {
@@ -126,6 +130,11 @@ func (j *joining) run() error {
 			return errGone
 		}
 		return wrap("join namespaces", err)
+	}
+	if j.debug != nil {
+		if err := j.debug.mount(s); err != nil {
+			return err
+		}
 	}
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

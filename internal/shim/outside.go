@@ -317,7 +317,7 @@ func (e *outsideExec) begin(reply *shimapi.Reply) error {
 			return wrap("set terminal size", err)
 		}
 	}
-	return e.s.beganExec(e.m, pid, pidfd, e.st, term, e.fds, reply)
+	return e.s.beganExec(e.m, pid, pidfd, e.st, term, e.fds, reply, nil)
 }
 
 // reapOrphans takes what processes of another runtime have left, which comes to the

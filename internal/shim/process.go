@@ -21,6 +21,8 @@ type process struct {
 	ended   bool
 	exit    shimapi.Exited
 	settled bool
+	session uint64 // a debug session's mount namespace, or 0
+	owner   *conn  // who asked for the session, which ends with it
 	record  []byte // of an exec: the daemon's own
 }
 
@@ -174,6 +176,9 @@ func (p *process) over(status unix.WaitStatus) {
 	p.s.loop.close(p.pidfd)
 	if p.in != nil {
 		p.in.close()
+	}
+	if p.session != 0 {
+		p.s.endSession(p.session)
 	}
 	if p.id == "" && p.s.start.SharedPID {
 		p.s.killAll()

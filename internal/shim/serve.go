@@ -28,6 +28,9 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 			return
 		}
 		fds = nil
+	case shimapi.TypeDebug:
+		err = s.debug(c, payload, fds, reply)
+		fds = nil
 	case shimapi.TypeAttach:
 		var m shimapi.Attach
 		if err = decode(payload, &m); err == nil {

@@ -22,6 +22,7 @@ const (
 	TypeExecs    Type = 24
 	TypeHold     Type = 25
 	TypeLetGo    Type = 26
+	TypeDebug    Type = 27
 )
 
 // Message is anything that goes into a frame.
@@ -493,6 +494,19 @@ func (m *Exec) fields(c *coder) {
 	list(c, &m.Attach, func(c *coder, n *Attach) { c.message(n.fields) })
 	c.bytes(&m.Record)
 	c.message(m.Outside.fields)
+}
+
+// Debug starts a further process that sees one mount more than the container: a copy of
+// the container's mount namespace is its own. It and all that it started end with it, and
+// with the connection that asked for it. The tree to mount is the last descriptor.
+type Debug struct {
+	Exec Exec
+	At   string // a directory of the container that exists
+}
+
+func (m *Debug) fields(c *coder) {
+	c.message(m.Exec.fields)
+	c.string(&m.At)
 }
 
 // Signal sends one to a process.

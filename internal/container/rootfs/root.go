@@ -36,6 +36,10 @@ func (r *Root) IDs() *userns.Map { return r.ids }
 // NewRoot takes over a descriptor of a directory.
 func NewRoot(f *os.File) *Root { return &Root{f: f} }
 
+// File is the descriptor itself, as O_PATH: of an opened view a mount tree that can be
+// attached somewhere.
+func (r *Root) File() *os.File { return r.f }
+
 // Close ends the use of the root. What was mounted for it goes with it.
 func (r *Root) Close() error { return r.f.Close() }
 

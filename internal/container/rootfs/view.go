@@ -38,6 +38,8 @@ type Options struct {
 	// ReadOnly is the container's own wish to have a root that cannot be written.
 	ReadOnly bool
 	Mounts   []Mount
+	// Programs may be executed from it: it is somebody's tools, no container's files.
+	Programs bool
 	// IDs are the running container's: with NS everything is shown as it is to the host.
 	IDs *userns.Map
 }
@@ -373,7 +375,10 @@ func (b *builder) detach() (int, error) {
 		return -1, fmt.Errorf("detach the view: %w", err)
 	}
 	if mountattr.Supported() {
-		attributes := uint64(unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID)
+		attributes := uint64(unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID)
+		if !b.o.Programs {
+			attributes |= unix.MOUNT_ATTR_NOEXEC
+		}
 		if err := setAttributes(tree, true, attributes); err != nil {
 			unix.Close(tree)
 			return -1, fmt.Errorf("protect the view: %w", err)

@@ -2,6 +2,8 @@ package native
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -60,7 +62,7 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 		m.Attach = []shimapi.Attach{a.message(o.ID)}
 		fds = a.remote()
 	}
-	reply, err := c.call(ctx, shimapi.TypeExec, m, fds)
+	reply, err := callExec(ctx, c, m, fds, o)
 	if err != nil {
 		t.forget(o.ID)
 		if a != nil {
@@ -73,6 +75,22 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 		a.run(context.WithoutCancel(ctx), p.ended)
 	}
 	return p, nil
+}
+
+func callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runtime.ExecOptions) (*answer, error) {
+	if o.Tools == nil {
+		return c.call(ctx, shimapi.TypeExec, m, fds)
+	}
+	conn, err := o.Tools.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var a *answer
+	var cerr error
+	err = conn.Control(func(tree uintptr) {
+		a, cerr = c.call(ctx, shimapi.TypeDebug, &shimapi.Debug{Exec: *m, At: o.ToolsAt}, append(slices.Clone(fds), int(tree)))
+	})
+	return a, errors.Join(err, cerr)
 }
 
 // Execs implements runtime.Task.

@@ -1,0 +1,204 @@
+//go:build root
+
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// tarNames lists an archive.
+func tarNames(t *testing.T, data string) (names []string) {
+	t.Helper()
+	for r := tar.NewReader(strings.NewReader(data)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+}
+
+func TestCopy(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		dir, name, volume := t.TempDir(), c.unique(t, "c"), c.unique(t, "vol")
+		tree := filepath.Join(dir, "tree")
+		if err := os.MkdirAll(filepath.Join(tree, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{"sub/f": "in the tree", "set": "x"} {
+			if err := os.WriteFile(filepath.Join(tree, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.Chmod(filepath.Join(tree, "set"), 0o755|os.ModeSetuid), os.Symlink("sub", filepath.Join(tree, "link"))); err != nil {
+			t.Fatal(err)
+		}
+		c.must(t, "create", "--name", name, "-v", volume+":/data/v", "-v", volume+":/ro:ro", "--tmpfs", "/t", "busybox", "sleep", "1000")
+		defer c.must(t, "volume", "rm", volume)
+		defer c.must(t, "rm", "-f", name)
+		back := func(state, path, want string) {
+			t.Helper()
+			to := filepath.Join(dir, "back-"+state)
+			c.must(t, "cp", "-q", name+":"+path, to)
+			if got, err := os.ReadFile(to); err != nil || string(got) != want {
+				t.Errorf("%s: %s came back as %q, %v", state, path, got, err)
+			}
+		}
+		both := func(state string) {
+			c.must(t, "cp", tree, name+":/"+state)
+			c.must(t, "cp", tree+"/.", name+":/data/v/")
+			back(state, "/"+state+"/link/f", "in the tree")
+			back(state, "/data/v/sub/f", "in the tree")
+			r := c.try(t, "cp", name+":/"+state+"/sub", "-")
+			if got := strings.Join(tarNames(t, r.out+strings.Repeat("\x00", 1024)), " "); got != "sub/ sub/f" {
+				t.Errorf("%s: to standard output: %q", state, got)
+			}
+		}
+		both("created")
+		c.must(t, "start", name)
+		both("running")
+		if got := c.must(t, "exec", name, "sh", "-c", "cat /created/sub/f /data/v/sub/f; readlink /running/link; stat -c %a /created/set"); got != "in the treein the treesub\n4755" {
+			t.Errorf("in the container: %q", got)
+		}
+		// As a tar from standard input, into a tmpfs that only the running container has.
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: "piped", Mode: 0o600, Size: 2}), func() error { _, err := w.Write([]byte("hi")); return err }(), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if r := c.pipe(t, b.Bytes(), "cp", "-", name+":/t"); r.code != 0 {
+			t.Errorf("from standard input: %+v", r)
+		}
+		if got := c.must(t, "exec", name, "cat", "/t/piped"); got != "hi" {
+			t.Errorf("piped: %q", got)
+		}
+		c.must(t, "stop", "-t", "0", name)
+		both("stopped")
+		for _, tc := range []struct{ from, to, err string }{
+			{name + ":/none", dir, "Could not find the file /none in container " + name},
+			{filepath.Join(tree, "set"), name + ":/ro/set", "mounted volume is marked read-only"},
+			{name + ":/a", name + ":/b", "copying between containers is not supported"},
+			{tree, name + ":/etc/passwd", "cannot copy directory"},
+		} {
+			if r := c.try(t, "cp", tc.from, tc.to); r.code == 0 || !strings.Contains(r.err, tc.err) {
+				t.Errorf("cp %s %s: %+v", tc.from, tc.to, r)
+			}
+		}
+		fixed := c.unique(t, "ro")
+		c.must(t, "create", "--name", fixed, "--read-only", "busybox")
+		defer c.must(t, "rm", fixed)
+		if r := c.try(t, "cp", filepath.Join(tree, "set"), fixed+":/x"); r.code == 0 || !strings.Contains(r.err, "container rootfs is marked read-only") {
+			t.Errorf("into a read-only root: %+v", r)
+		}
+	})
+}
+
+func TestDiffExportAndCommit(t *testing.T) {
+	forEach(t, func(t *testing.T, c client) {
+		name, image := c.unique(t, "c"), c.unique(t, "img")
+		c.must(t, "run", "-d", "--name", name, "busybox", "sh", "-c", "echo new >/new; rm /etc/group; mkdir /etc/d; echo ready; sleep 1000")
+		defer c.must(t, "rm", "-f", name)
+		c.eventuallyLogs(t, name, "ready")
+		if got, want := c.must(t, "diff", name), "C /etc\nA /etc/d\nD /etc/group\nA /new"; got != want {
+			t.Errorf("diff %q, want %q", got, want)
+		}
+		id := c.must(t, "commit", "-a", "me", "-m", "why", "-c", `CMD ["cat", "/new"]`, "-c", "ENV A=b", name, image)
+		defer c.must(t, "rmi", image)
+		if !strings.HasPrefix(id, "sha256:") {
+			t.Errorf("commit printed %q", id)
+		}
+		if got := c.must(t, "ps", "-a", "--filter", "name="+name, "--format", "{{.State}}"); got != "running" {
+			t.Errorf("after the commit it is %s", got)
+		}
+		if got := c.must(t, "run", "--rm", image); got != "new" {
+			t.Errorf("the image runs as %q", got)
+		}
+		if got := c.must(t, "run", "--rm", image, "sh", "-c", "ls /etc/group 2>/dev/null; echo $A"); got != "b" {
+			t.Errorf("in the image: %q", got)
+		}
+		if got := c.must(t, "inspect", "-f", "{{.Author}} {{.Comment}}", image); got != "me why" {
+			t.Errorf("the image is by %q", got)
+		}
+		file := filepath.Join(t.TempDir(), "fs.tar")
+		c.must(t, "export", "-o", file, name)
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := "\n" + strings.Join(tarNames(t, string(data)), "\n") + "\n"
+		for entry, want := range map[string]bool{"new": true, "etc/d/": true, "etc/group": false, "proc/": true, "proc/1/": false} {
+			if strings.Contains(names, "\n"+entry+"\n") != want {
+				t.Errorf("export has %s: %v", entry, !want)
+			}
+		}
+	})
+}
+
+// TestDebug: a session with tools in a container that has nothing but one program.
+func TestDebug(t *testing.T) {
+	c := ours(world.daemon)
+	bare, name := c.unique(t, "bare"), c.unique(t, "c")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY echo /echo\nENTRYPOINT [\"/echo\"]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(world.echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "echo"), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "build", "-q", "-t", bare, dir)
+	defer c.must(t, "rmi", bare)
+	c.must(t, "run", "-d", "--name", name, bare)
+	defer c.must(t, "rm", "-f", name)
+	if r := c.try(t, "exec", name, "sh"); r.code == 0 {
+		t.Fatal("the container has a shell")
+	}
+	if got := c.must(t, "debug", "--image", "busybox", "-c", "ls -d /echo /proc/fs/bin; touch /made; head -c 5 /proc/1/cmdline", name); got != "/echo\n/proc/fs/bin\n/echo" {
+		t.Errorf("session: %q", got)
+	}
+	if r := c.pipe(t, []byte("exit 7\n"), "debug", "--image", "busybox", name); r.code != 7 {
+		t.Errorf("exit status: %+v", r)
+	}
+	if got := c.must(t, "diff", name); got != "A /made" {
+		t.Errorf("the session left %q", got)
+	}
+	pid := c.must(t, "inspect", "-f", "{{.State.Pid}}", name)
+	mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+	if err != nil || strings.Count(string(mounts), " /proc/fs ") != 1 {
+		t.Errorf("the container's mounts, %v:\n%s", err, mounts)
+	}
+	// What it started in the background ends with it.
+	c.must(t, "debug", "--image", "busybox", "-c", "(setsid sleep 777 &) ; sleep 777 & true", name)
+	if got := c.must(t, "top", name); strings.Contains(got, "777") {
+		t.Errorf("left behind: %s", got)
+	}
+	if r := c.try(t, "debug", "--image", "127.0.0.1:1/none", name); r.code == 0 || !strings.Contains(r.err, "name another with --image") {
+		t.Errorf("without tools: %+v", r)
+	}
+}
+
+// eventuallyLogs waits until a container printed something.
+func (c client) eventuallyLogs(t *testing.T, name, text string) {
+	t.Helper()
+	r := c.try(t, "logs", name)
+	for range 500 {
+		if strings.Contains(r.out, text) {
+			return
+		}
+		r = c.try(t, "logs", name)
+	}
+	t.Fatalf("%s never printed %q: %+v", name, text, r)
+}
