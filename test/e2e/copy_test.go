@@ -149,7 +149,7 @@ func TestDebug(t *testing.T) {
 	c := ours(world.daemon)
 	bare, name := c.unique(t, "bare"), c.unique(t, "c")
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY echo /echo\nENTRYPOINT [\"/echo\"]\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY echo /echo\nENTRYPOINT [\"/echo\", \"7777\"]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	program, err := os.ReadFile(world.echo)
@@ -163,7 +163,7 @@ func TestDebug(t *testing.T) {
 	defer c.must(t, "rmi", bare)
 	c.must(t, "run", "-d", "--name", name, bare)
 	defer c.must(t, "rm", "-f", name)
-	if r := c.try(t, "exec", name, "sh"); r.code == 0 {
+	if r := c.try(t, "exec", name, "/none"); r.code == 0 {
 		t.Fatal("the container has a shell")
 	}
 	if got := c.must(t, "debug", "--image", "busybox", "-c", "ls -d /echo /proc/fs/bin; touch /made; head -c 5 /proc/1/cmdline", name); got != "/echo\n/proc/fs/bin\n/echo" {
@@ -181,8 +181,8 @@ func TestDebug(t *testing.T) {
 		t.Errorf("the container's mounts, %v:\n%s", err, mounts)
 	}
 	// What it started in the background ends with it.
-	c.must(t, "debug", "--image", "busybox", "-c", "(setsid sleep 777 &) ; sleep 777 & true", name)
-	if got := c.must(t, "top", name); strings.Contains(got, "777") {
+	c.must(t, "debug", "--image", "busybox", "-c", "(setsid sleep 4321 &) ; sleep 4321 & true", name)
+	if got := c.must(t, "top", name); strings.Contains(got, "4321") {
 		t.Errorf("left behind: %s", got)
 	}
 	if r := c.try(t, "debug", "--image", "127.0.0.1:1/none", name); r.code == 0 || !strings.Contains(r.err, "name another with --image") {
