@@ -21,10 +21,9 @@ func listenTCP(addr string, c *config, log *slog.Logger) (net.Listener, error) {
 		}
 		return nil, errors.New("refused, because whoever reaches a TCP port without TLS is root on this machine: use the unix socket, --tlsverify with certificates, or --allow-insecure-tcp if that is meant")
 	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
 		// As Docker: the port may be left out.
-		port = "2375"
+		port := "2375"
 		if c.TLS {
 			port = "2376"
 		}
@@ -32,6 +31,7 @@ func listenTCP(addr string, c *config, log *slog.Logger) (net.Listener, error) {
 	}
 	var secure *tls.Config
 	if c.TLS {
+		var err error
 		if secure, err = c.serverTLS(); err != nil {
 			return nil, err
 		}
