@@ -72,7 +72,8 @@ func timestamp(s string, now time.Time) (string, error) {
 	if s == "" {
 		return "", nil
 	}
-	if d, err := time.ParseDuration(s); err == nil {
+	// 0 is a Unix time, although it would be a duration too.
+	if d, err := time.ParseDuration(s); err == nil && s != "0" {
 		return unixNano(now.Add(-d)), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02", "2006-01-02Z07:00", "2006-01-02T15:04Z07:00"} {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -146,6 +147,10 @@ func (s *Server) events(w *reply, r *request) error {
 	until, err := timeOf(q, "until")
 	if err != nil {
 		return err
+	}
+	// Unlike elsewhere 0 is a time here: everything that is remembered.
+	if q.Get("since") == "0" {
+		since = time.Unix(0, 0)
 	}
 	if !since.IsZero() && !until.IsZero() && since.After(until) {
 		return badRequest("invalid event range: `since` (%s) is later than `until` (%s)", q.Get("since"), q.Get("until"))
