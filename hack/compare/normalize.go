@@ -23,6 +23,8 @@ var alike = []struct {
 	// What newer versions of Docker, and of runc, put before an error.
 	{regexp.MustCompile(`failed to create task for container: |runc create failed: |failed to set up container networking: |error while creating mount source path '[^']*': `), ""},
 	{regexp.MustCompile(`(?i)\b(get|head) "(https://[^/"]*)[^"]*"`), "request \"$2\""},
+	// Docker sums sizes of files; Muelle says what the disk gets back.
+	{regexp.MustCompile(`(?i)(total reclaimed space: ).*`), "$1<size>"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 	{regexp.MustCompile(` +\n`), "\n"},
 }
