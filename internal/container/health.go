@@ -41,10 +41,13 @@ type healthCheck struct {
 
 // checkOf gives the health check of a configuration; nil: there is none.
 func checkOf(cfg *ctypes.Config) *healthCheck {
+	h := cfg.Healthcheck
+	if h == nil {
+		return nil
+	}
 	// Checked at creation; a record of a later version may know more.
 	settings, err := probe.FromLabels(cfg.Labels)
-	h := cfg.Healthcheck
-	if h == nil || err != nil {
+	if err != nil {
 		return nil
 	}
 	p := &healthCheck{
