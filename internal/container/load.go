@@ -142,7 +142,10 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 	}
 	s.o.UserNS.Pool.Keep(cid, c.rec.Userns)
 	if c.rec.ProcessLabel != "" {
-		selinux.ReserveLabel(c.rec.ProcessLabel)
+		// Containers that share processes or IPC share a label, too.
+		if err := selinux.ReserveLabelV2(c.rec.ProcessLabel); err != nil && !errors.Is(err, selinux.ErrMCSAlreadyExists) {
+			s.log.Error("reserve label", "container", cid, "label", c.rec.ProcessLabel, "err", err)
+		}
 	}
 	s.byID[cid], s.byName[c.rec.Name] = c, cid
 }
