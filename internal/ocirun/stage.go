@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -14,6 +13,7 @@ import (
 
 	"muelle/internal/linux/cgroup"
 	"muelle/internal/linux/spawn"
+	"muelle/internal/linux/thread"
 	"muelle/internal/runtime/native"
 	"muelle/internal/shimapi"
 )
@@ -107,7 +107,7 @@ func (s *stage) launch(plan *native.Plan) error {
 	}
 	defer unix.Close(listen)
 	var child *spawn.Child
-	err = onThread(func() error {
+	err = thread.Run(func() error {
 		flags, err := s.enter(plan)
 		if err != nil {
 			return err
@@ -264,14 +264,4 @@ func (s *stage) states(m *shimapi.Stage) (err error) {
 	}
 	m.StartState, err = json.Marshal(s.r.state(specs.StateCreated))
 	return err
-}
-
-// onThread runs f on an operating system thread of its own, which ends with it.
-func onThread(f func() error) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		result <- f()
-	}()
-	return <-result
 }

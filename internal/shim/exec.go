@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/spawn"
+	"muelle/internal/linux/thread"
 	"muelle/internal/shimapi"
 )
 
@@ -53,7 +54,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debu
 		}
 	}
 	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height, debug: d}
-	err = s.fullness(onThread(j.run))
+	err = s.fullness(thread.Run(j.run))
 	st.closeChild()
 	if err != nil {
 		st.closeOurs()

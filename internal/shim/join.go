@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/spawn"
+	"muelle/internal/linux/thread"
 	"muelle/internal/shimapi"
 )
 
@@ -29,7 +30,7 @@ func Join(o Joining) (child *spawn.Child, master int, err error) {
 	defer unix.Close(s.proc)
 	j := &joining{s: s, p: o.Process, width: o.Width, height: o.Height,
 		stdio: &stdio{child: o.Stdio, stdin: -1, stdout: -1, stderr: -1}}
-	if err := onThread(j.run); err != nil {
+	if err := thread.Run(j.run); err != nil {
 		return nil, -1, err
 	}
 	if j.terminal == nil {

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/spawn"
+	"muelle/internal/linux/thread"
 	"muelle/internal/shimapi"
 )
 
@@ -35,7 +36,7 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 		}
 		defer unix.Close(ready[0])
 	}
-	err = onThread(func() error {
+	err = thread.Run(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return wrap("make mount namespace", err)
 		}
@@ -67,7 +68,7 @@ func (s *shim) startOutside(t *taken, st *stdio) error {
 		term, err = receiveTerminal(sock)
 	}
 	if err == nil {
-		err = onThread(func() error { return run(&m.Outside.Start, [3]int{-1, -1, -1}, -1) })
+		err = thread.Run(func() error { return run(&m.Outside.Start, [3]int{-1, -1, -1}, -1) })
 	}
 	if err == nil && ready[0] >= 0 {
 		awaitInit(ready[0])

@@ -7,7 +7,6 @@
 package shim
 
 import (
-	"runtime"
 	"syscall"
 	"time"
 
@@ -150,15 +149,4 @@ func (s *shim) complain(what string, err error) {
 	if unix.Fstat(fd, &st) == nil && st.Size < 64<<10 {
 		unix.Write(fd, []byte(what+": "+err.Error()+"\n"))
 	}
-}
-
-// onThread runs f on an operating system thread of its own, which ends with it: so
-// its namespaces, working directory and umask touch nothing else.
-func onThread(f func() error) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		result <- f()
-	}()
-	return <-result
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/thread"
 	"muelle/internal/shimapi"
 )
 
@@ -99,7 +100,7 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 		return nil
 	}
 	iso := &isolation{s: s, m: m, old: -1, root: -1, null: -1, spare: -1, ready: -1, user: -1, joined: t.joined, idmaps: t.idmaps, tasks: t.tasks, into: t.into, stdio: st}
-	if err := s.fullness(onThread(iso.run)); err != nil {
+	if err := s.fullness(thread.Run(iso.run)); err != nil {
 		return err
 	}
 	st.closeChild()

@@ -10,10 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/thread"
 )
 
 // Open gives a descriptor of the root directory that the layers make, top
@@ -27,28 +28,11 @@ func Open(lower []string) (*os.File, error) {
 		return os.Open(lower[0])
 	}
 	var f *os.File
-	var err error
-	onOwnThread(func() { f, err = mountLayers(lower) })
+	err := thread.Run(func() (err error) {
+		f, err = mountLayers(lower)
+		return err
+	})
 	return f, err
-}
-
-// onOwnThread runs f on a thread that ends with it. Never on the first thread of
-// the process, which does not end before the process, and whose namespaces are what
-// others take for the process's own.
-func onOwnThread(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return // still locked: the thread is thrown away
-		}
-		// While this goroutine keeps the first thread, the next cannot be given it.
-		onOwnThread(f)
-		runtime.UnlockOSThread()
-	}()
-	<-done
 }
 
 func mountLayers(lower []string) (*os.File, error) {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/mountattr"
+	"muelle/internal/linux/thread"
 	"muelle/internal/linux/userns"
 )
 
@@ -52,11 +52,11 @@ const stage = "/sys"
 // nowhere. It goes when the Root is closed.
 func Open(o Options) (*Root, error) {
 	var fd int
-	var err error
-	onOwnThread(func() {
+	err := thread.Run(func() (err error) {
 		b := &builder{o: o}
 		defer b.close()
 		fd, err = b.build()
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the container's file system: %w", err)
@@ -64,24 +64,6 @@ func Open(o Options) (*Root, error) {
 	root := NewRoot(os.NewFile(uintptr(fd), "rootfs"))
 	root.ids = o.IDs
 	return root, nil
-}
-
-// onOwnThread runs f on a thread that ends with it. Never on the first thread of the
-// process, whose namespaces are what others take for the process's own.
-func onOwnThread(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return // still locked: the thread is thrown away
-		}
-		// While this goroutine keeps the first thread, the next cannot be given it.
-		onOwnThread(f)
-		runtime.UnlockOSThread()
-	}()
-	<-done
 }
 
 type builder struct {

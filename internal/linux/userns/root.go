@@ -2,9 +2,10 @@ package userns
 
 import (
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/thread"
 )
 
 // AsRoot runs f in the name of the map's root, as far as files are concerned, and with
@@ -15,23 +16,12 @@ func (m *Map) AsRoot(f func() error) error {
 	if m == nil {
 		return f()
 	}
-	result := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The first thread does not end: while it is kept here, f gets another.
-			result <- m.AsRoot(f)
-			runtime.UnlockOSThread()
-			return
-		}
+	return thread.Run(func() error {
 		if err := m.becomeRoot(); err != nil {
-			result <- err
-			return
+			return err
 		}
-		result <- f()
-	}()
-	return <-result
+		return f()
+	})
 }
 
 func (m *Map) becomeRoot() error {
