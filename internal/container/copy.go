@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/compressed"
 	"muelle/internal/container/archive"
 	"muelle/internal/container/rootfs"
 )
@@ -149,7 +150,7 @@ func (s *Service) Extract(ctx context.Context, ref, name string, o ExtractOption
 		}
 		uo.Owner = &[2]int{int(user.UID), int(user.GID)}
 	}
-	plain, err := archive.Decompress(r)
+	plain, err := compressed.Open(r)
 	if err != nil {
 		return err
 	}

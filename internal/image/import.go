@@ -15,6 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"muelle/internal/compressed"
 )
 
 // ImportOptions are those of `docker import`.
@@ -72,7 +74,7 @@ func (s *Service) Import(ctx context.Context, o ImportOptions, r io.Reader) (id 
 }
 
 func (s *Service) importLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor, error) {
-	plain, err := decompress(r)
+	plain, err := compressed.Open(r)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -1,8 +1,6 @@
 package image
 
 import (
-	"bufio"
-	"compress/bzip2"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +15,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"muelle/internal/compressed"
 )
 
 // Load stores the images of an archive as `docker save` writes it, compressed or not,
@@ -31,7 +31,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, quiet bool, progress fu
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	plain, err := decompress(r)
+	plain, err := compressed.Open(r)
 	if err != nil {
 		return err
 	}
@@ -205,24 +205,4 @@ func (s *Service) layerType(ctx context.Context, desc ocispec.Descriptor) (strin
 	default:
 		return images.MediaTypeDockerSchema2Layer, nil
 	}
-}
-
-// decompress reads gzip, zstd, bzip2 or nothing at all.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	buffered := bufio.NewReaderSize(r, 32<<10)
-	start, err := buffered.Peek(6)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read archive: %w", err)
-	}
-	switch {
-	case len(start) >= 3 && string(start[:3]) == "BZh":
-		return io.NopCloser(bzip2.NewReader(buffered)), nil
-	case string(start) == "\xfd7zXZ\x00":
-		return nil, errdefs.ErrNotImplemented.WithMessage("unsupported compression: xz")
-	}
-	plain, err := compression.DecompressStream(buffered)
-	if err != nil {
-		return nil, invalidArchive("%v", err)
-	}
-	return plain, nil
 }

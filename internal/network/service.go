@@ -17,8 +17,7 @@ import (
 	"muelle/internal/meta"
 	"muelle/internal/netdriver"
 	"muelle/internal/netdriver/bridge"
-	"muelle/internal/netdriver/host"
-	"muelle/internal/netdriver/none"
+	"muelle/internal/netdriver/builtin"
 	"muelle/internal/network/address"
 	"muelle/internal/network/port"
 	"muelle/internal/network/resolver"
@@ -103,7 +102,7 @@ func Open(_ context.Context, o Options) (*Service, error) {
 	br := bridge.New(bridge.Options{Instance: o.Instance, Log: o.Log})
 	s := &Service{
 		o: o, log: o.Log, records: records, bridge: br,
-		drivers:   map[string]netdriver.Driver{"bridge": br, "host": host.Driver{}, "null": none.Driver{}},
+		drivers:   map[string]netdriver.Driver{"bridge": br, "host": builtin.Driver{Name: "host"}, "null": builtin.Driver{Name: "null"}},
 		ports:     port.NewBook(),
 		resolv:    resolvConf{path: o.ResolvConf},
 		networks:  map[string]*net{},

@@ -7,9 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const module = "muelle"
@@ -17,15 +22,15 @@ const module = "muelle"
 // layers from the bottom up. A package stands for its whole subtree; it may import
 // strictly lower lines and its own subtree.
 var layers = [][]string{
-	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver", "internal/metric"},
+	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver", "internal/metric", "internal/compressed"},
 	{"client", "internal/meta", "internal/check", "internal/oci", "internal/shimapi"},
 	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
 	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},
 	{"internal/image", "internal/network", "internal/volume", "internal/ocirun"},
-	{"internal/container", "internal/zone", "internal/monitor"},
+	{"internal/container"},
 	{"internal/why", "internal/build"},
 	{"internal/project", "internal/system"},
-	{"internal/server", "internal/desktop", "internal/cli", "internal/compose"},
+	{"internal/server", "internal/cli", "internal/compose"},
 	{"cmd"},
 }
 
@@ -154,6 +159,46 @@ func TestLinkedPackages(t *testing.T) {
 				if dep == prefix || strings.Contains(prefix, ".") && strings.HasPrefix(dep, prefix+"/") {
 					t.Errorf("%s links %s", name, dep)
 				}
+			}
+		}
+	}
+}
+
+// The diagram names the packages of each line, and only those that there are.
+func TestTheDiagramIsThisTable(t *testing.T) {
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Layers\n")
+	_, section, _ = strings.Cut(section, "```\n")
+	section, _, _ = strings.Cut(section, "```\n")
+	drawn := make([][]string, len(layers))
+	line := -1
+	for row := range strings.Lines(section) {
+		if row[0] != ' ' {
+			if line, err = strconv.Atoi(row[:1]); err != nil || line >= len(layers) {
+				t.Fatalf("a row of no line: %q", row)
+			}
+		}
+		if line < 0 {
+			t.Fatalf("a row before the first line: %q", row)
+		}
+		for _, word := range strings.Fields(row[1:]) {
+			name := strings.TrimSuffix(word, "/…")
+			if name != "api" && name != "client" && name != "cmd" && !strings.HasPrefix(name, "internal/") {
+				break // what the line is for
+			}
+			drawn[line] = append(drawn[line], name)
+		}
+	}
+	for i, names := range layers {
+		if diff := cmp.Diff(slices.Sorted(slices.Values(names)), slices.Sorted(slices.Values(drawn[i]))); diff != "" {
+			t.Errorf("line %d, this table and the diagram of ARCHITECTURE.md (-table +diagram):\n%s", i, diff)
+		}
+		for _, name := range names {
+			if _, err := os.Stat("../../" + name); err != nil {
+				t.Errorf("line %d: %v", i, err)
 			}
 		}
 	}

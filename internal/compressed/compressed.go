@@ -1,4 +1,5 @@
-package archive
+// Package compressed reads archives that somebody sends without saying how they are compressed.
+package compressed
 
 import (
 	"bufio"
@@ -11,8 +12,10 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// Decompress reads gzip, zstd, bzip2 or what is not compressed.
-func Decompress(r io.Reader) (io.ReadCloser, error) {
+// Open reads gzip, zstd, bzip2 or what is not compressed, by the first bytes. An
+// empty stream is not compressed. What cannot be read is errdefs.ErrInvalidArgument,
+// xz errdefs.ErrNotImplemented.
+func Open(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	start, err := buffered.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -26,7 +29,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	plain, err := compression.DecompressStream(buffered)
 	if err != nil {
-		return nil, invalid("read archive: " + err.Error())
+		return nil, errdefs.ErrInvalidArgument.WithMessage("read archive: " + err.Error())
 	}
 	return plain, nil
 }

@@ -1,5 +1,6 @@
-// Package none is the network driver that leaves the container with its loopback interface alone.
-package none
+// Package builtin is the driver of the two networks that every engine has and of which there is nothing to make: host, which shares
+// the host's own namespace with the container, and none, which leaves it with its loopback interface alone.
+package builtin
 
 import (
 	"context"
@@ -10,12 +11,15 @@ import (
 )
 
 // Driver implements netdriver.Driver.
-type Driver struct{}
+type Driver struct {
+	// Name is the driver's: "host" or "null".
+	Name string
+}
 
 // Check accepts the predefined network only.
-func (Driver) Check(n netdriver.Network) (string, error) {
+func (d Driver) Check(n netdriver.Network) (string, error) {
 	if !n.Default {
-		return "", errdefs.ErrPermissionDenied.WithMessage("only one instance of \"null\" network is allowed")
+		return "", errdefs.ErrPermissionDenied.WithMessage("only one instance of \"" + d.Name + "\" network is allowed")
 	}
 	return "", nil
 }
