@@ -237,7 +237,7 @@ func (d *diskUsage) verbose(trunc bool) verboseUsage {
 	}
 	for _, c := range d.Containers {
 		c.SizeRootFs = 0
-		v.Containers = append(v.Containers, &containerRow{trunc: trunc, c: c})
+		v.Containers = append(v.Containers, &containerRow{Container: console.Container{Trunc: trunc, Of: c}})
 	}
 	for _, x := range d.Volumes {
 		v.Volumes = append(v.Volumes, &volumeRow{x})

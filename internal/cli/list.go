@@ -57,7 +57,9 @@ func (a *app) ps(use string) *cobra.Command {
 			conf = ""
 		}
 		t := console.Table{Out: a.Out, Format: containerFormat(pick(l.format, conf), l.quiet, size), Headers: containerHeaders()}
-		return t.Write(rowsOf(found, func(s container.Summary) any { return &containerRow{trunc: !l.noTrunc, c: s} })...)
+		return t.Write(rowsOf(found, func(s container.Summary) any {
+			return &containerRow{Container: console.Container{Trunc: !l.noTrunc, Of: s}}
+		})...)
 	})
 	f := c.Flags()
 	l.register(f, "Filter output based on conditions provided", "Only display container IDs", "Don't truncate output")

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -57,24 +56,20 @@ func containerHeaders() map[string]string {
 }
 
 type containerRow struct {
-	trunc bool
-	c     container.Summary
+	console.Container
 	// sizeShown notes that a template asked for the size.
 	sizeShown bool
 }
 
 func (r *containerRow) MarshalJSON() ([]byte, error) { return console.MarshalRow(r) }
 
-// ID is the container's id.
-func (r *containerRow) ID() string { return shorten(r.c.ID, r.trunc) }
-
 // Names are the container's names; the aliases of old links are left out.
 func (r *containerRow) Names() string {
-	names := make([]string, len(r.c.Names))
-	for i, n := range r.c.Names {
+	names := make([]string, len(r.Of.Names))
+	for i, n := range r.Of.Names {
 		names[i] = strings.TrimPrefix(n, "/")
 	}
-	if r.trunc {
+	if r.Trunc {
 		if i := slices.IndexFunc(names, func(n string) bool { return !strings.Contains(n, "/") }); i >= 0 {
 			return names[i]
 		}
@@ -84,40 +79,25 @@ func (r *containerRow) Names() string {
 
 // Image is the image's name without a digest.
 func (r *containerRow) Image() string {
-	if r.c.Image == "" {
+	if r.Of.Image == "" {
 		return "<no image>"
 	}
-	if !r.trunc {
-		return r.c.Image
+	if !r.Trunc {
+		return r.Of.Image
 	}
-	if short := console.ShortID(r.c.ImageID); short == console.ShortID(r.c.Image) {
+	if short := console.ShortID(r.Of.ImageID); short == console.ShortID(r.Of.Image) {
 		return short
 	}
-	if ref, err := console.ParseRef(r.c.Image); err == nil {
+	if ref, err := console.ParseRef(r.Of.Image); err == nil {
 		ref.Digest = ""
 		return ref.FamiliarString()
 	}
-	return r.c.Image
+	return r.Of.Image
 }
-
-// Command is the command line, quoted.
-func (r *containerRow) Command() string {
-	c := r.c.Command
-	if r.trunc {
-		c = console.Ellipsis(c, 20)
-	}
-	return strconv.Quote(c)
-}
-
-// CreatedAt is the time of creation.
-func (r *containerRow) CreatedAt() string { return time.Unix(r.c.Created, 0).String() }
-
-// RunningFor is the time since creation.
-func (r *containerRow) RunningFor() string { return ago(r.c.Created) }
 
 // Platform is the image's platform.
 func (r *containerRow) Platform() *platformText {
-	d := r.c.ImageManifestDescriptor
+	d := r.Of.ImageManifestDescriptor
 	if d == nil || d.Platform == nil {
 		return nil
 	}
@@ -142,68 +122,27 @@ func (p *platformText) String() string {
 }
 
 // Ports are the published and exposed ports.
-func (r *containerRow) Ports() string { return portText(r.c.Ports) }
-
-// State is one word.
-func (r *containerRow) State() string { return string(r.c.State) }
-
-// Status is a phrase.
-func (r *containerRow) Status() string { return r.c.Status }
+func (r *containerRow) Ports() string { return portText(r.Of.Ports) }
 
 // Size is the writable layer's.
 func (r *containerRow) Size() string {
 	r.sizeShown = true
-	s := size3(r.c.SizeRw)
-	if r.c.SizeRootFs > 0 {
-		s += " (virtual " + size3(r.c.SizeRootFs) + ")"
+	s := size3(r.Of.SizeRw)
+	if r.Of.SizeRootFs > 0 {
+		s += " (virtual " + size3(r.Of.SizeRootFs) + ")"
 	}
 	return s
-}
-
-// Labels are all labels.
-func (r *containerRow) Labels() string { return labelText(r.c.Labels) }
-
-// Label is one label.
-func (r *containerRow) Label(name string) string { return r.c.Labels[name] }
-
-// Mounts are the volumes' names and binds' sources.
-func (r *containerRow) Mounts() string {
-	var all []string
-	for _, m := range r.c.Mounts {
-		n := m.Name
-		if n == "" {
-			n = m.Source
-		}
-		if r.trunc {
-			n = console.Ellipsis(n, 15)
-		}
-		all = append(all, n)
-	}
-	return strings.Join(all, ",")
 }
 
 // LocalVolumes counts them.
 func (r *containerRow) LocalVolumes() string {
 	n := 0
-	for _, m := range r.c.Mounts {
+	for _, m := range r.Of.Mounts {
 		if m.Driver == "local" {
 			n++
 		}
 	}
 	return strconv.Itoa(n)
-}
-
-// Networks are the networks' names.
-func (r *containerRow) Networks() string {
-	if r.c.NetworkSettings == nil {
-		return ""
-	}
-	var all []string
-	for n := range r.c.NetworkSettings.Networks {
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return strings.Join(all, ",")
 }
 
 // portText groups consecutive ports: "0.0.0.0:80-81->80-81/tcp".

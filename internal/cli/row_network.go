@@ -62,7 +62,7 @@ func (r *networkRow) IPv6() string { return strconv.FormatBool(r.n.EnableIPv6) }
 func (r *networkRow) Internal() string { return strconv.FormatBool(r.n.Internal) }
 
 // Labels are all labels.
-func (r *networkRow) Labels() string { return labelText(r.n.Labels) }
+func (r *networkRow) Labels() string { return console.LabelText(r.n.Labels) }
 
 // Label is one label.
 func (r *networkRow) Label(name string) string { return r.n.Labels[name] }
@@ -106,7 +106,7 @@ func (r *volumeRow) Scope() string { return r.v.Scope }
 func (r *volumeRow) Mountpoint() string { return r.v.Mountpoint }
 
 // Labels are all labels.
-func (r *volumeRow) Labels() string { return labelText(r.v.Labels) }
+func (r *volumeRow) Labels() string { return console.LabelText(r.v.Labels) }
 
 // Label is one label.
 func (r *volumeRow) Label(name string) string { return r.v.Labels[name] }

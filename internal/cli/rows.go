@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -21,16 +19,6 @@ const (
 	titleScope   = "SCOPE"
 	titleID      = "CONTAINER ID"
 )
-
-// labelText writes labels as k=v,k=v in order.
-func labelText(m map[string]string) string {
-	all := make([]string, 0, len(m))
-	for k, v := range m {
-		all = append(all, k+"="+v)
-	}
-	slices.Sort(all)
-	return strings.Join(all, ",")
-}
 
 func ago(unix int64) string { return console.HumanAge(time.Unix(unix, 0)) }
 

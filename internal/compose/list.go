@@ -174,7 +174,7 @@ func (a *app) portCommand() *cobra.Command {
 					return a.print([]string{net.JoinHostPort(p.IP.String(), strconv.Itoa(int(p.PublicPort)))})
 				}
 			}
-			return fmt.Errorf("no port %d/%s for container %s: %s", port, strings.ToLower(protocol), containerName(m), (&psRow{c: m}).Ports())
+			return fmt.Errorf("no port %d/%s for container %s: %s", port, strings.ToLower(protocol), containerName(m), (&psRow{console.Container{Of: m}}).Ports())
 		},
 	}
 	cmd.Flags().IntVar(&index, "index", 0, "Index of the container if service has multiple replicas")

@@ -60,7 +60,7 @@ func (a *app) psCommand() *cobra.Command {
 				case onlyServices:
 					return a.lines(list, func(m container.Summary) string { return m.Labels[api.LabelService] })
 				}
-				return a.table(format, psFormat, psHeaders, list, func(m container.Summary) any { return &psRow{trunc: !noTrunc, c: m} })
+				return a.table(format, psFormat, psHeaders, list, func(m container.Summary) any { return &psRow{console.Container{Trunc: !noTrunc, Of: m}} })
 			})
 		},
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -17,10 +16,7 @@ import (
 )
 
 // psRow is a container for ps and its templates.
-type psRow struct {
-	trunc bool
-	c     container.Summary
-}
+type psRow struct{ console.Container }
 
 // publisher is a published port as Docker Compose's JSON has it.
 type publisher struct {
@@ -40,64 +36,35 @@ func (r *psRow) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// ID is the container's id.
-func (r *psRow) ID() string {
-	if r.trunc {
-		return console.ShortID(r.c.ID)
-	}
-	return r.c.ID
-}
-
 // Name is the container's name.
-func (r *psRow) Name() string { return containerName(r.c) }
+func (r *psRow) Name() string { return containerName(r.Of) }
 
 // Names is the same.
-func (r *psRow) Names() string { return containerName(r.c) }
+func (r *psRow) Names() string { return containerName(r.Of) }
 
 // Image is what the container was created from.
-func (r *psRow) Image() string { return r.c.Image }
-
-// Command is quoted, and cut at twenty characters.
-func (r *psRow) Command() string {
-	c := r.c.Command
-	if r.trunc {
-		c = console.Ellipsis(c, 20)
-	}
-	return strconv.Quote(c)
-}
+func (r *psRow) Image() string { return r.Of.Image }
 
 // Project is the project's name.
-func (r *psRow) Project() string { return r.c.Labels[api.LabelProject] }
+func (r *psRow) Project() string { return r.Of.Labels[api.LabelProject] }
 
 // Service is the service's name.
-func (r *psRow) Service() string { return r.c.Labels[api.LabelService] }
-
-// CreatedAt is a time.
-func (r *psRow) CreatedAt() string { return time.Unix(r.c.Created, 0).String() }
-
-// RunningFor is the container's age.
-func (r *psRow) RunningFor() string { return console.HumanAge(time.Unix(r.c.Created, 0)) }
-
-// State is a word.
-func (r *psRow) State() string { return string(r.c.State) }
-
-// Status is a sentence.
-func (r *psRow) Status() string { return r.c.Status }
+func (r *psRow) Service() string { return r.Of.Labels[api.LabelService] }
 
 // Health is the health check's state, or empty.
 func (r *psRow) Health() string {
-	if r.c.Health == nil || r.c.Health.Status == container.NoHealthcheck {
+	if r.Of.Health == nil || r.Of.Health.Status == container.NoHealthcheck {
 		return ""
 	}
-	return string(r.c.Health.Status)
+	return string(r.Of.Health.Status)
 }
 
 // ExitCode is read from the status: the list has no field for it.
 func (r *psRow) ExitCode() int {
-	_, rest, ok := strings.Cut(r.c.Status, "(")
+	_, rest, ok := strings.Cut(r.Of.Status, "(")
 	code, _, closed := strings.Cut(rest, ")")
 	n, err := strconv.Atoi(code)
-	if !ok || !closed || err != nil || !isStopped(r.c) {
+	if !ok || !closed || err != nil || !isStopped(r.Of) {
 		return 0
 	}
 	return n
@@ -106,7 +73,7 @@ func (r *psRow) ExitCode() int {
 // Publishers are the ports, one by one.
 func (r *psRow) Publishers() []publisher {
 	out := []publisher{}
-	for _, p := range r.c.Ports {
+	for _, p := range r.Of.Ports {
 		url := ""
 		if p.IP.IsValid() {
 			url = p.IP.String()
@@ -132,48 +99,10 @@ func (r *psRow) Ports() string {
 	return strings.Join(parts, ", ")
 }
 
-// Labels are key=value, sorted.
-func (r *psRow) Labels() string {
-	var out []string
-	for k, v := range r.c.Labels {
-		out = append(out, k+"="+v)
-	}
-	slices.Sort(out)
-	return strings.Join(out, ",")
-}
-
-// Label is one label's value.
-func (r *psRow) Label(name string) string { return r.c.Labels[name] }
-
-// Networks are their names.
-func (r *psRow) Networks() string {
-	var out []string
-	if r.c.NetworkSettings != nil {
-		for name := range r.c.NetworkSettings.Networks {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return strings.Join(out, ",")
-}
-
-// Mounts are volumes' names and hosts' paths.
-func (r *psRow) Mounts() string {
-	var out []string
-	for _, m := range r.c.Mounts {
-		name := cmp.Or(m.Name, m.Source)
-		if r.trunc {
-			name = console.Ellipsis(name, 15)
-		}
-		out = append(out, name)
-	}
-	return strings.Join(out, ",")
-}
-
 // LocalVolumes counts the volumes.
 func (r *psRow) LocalVolumes() string {
 	n := 0
-	for _, m := range r.c.Mounts {
+	for _, m := range r.Of.Mounts {
 		if m.Type == "volume" {
 			n++
 		}
@@ -182,4 +111,4 @@ func (r *psRow) LocalVolumes() string {
 }
 
 // Size of the writable layer.
-func (r *psRow) Size() string { return console.HumanSize(r.c.SizeRw) }
+func (r *psRow) Size() string { return console.HumanSize(r.Of.SizeRw) }

@@ -153,12 +153,17 @@ func (a *App) cgroupsPath(s *specs.Spec, id string) (string, error) {
 	return path, nil
 }
 
-func (a *App) start(args []string) error {
+// named opens the container that is the only argument.
+func (a *App) named(args []string) (*record, error) {
 	f := flags()
 	if err := parse(f, args, 1, 1); err != nil {
-		return err
+		return nil, err
 	}
-	r, err := a.open(f.Arg(0))
+	return a.open(f.Arg(0))
+}
+
+func (a *App) start(args []string) error {
+	r, err := a.named(args)
 	if err != nil {
 		return err
 	}
@@ -193,11 +198,7 @@ func (r *record) begin() error {
 }
 
 func (a *App) state(args []string) error {
-	f := flags()
-	if err := parse(f, args, 1, 1); err != nil {
-		return err
-	}
-	r, err := a.open(f.Arg(0))
+	r, err := a.named(args)
 	if err != nil {
 		return err
 	}

@@ -182,11 +182,7 @@ func (a *App) pause(args []string) error  { return a.freeze(args, true) }
 func (a *App) resume(args []string) error { return a.freeze(args, false) }
 
 func (a *App) freeze(args []string, frozen bool) error {
-	f := flags()
-	if err := parse(f, args, 1, 1); err != nil {
-		return err
-	}
-	r, err := a.open(f.Arg(0))
+	r, err := a.named(args)
 	if err != nil {
 		return err
 	}

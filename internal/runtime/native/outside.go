@@ -2,9 +2,6 @@ package native
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
@@ -37,30 +34,16 @@ type Part struct {
 // StartOutside is Start by another OCI runtime, whose calls commands gives, with the
 // shim's pid. The shim mounts Rootfs on the folder RootDir of the container's folder,
 // for that runtime alone; everything else of the document is the other runtime's.
-func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, parts []Part, commands func(shim int) shimapi.Outside) (_ OutsideTask, err error) {
-	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Mkdir(filepath.Join(c.Dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("make mount point: %w", err)
-	}
-	l, err := r.launch(c.ID, c.Dir)
-	if err != nil {
-		r.clearDir(c.Dir)
-		return nil, err
-	}
-	t := r.newTask(c.ID, c.Dir, g, l)
-	err = func() error {
-		p, err := r.outsidePlan(c, g, commands(l.pid), parts)
+func (r *Runtime) StartOutside(ctx context.Context, c *runtime.Container, parts []Part, commands func(shim int) shimapi.Outside) (OutsideTask, error) {
+	t, err := r.started(c, func(t *task) error {
+		p, err := r.outsidePlan(c, t.group, commands(t.shim.pid), parts)
 		if err != nil {
 			return err
 		}
 		return r.send(ctx, t, c, p)
-	}()
+	})
 	if err != nil {
-		t.abandon()
-		return nil, errors.Join(err, t.remove())
+		return nil, err
 	}
 	return t, nil
 }

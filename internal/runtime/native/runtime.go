@@ -130,10 +130,20 @@ func (r *Runtime) Close() error {
 }
 
 // Start implements runtime.Runtime.
-func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (_ runtime.Task, err error) {
+func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task, error) {
 	if c.ID == "" || c.Spec == nil || c.Spec.Linux == nil || c.Spec.Linux.CgroupsPath == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("container without id, document or cgroup path")
 	}
+	t, err := r.started(c, func(t *task) error { return r.begin(ctx, t, c) })
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// started starts a shim and lets begin make the container in it. After an error
+// nothing is left.
+func (r *Runtime) started(c *runtime.Container, begin func(*task) error) (*task, error) {
 	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
 	if err != nil {
 		return nil, err
@@ -148,7 +158,7 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (_ runtime.Ta
 		return nil, err
 	}
 	t := r.newTask(c.ID, c.Dir, g, l)
-	if err := r.begin(ctx, t, c); err != nil {
+	if err := begin(t); err != nil {
 		t.abandon()
 		return nil, errors.Join(err, t.remove())
 	}

@@ -50,8 +50,9 @@ func TestMain(m *testing.M) {
 	os.Setenv(binVariable, bin)
 	os.Setenv(parentVariable, parent)
 	code := m.Run()
-	if code == 0 {
-		code = leaks()
+	if left := runtimetest.Leaks(parent); code == 0 && len(left) > 0 {
+		fmt.Fprintln(os.Stderr, "left behind:\n"+strings.Join(left, "\n"))
+		code = 1
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -117,34 +118,4 @@ func TestConformance(t *testing.T) {
 			runtimetest.Run(t, runtimetest.Env{New: with(name), CgroupParent: parent, Foreign: true, Except: except})
 		})
 	}
-}
-
-// leaks fails if anything of the tests is left: cgroups, mounts, shims.
-func leaks() (code int) {
-	complain := func(what string) {
-		fmt.Fprintln(os.Stderr, "left behind:", what)
-		code = 1
-	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
-	for _, g := range append(groups, "/sys/fs/cgroup/"+parent) {
-		if _, err := os.Stat(g); err == nil {
-			complain("cgroup " + g)
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		complain(err.Error())
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, "TestConformance") {
-			complain("mount " + line)
-		}
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, p := range processes {
-		if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), fmt.Sprintf("muelle-shim\x00t%d-", os.Getpid())) {
-			complain("process " + p)
-		}
-	}
-	return code
 }

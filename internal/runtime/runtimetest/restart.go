@@ -2,6 +2,7 @@ package runtimetest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -112,7 +113,12 @@ func daemonKilled(t *testing.T, h *host) {
 	log := filepath.Join(h.root, id+".log")
 	eventually(t, func() bool { b, _ := os.ReadFile(log); return len(b) > 500 })
 	kill()
-	time.Sleep(100 * time.Millisecond) // the container goes on meanwhile
+	before, err := os.ReadFile(log)
+	must(t, err)
+	eventually(t, func() bool { // the container goes on meanwhile
+		b, _ := os.ReadFile(log)
+		return len(b) > len(before) || bytes.Contains(b, []byte(`"299\n"`))
+	})
 	task := h.load(t, id)
 	if task.Pid() != pid || task.StartedAt().IsZero() || time.Since(task.StartedAt()) > time.Minute {
 		t.Errorf("pid %d, want %d, started at %v", task.Pid(), pid, task.StartedAt())
