@@ -58,7 +58,7 @@ func testResources(t *testing.T, s *suite) {
 			t.Errorf("pids %v", pids)
 		}
 	})
-	t.Run("pids", func(t *testing.T) {
+	s.run(t, "pids", func(t *testing.T) {
 		c := h.container("sh", "-c", "sleep 1000 & sleep 1000 & echo full; wait")
 		c.Spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: ptr(int64(3))}
 		a := attach(c)
