@@ -1,10 +1,11 @@
 package api
 
-// DebugRequest is the body of POST /muelle/v1/containers/NAME/debug. The answer is that
+// DebugRequest is the body of POST /muelle/v1/containers/NAME/debug, where NAME may be an
+// image too. The answer is that
 // of POST /containers/NAME/exec: the session is started, attached to and resized as an
 // exec is.
 type DebugRequest struct {
-	// Image has the tools: programs that are statically linked, a shell among them.
+	// Image has the tools, a shell among them.
 	Image string
 	// Cmd is the program of the session; "sh" where it is empty.
 	Cmd []string
@@ -13,6 +14,12 @@ type DebugRequest struct {
 	User       string `json:",omitempty"`
 	WorkingDir string `json:",omitempty"`
 	Tty, Stdin bool
+	// Root says whose files are at /: "container", with the tools beside them, which must
+	// be statically linked then, or "tools", with the container's files at /target. Where it
+	// is empty the program decides: the tools where it is dynamically linked.
+	Root string `json:",omitempty"`
+	// Network of what does not run: none where it is empty.
+	Network string `json:",omitempty"`
 	// Confined leaves the session the container's capabilities and its seccomp filter.
 	Confined    bool     `json:",omitempty"`
 	ConsoleSize *[2]uint `json:",omitempty"`

@@ -30,6 +30,10 @@ const ComposeVersion = "5.5.1"
 // one, and by what. Images built on it inherit it.
 const LabelStandin = "io.muelle.standin"
 
+// LabelDebug marks the container of a debug session, with the id of what is debugged: a
+// container that does not run, or an image.
+const LabelDebug = "io.muelle.debug"
+
 // Labels that ask for a health check by the engine, of a container or an image. The
 // first three hold one target each (see internal/probe); the others are those of
 // Docker's health check, for images and clients that have no field for them.

@@ -34,6 +34,7 @@ type DockerConfig struct {
 	HTTPHeaders    map[string]string            `json:"HttpHeaders"`
 	PluginsDirs    []string                     `json:"cliPluginsExtraDirs"`
 	PruneFilters   []string                     `json:"pruneFilters"`
+	Plugins        map[string]map[string]string `json:"plugins"`
 	path           string
 }
 

@@ -48,14 +48,23 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 	if err != nil {
 		return ctypes.CreateResponse{}, err
 	}
-	defer s.occupy(n.c.id)()
-	if err := s.acquire(ctx, n.c); err != nil {
+	if err := s.make(ctx, n, o.Name); err != nil {
 		return ctypes.CreateResponse{}, err
 	}
+	s.timers.Create.Since(begun)
+	return ctypes.CreateResponse{ID: n.c.id, Warnings: n.warnings}, nil
+}
+
+// make makes what was planned.
+func (s *Service) make(ctx context.Context, n *creation, name string) error {
+	defer s.occupy(n.c.id)()
+	if err := s.acquire(ctx, n.c); err != nil {
+		return err
+	}
 	defer n.c.op.release()
-	err = step.Run(ctx,
+	err := step.Run(ctx,
 		step.Step{Name: "reserve name", Do: func(context.Context) (err error) {
-			n.rec.Name, err = s.reserveName(o.Name, n.c.id)
+			n.rec.Name, err = s.reserveName(name, n.c.id)
 			return err
 		}, Undo: func(context.Context) error { s.releaseName(n.rec.Name, n.c.id); return nil }},
 		step.Step{Name: "take ids", Do: n.takeIDs(s), Undo: func(context.Context) error { s.o.UserNS.Pool.Release(n.c.id); return nil }},
@@ -75,15 +84,14 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (ctypes.CreateRes
 		step.Step{Name: "write record", Do: func(context.Context) error { return s.writeRecord(n.c, &n.rec) }},
 	)
 	if err != nil {
-		return ctypes.CreateResponse{}, err
+		return err
 	}
 	n.c.rec, n.c.st = n.rec, state{Status: ctypes.StateCreated}
 	s.mu.Lock()
 	s.byID[n.c.id] = n.c
 	s.mu.Unlock()
 	s.event(n.c, events.ActionCreate, nil)
-	s.timers.Create.Since(begun)
-	return ctypes.CreateResponse{ID: n.c.id, Warnings: n.warnings}, nil
+	return nil
 }
 
 // plan checks what was asked for and puts the record together; it changes nothing.
@@ -368,14 +376,14 @@ func (c *entry) makeLayer() error {
 }
 
 // emptyLayer stands below an image without layers: an overlay needs something.
-func (c *entry) emptyLayer() string { return filepath.Join(c.dir, "empty") }
+func (c *entry) emptyLayer() string { return filepath.Join(c.layers, "empty") }
 
 func (c *entry) removeFolders() error {
 	return errors.Join(c.unmountShm(), os.RemoveAll(c.dir), os.RemoveAll(c.execDir))
 }
 
-func (c *entry) upper() string { return filepath.Join(c.dir, "upper") }
-func (c *entry) work() string  { return filepath.Join(c.dir, "work") }
+func (c *entry) upper() string { return filepath.Join(c.layers, "upper") }
+func (c *entry) work() string  { return filepath.Join(c.layers, "work") }
 
 // writeRecord makes the record durable, except for one that dies with its run.
 func (s *Service) writeRecord(c *entry, rec *record) error {

@@ -156,6 +156,9 @@ func (s *Service) ExecStart(ctx context.Context, xid string, o ExecStartOptions)
 	if err != nil {
 		return err
 	}
+	if !o.Detach {
+		defer s.awaitSession(x)
+	}
 	s.execEvent(x.c, events.ActionExecStart, x.id, x.cfg.Cmd)
 	a, err := s.execProcess(ctx, x, task, o)
 	if err != nil {

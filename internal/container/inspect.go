@@ -129,6 +129,9 @@ func mountPoints(mounts []mountpoint.Mount) []ctypes.MountPoint {
 
 // sizeRw is what the writable layer occupies on disk.
 func (c *entry) sizeRw(ctx context.Context) (int64, error) {
+	if c.layers != c.dir {
+		return 0, nil // counted where it is
+	}
 	var size int64
 	type inode struct{ dev, ino uint64 }
 	seen := map[inode]bool{}

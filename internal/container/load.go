@@ -43,6 +43,7 @@ func (s *Service) load(ctx context.Context) error {
 	slices.SortFunc(list, func(a, b *entry) int { return a.rec.Created.Compare(b.rec.Created) })
 	for _, c := range list {
 		s.regain(ctx, c)
+		s.regainLoan(c)
 	}
 	tasks := s.adopt(ctx, list, volatile)
 	if err := s.o.Networks.Adopted(ctx); err != nil {
@@ -139,6 +140,9 @@ func (s *Service) loadRecord(cid string, volatile bool) {
 	if owner, taken := s.byName[c.rec.Name]; taken {
 		s.log.Error("two containers have the same name", "container", cid, "other", owner, "name", c.rec.Name)
 		c.rec.Name = id.Short(cid)
+	}
+	if c.rec.Debug != nil && c.rec.Debug.Of != "" {
+		c.layers = filepath.Join(s.o.Root, c.rec.Debug.Of)
 	}
 	s.o.UserNS.Pool.Keep(cid, c.rec.Userns)
 	if c.rec.ProcessLabel != "" {
@@ -325,7 +329,7 @@ func (s *Service) startOnBoot(c *entry) {
 			return
 		}
 	}
-	if s.acquire(s.ctx, c) != nil {
+	if s.awaitLoan(s.ctx, c) != nil || s.acquire(s.ctx, c) != nil {
 		return
 	}
 	defer c.op.release()

@@ -43,6 +43,13 @@ type record struct {
 	ProcessLabel, MountLabel string `json:",omitempty"`
 	// Userns are the ids of a container that has a range of its own (--userns auto).
 	Userns *userns.Map `json:",omitempty"`
+	// Debug: it was made for a debug session, which it ends with.
+	Debug *debugRecord `json:",omitempty"`
+}
+
+// debugRecord says what a session's container is for.
+type debugRecord struct {
+	Of string `json:",omitempty"` // the container whose files it has; empty: an image's
 }
 
 // imageRecord keeps what is needed of an image even when its names are gone.
@@ -105,6 +112,7 @@ func (st *state) alive() bool {
 type entry struct {
 	id       string
 	dir      string // data-root/containers/ID
+	layers   string // what has its writable layer: dir, or that of the container that it debugs
 	execDir  string // exec-root/containers/ID
 	records  *meta.Dir[record]
 	states   *meta.Dir[state]
@@ -140,6 +148,7 @@ type entry struct {
 	asked      []Asked       // signals sent to the run that is on
 	execs      map[string]*exec
 	writers    map[*writer]struct{} // who copies files into the run that is on, or was
+	loan       *loan                // its files are a debug session's
 }
 
 // lock is a mutex whose waiters can give up.

@@ -30,6 +30,11 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if err != nil {
 		return err
 	}
+	if o.Force {
+		if err := s.endSession(context.WithoutCancel(ctx), c); err != nil {
+			return err
+		}
+	}
 	if err := s.beginRemoval(c, ref, o.Force); err != nil {
 		return err
 	}
@@ -63,6 +68,8 @@ func (s *Service) beginRemoval(c *entry, ref string, force bool) error {
 		return errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 	case c.removing:
 		return conflict("removal of container %s is already in progress", ref)
+	case c.loan != nil:
+		return c.lent("remove")
 	case !force && c.st.Status == ctypes.StatePaused:
 		return conflict("cannot remove container %q: container is paused and must be unpaused first", "/"+c.rec.Name)
 	case !force && c.st.running():
@@ -170,7 +177,7 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 	}
 	s.pending = slices.DeleteFunc(s.pending, func(cid string) bool { return cid == c.id })
 	for xid, x := range s.execs {
-		if x.c == c {
+		if x.c == c && x.debug == nil { // a session's result is asked for after its end
 			delete(s.execs, xid)
 		}
 	}
@@ -199,6 +206,7 @@ func (s *Service) removeEnded(ctx context.Context, c *entry, volumes bool) error
 		if err := c.removeFolders(); err != nil {
 			s.log.Error("remove container's folders", "container", c.id, "err", err)
 		}
+		s.giveBack(c, &rec)
 	})
 	return nil
 }

@@ -144,8 +144,9 @@ func (s *Service) background(f func()) {
 
 // newEntry prepares the data of a container; its folders are made by the caller.
 func (s *Service) newEntry(cid string, volatile bool) *entry {
+	dir := filepath.Join(s.o.Root, cid)
 	return &entry{
-		id: cid, dir: filepath.Join(s.o.Root, cid), execDir: filepath.Join(s.o.ExecRoot, cid),
+		id: cid, dir: dir, layers: dir, execDir: filepath.Join(s.o.ExecRoot, cid),
 		volatile: volatile, op: newLock(), changed: make(chan struct{}),
 	}
 }

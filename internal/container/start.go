@@ -84,6 +84,8 @@ func (c *entry) startable(ref string) error {
 		return conflict("cannot start a paused container, try unpause instead")
 	case c.st.Status == ctypes.StateDead:
 		return conflict("container is marked for removal and cannot be started")
+	case c.loan != nil:
+		return c.lent("start")
 	case c.st.running():
 		return errdefs.ErrNotModified.WithMessage("container " + c.id + " is already running")
 	}
@@ -243,6 +245,7 @@ func (n *starting) startProcess(ctx context.Context) error {
 		ConsoleHeight: uint16(n.rec.HostConfig.ConsoleSize[0]), ConsoleWidth: uint16(n.rec.HostConfig.ConsoleSize[1]),
 		Log: n.rec.Log, Init: n.s.o.Init, Runtime: n.s.runtimeOf(n.rec.HostConfig.Runtime),
 	}
+	c.Idle = n.rec.Debug != nil
 	if n.rec.HostConfig.Init != nil {
 		c.Init = *n.rec.HostConfig.Init
 	}

@@ -28,6 +28,15 @@ type viewOptions struct {
 // written to, so that it is not started half way.
 func (s *Service) view(ctx context.Context, c *entry, o viewOptions) (root *rootfs.Root, done func(), err error) {
 	for {
+		if h := c.borrower(); h != nil {
+			// What debugs it has its layer mounted, which is mounted once.
+			if root, done, err = s.viewRunning(h, o); errors.Is(err, errNotRunning) {
+				if err = s.awaitBorrower(ctx, c, h); err == nil {
+					continue
+				}
+			}
+			return root, done, err
+		}
 		root, done, err = s.viewRunning(c, o)
 		if !errors.Is(err, errNotRunning) {
 			return root, done, err
@@ -111,7 +120,7 @@ func (s *Service) viewResting(ctx context.Context, c *entry, o viewOptions) (*ro
 		}
 	}()
 	c.mu.Lock()
-	rec, removed, alive := c.rec, c.removed, c.st.alive() && c.task != nil && c.task.Pid() != 0
+	rec, removed, alive := c.rec, c.removed, c.loan != nil || c.st.alive() && c.task != nil && c.task.Pid() != 0
 	c.mu.Unlock()
 	switch {
 	case removed:

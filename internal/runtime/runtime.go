@@ -61,6 +61,9 @@ type Container struct {
 	Sent func() `json:"-"`
 	// Runtime names an OCI runtime of the daemon's configuration; empty is Muelle's own.
 	Runtime string
+	// Idle: nothing but that init process runs, until the last exec has ended or the
+	// daemon's connection is gone. Process.Args count for nothing.
+	Idle bool
 	// Init puts a minimal init process as PID 1 that reaps and forwards signals.
 	Init bool
 	// Attach is connected before the first instruction of the process runs.
@@ -140,6 +143,9 @@ type ExecOptions struct {
 	// process and its children see. They end when it does, and with the daemon.
 	Tools   *os.File
 	ToolsAt string
+	// Target, unless empty, is a directory of Tools, which becomes the root directory of
+	// the process; the container's files are there.
+	Target string
 }
 
 // Exec is an exec that another daemon started: one that runs, or one that ended

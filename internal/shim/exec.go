@@ -161,7 +161,11 @@ func (j *joining) run() error {
 	}
 	if err == nil {
 		p := &spawn.Program{}
-		enterCgroup(p, s.tasks)
+		tasks, into := s.tasks, s.into
+		if j.debug != nil {
+			tasks, into = j.debug.tasks, j.debug.into
+		}
+		enterCgroup(p, tasks)
 		// From inside the namespace nobody may be moved into it where namespaces are
 		// delegation boundaries (the mount option nsdelegate of cgroup v2).
 		p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
@@ -174,7 +178,7 @@ func (j *joining) run() error {
 		// The descriptor of the root is the container's own: it leads nowhere else.
 		setLabel(p, s.proc, j.p)
 		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
-		j.child, err = start(p, spawn.Options{Cgroup: s.into}, root, j.p)
+		j.child, err = start(p, spawn.Options{Cgroup: into}, root, j.p)
 	}
 	if err != nil && j.terminal != nil {
 		j.terminal.close()

@@ -49,6 +49,9 @@ func signalRecv() uint32
 // process group of its own, the terminal's foreground one if there is a terminal,
 // forwards signals to it, and reaps what is left to it. It returns the exit status.
 func Init(args, env []string) int {
+	if len(args) == 3 && args[1] == "" && args[2] == "--" {
+		return idle()
+	}
 	if len(args) < 4 || args[2] != "--" {
 		return 125
 	}
@@ -99,6 +102,26 @@ func Init(args, env []string) int {
 			return 128 + int(status.Signal())
 		}
 		return status.ExitStatus()
+	}
+}
+
+// idle is the init of a container without a program: it reaps until it is asked to end.
+func idle() int {
+	setName("docker-init")
+	for _, sig := range []uint32{uint32(unix.SIGCHLD), uint32(unix.SIGTERM), uint32(unix.SIGINT)} {
+		signalEnable(sig)
+	}
+	unix.Close(readyFD)
+	for {
+		if sig := syscall.Signal(signalRecv()); sig != unix.SIGCHLD {
+			return 0
+		}
+		for {
+			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+			if err != unix.EINTR && (err != nil || pid <= 0) {
+				break
+			}
+		}
 	}
 }
 

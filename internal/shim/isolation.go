@@ -304,12 +304,16 @@ func (i *isolation) startProcess() error {
 	if err := ownStreams(i.stdio.child, m.OpenStdin || m.Process.Terminal, hostID(m.UIDs, m.Process.UID)); err != nil {
 		return err
 	}
-	path, err := findProgram(i.root, &m.Process)
-	if err != nil {
-		return err
+	path := ""
+	if !m.Idle {
+		var err error
+		if path, err = findProgram(i.root, &m.Process); err != nil {
+			return err
+		}
 	}
 	target := execTarget{path: path, init: -1}
-	if m.Init {
+	var err error
+	if m.Init || m.Idle {
 		if target.init, err = unix.Openat(i.s.proc, "self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
 			return wrap("open init", err)
 		}

@@ -225,4 +225,7 @@ func (p *process) settle() {
 			break
 		}
 	}
+	if len(p.s.execs) == 0 {
+		p.s.endIdle()
+	}
 }

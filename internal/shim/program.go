@@ -110,7 +110,11 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 		setFilter(p, m)
 	}
 	if target.init >= 0 {
-		p.Exec(target.init, "", initArgs(target.path, m.Args), m.Env)
+		args := m.Args
+		if target.path == "" {
+			args = nil // idle
+		}
+		p.Exec(target.init, "", initArgs(target.path, args), m.Env)
 		return
 	}
 	p.Exec(-1, target.path, m.Args, m.Env)

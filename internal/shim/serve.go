@@ -75,7 +75,7 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 		s.shutdown(c, h.Seq)
 		return
 	default:
-		err = &failure{code: shimapi.CodeFailed, text: "the shim does not know request " + strconv.Itoa(int(h.Type))}
+		err = &failure{code: shimapi.CodeFailed, text: shimapi.UnknownRequest + strconv.Itoa(int(h.Type))}
 	}
 	closeAll(fds)
 	if err != nil {

@@ -151,7 +151,7 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	// Of the document only what exec needs is kept: the rest is memory that each
 	// running container would pay for.
 	s.start = &shimapi.Start{
-		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID, UIDs: m.UIDs, GIDs: m.GIDs,
+		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID, Idle: m.Idle, UIDs: m.UIDs, GIDs: m.GIDs,
 		Process: shimapi.Process{Filter: append([]byte(nil), m.Process.Filter...), FilterFlags: m.Process.FilterFlags},
 	}
 	return nil

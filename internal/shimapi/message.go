@@ -185,6 +185,9 @@ type Start struct {
 	UIDs, GIDs []IDRange
 	IDMaps     int     // user namespaces whose maps mounts are shown with
 	Outside    Outside // another OCI runtime makes the container: then Rootfs and Process.Terminal count of all that isolates
+	// Idle: there is no program. The init alone runs, reaps, and ends with the last exec or
+	// with the daemon's connection.
+	Idle bool
 }
 
 func (m *Start) fields(c *coder) {
@@ -223,6 +226,7 @@ func (m *Start) fields(c *coder) {
 	list(c, &m.GIDs, func(c *coder, r *IDRange) { c.message(r.fields) })
 	integer(c, &m.IDMaps)
 	c.message(m.Outside.fields)
+	c.bool(&m.Idle)
 }
 
 func logFields(c *coder, l *logdriver.Config) {
@@ -496,17 +500,30 @@ func (m *Exec) fields(c *coder) {
 	c.message(m.Outside.fields)
 }
 
+// UnknownRequest begins the text with which a shim refuses what it does not know.
+const UnknownRequest = "the shim does not know request "
+
 // Debug starts a further process that sees one mount more than the container: a copy of
 // the container's mount namespace is its own. It and all that it started end with it, and
 // with the connection that asked for it. The tree to mount is the last descriptor.
 type Debug struct {
 	Exec Exec
 	At   string // a directory of the container that exists
+	// Target, unless empty, is a directory of the tree: the tree becomes the root directory
+	// of the process, and the container's files are there.
+	Target string
+	// Tasks and Into are the container's control groups, as in Start, for a container whose
+	// shim does not have them. They come before the tree.
+	Tasks int
+	Into  bool
 }
 
 func (m *Debug) fields(c *coder) {
 	c.message(m.Exec.fields)
 	c.string(&m.At)
+	c.string(&m.Target)
+	integer(c, &m.Tasks)
+	c.bool(&m.Into)
 }
 
 // Signal sends one to a process.

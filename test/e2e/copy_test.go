@@ -144,52 +144,6 @@ func TestDiffExportAndCommit(t *testing.T) {
 	})
 }
 
-// TestDebug: a session with tools in a container that has nothing but one program.
-func TestDebug(t *testing.T) {
-	c := ours(world.daemon)
-	bare, name := c.unique(t, "bare"), c.unique(t, "c")
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY echo /echo\nENTRYPOINT [\"/echo\", \"7777\"]\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(world.echo)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "echo"), program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c.must(t, "build", "-q", "-t", bare, dir)
-	defer c.must(t, "rmi", bare)
-	c.must(t, "run", "-d", "--name", name, bare)
-	defer c.must(t, "rm", "-f", name)
-	if r := c.try(t, "exec", name, "/none"); r.code == 0 {
-		t.Fatal("the container has a shell")
-	}
-	if got := c.must(t, "debug", "--image", "busybox", "-c", "ls -d /echo /proc/fs/bin; touch /made; head -c 5 /proc/1/cmdline", name); got != "/echo\n/proc/fs/bin\n/echo" {
-		t.Errorf("session: %q", got)
-	}
-	if r := c.pipe(t, []byte("exit 7\n"), "debug", "--image", "busybox", name); r.code != 7 {
-		t.Errorf("exit status: %+v", r)
-	}
-	if got := c.must(t, "diff", name); got != "A /made" {
-		t.Errorf("the session left %q", got)
-	}
-	pid := c.must(t, "inspect", "-f", "{{.State.Pid}}", name)
-	mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo")
-	if err != nil || strings.Count(string(mounts), " /proc/fs ") != 1 {
-		t.Errorf("the container's mounts, %v:\n%s", err, mounts)
-	}
-	// What it started in the background ends with it.
-	c.must(t, "debug", "--image", "busybox", "-c", "(setsid sleep 4321 &) ; sleep 4321 & true", name)
-	if got := c.must(t, "top", name); strings.Contains(got, "4321") {
-		t.Errorf("left behind: %s", got)
-	}
-	if r := c.try(t, "debug", "--image", "127.0.0.1:1/none", name); r.code == 0 || !strings.Contains(r.err, "name another with --image") {
-		t.Errorf("without tools: %+v", r)
-	}
-}
-
 // eventuallyLogs waits until a container printed something.
 func (c client) eventuallyLogs(t *testing.T, name, text string) {
 	t.Helper()

@@ -49,6 +49,9 @@ func otherRuntime(t *testing.T, d *daemon, c client, name string) {
 	if r := c.try(t, "exec", box, "sh", "-c", "cat /proc/1/cmdline | head -c 2; exit 4"); r.code != 4 || r.out != "sh" {
 		t.Errorf("exec: %+v", r)
 	}
+	if c.name == "muelle" {
+		debugOther(t, c, box)
+	}
 	pid := c.must(t, "inspect", "-f", "{{.State.Pid}}", box)
 	d.kill(t)
 	if err := d.start(); err != nil {
@@ -74,5 +77,21 @@ func otherRuntime(t *testing.T, d *daemon, c client, name string) {
 	c.must(t, "kill", box)
 	if got := c.must(t, "wait", box); got != "137" {
 		t.Errorf("killed with %s", got)
+	}
+}
+
+// debugOther: a session is our shim's, whoever made the container; it is in its control
+// group too.
+func debugOther(t *testing.T, c client, box string) {
+	t.Helper()
+	r := c.try(t, "debug", "--image", "busybox", "-c", "ls -d /proc/fs/bin; touch /debugged; head -c 2 /proc/1/cmdline; cut -d: -f3 /proc/self/cgroup | sort -u >/session; cut -d: -f3 /proc/1/cgroup | sort -u | cmp - /session && exit 6", box)
+	if r.code != 6 || r.out != "/proc/fs/bin\nsh" {
+		t.Errorf("debug: %+v", r)
+	}
+	if got := c.must(t, "exec", box, "sh", "-c", "rm /debugged /session; grep -c ' /proc/fs ' /proc/1/mountinfo || true"); got != "0" && got != "1" {
+		t.Errorf("the container sees %q", got)
+	}
+	if r := c.try(t, "debug", "--privileged=false", "--image", "busybox", "-c", "true", box); r.code == 0 || !strings.Contains(r.out+r.err, "debug it with --privileged") {
+		t.Errorf("with the container's unknown filter: %+v", r)
 	}
 }

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,9 @@ type Options struct {
 	// ReadOnly is the container's own wish to have a root that cannot be written.
 	ReadOnly bool
 	Mounts   []Mount
+	// Scratch is how much may be changed in memory in a view that is not Writable, as
+	// tmpfs takes it: just enough for mount points where it is empty.
+	Scratch string
 	// Programs may be executed from it: it is somebody's tools, no container's files.
 	Programs bool
 	// IDs are the running container's: with NS everything is shown as it is to the host.
@@ -197,7 +201,7 @@ func (b *builder) mountBase() error {
 		return errors.New("no layers")
 	}
 	parent, dirs := relative(b.o.Lower, b.o.Upper, b.o.Work)
-	if err := unix.Mount("tmpfs", stage, "tmpfs", 0, "mode=700,size=1m"); err != nil {
+	if err := unix.Mount("tmpfs", stage, "tmpfs", 0, "mode=700,size="+cmp.Or(b.o.Scratch, "1m")); err != nil {
 		return err
 	}
 	for _, dir := range []string{"root", "upper", "work"} {

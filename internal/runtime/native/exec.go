@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -62,7 +63,7 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 		m.Attach = []shimapi.Attach{a.message(o.ID)}
 		fds = a.remote()
 	}
-	reply, err := callExec(ctx, c, m, fds, o)
+	reply, err := t.callExec(ctx, c, m, fds, o)
 	if err != nil {
 		t.forget(o.ID)
 		if a != nil {
@@ -77,9 +78,23 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 	return p, nil
 }
 
-func callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runtime.ExecOptions) (*answer, error) {
+func (t *task) callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runtime.ExecOptions) (*answer, error) {
 	if o.Tools == nil {
 		return c.call(ctx, shimapi.TypeExec, m, fds)
+	}
+	d := &shimapi.Debug{Exec: *m, At: o.ToolsAt, Target: o.Target}
+	// The shim has none of a container that another runtime makes, after it.
+	entry, err := t.group.Entry()
+	if err != nil {
+		return nil, err
+	}
+	defer entry.Close()
+	fds = slices.Clone(fds)
+	for _, f := range entry.Tasks {
+		fds = append(fds, int(f.Fd()))
+	}
+	if d.Tasks = len(entry.Tasks); entry.Into != nil {
+		d.Into, fds = true, append(fds, int(entry.Into.Fd()))
 	}
 	conn, err := o.Tools.SyscallConn()
 	if err != nil {
@@ -88,8 +103,11 @@ func callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runt
 	var a *answer
 	var cerr error
 	err = conn.Control(func(tree uintptr) {
-		a, cerr = c.call(ctx, shimapi.TypeDebug, &shimapi.Debug{Exec: *m, At: o.ToolsAt}, append(slices.Clone(fds), int(tree)))
+		a, cerr = c.call(ctx, shimapi.TypeDebug, d, append(fds, int(tree)))
 	})
+	if cerr != nil && strings.Contains(cerr.Error(), shimapi.UnknownRequest) {
+		cerr = errdefs.ErrNotImplemented.WithMessage("the container was started by an older Muelle that could not debug: start it again, or use exec")
+	}
 	return a, errors.Join(err, cerr)
 }
 

@@ -51,7 +51,7 @@ func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group) (*plan, error) 
 		BootID: r.bootID, ID: c.ID, CgroupsPath: g.Path(), Root: filepath.Join(c.Dir, shimapi.RootDir),
 		Hostname: s.Hostname, Domainname: s.Domainname,
 		OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Width: c.ConsoleWidth, Height: c.ConsoleHeight,
-		Log: c.Log, Init: c.Init, Masked: s.Linux.MaskedPaths, Readonly: s.Linux.ReadonlyPaths,
+		Log: c.Log, Init: c.Init, Idle: c.Idle, Masked: s.Linux.MaskedPaths, Readonly: s.Linux.ReadonlyPaths,
 		OOMFile: g.OOMFile(), KillFile: g.KillFile(), ProcsFile: g.ProcsFile(),
 	}}
 	steps := []func(*runtime.Container, *cgroup.Group) error{

@@ -90,6 +90,9 @@ func (t *task) Exec(ctx context.Context, p *specs.Process, o runtime.ExecOptions
 	if err := t.running(); err != nil {
 		return nil, err
 	}
+	if o.Tools != nil {
+		return t.OutsideTask.Exec(ctx, p, o)
+	}
 	one := *p
 	if o.Privileged {
 		all := native.OwnCapabilities()
