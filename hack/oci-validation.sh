@@ -5,6 +5,9 @@
 #
 #   hack/oci-validation.sh [CASE…]
 set -u
+# A container without a mount namespace of its own leaves runc's mounts, and what it did
+# to the propagation of "/", in ours.
+[ -n "${MUELLE_VALIDATION_NS:-}" ] || MUELLE_VALIDATION_NS=1 exec unshare --mount --propagation private "$0" "$@"
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin
 top=$(cd "$(dirname "$0")/.." && pwd)
 work=${TMPDIR:-/tmp}/muelle-oci-validation

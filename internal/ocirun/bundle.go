@@ -68,17 +68,11 @@ func check(s *specs.Spec, bundle string) error {
 			return fmt.Errorf("malformed spec file: duplicated ns %q", ns.Type)
 		}
 		seen[ns.Type] = true
-		if ns.Type == specs.UserNamespace || ns.Type == specs.TimeNamespace {
-			return fmt.Errorf("%s namespaces are not supported: leave that of linux.namespaces out", ns.Type)
-		}
 		if ns.Path != "" && !filepath.IsAbs(ns.Path) {
 			return fmt.Errorf("path of the %s namespace is not absolute", ns.Type)
 		}
 	}
 	for i, m := range s.Mounts {
-		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return fmt.Errorf("mount %s: mappings of ids are not supported", m.Destination)
-		}
 		// A relative source is the bundle's; a relative destination is below the root, as
 		// older documents have it.
 		if isBind(m) && !filepath.IsAbs(m.Source) {
@@ -88,8 +82,8 @@ func check(s *specs.Spec, bundle string) error {
 			s.Mounts[i].Options = bindOptions(m.Options)
 		}
 	}
-	if len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings)+len(s.Linux.TimeOffsets) > 0 {
-		return errors.New("mappings of ids and offsets of clocks are not supported: they need a user or time namespace")
+	if err := checkNamespaces(s); err != nil {
+		return err
 	}
 	if s.Linux.IntelRdt != nil {
 		return errors.New("Intel RDT is not supported: leave linux.intelRdt out")
@@ -98,6 +92,33 @@ func check(s *specs.Spec, bundle string) error {
 		return errors.New("seccomp listenerPath is not supported: no notifications are sent")
 	}
 	return checkHooks(s.Hooks)
+}
+
+// checkNamespaces wants what a namespace needs, and refuses what needs one that is
+// not there.
+func checkNamespaces(s *specs.Spec) error {
+	user, remapped := has(s, specs.UserNamespace)
+	mapped := len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0
+	clock, timed := has(s, specs.TimeNamespace)
+	switch {
+	case mapped && !remapped:
+		return errors.New("user namespace mappings specified, but user namespace isn't enabled in the config")
+	case remapped && user.Path == "" && (len(s.Linux.UIDMappings) == 0 || len(s.Linux.GIDMappings) == 0):
+		return errors.New("a new user namespace needs uidMappings and gidMappings")
+	case len(s.Linux.TimeOffsets) > 0 && (!timed || clock.Path != ""):
+		return errors.New("timeOffsets need a new time namespace")
+	case timed && clock.Path != "":
+		return errors.New("joining a time namespace is not supported: make a new one with timeOffsets")
+	}
+	for name, o := range s.Linux.TimeOffsets {
+		if name != "monotonic" && name != "boottime" {
+			return fmt.Errorf("timeOffsets: unknown clock %q, monotonic and boottime are known", name)
+		}
+		if o.Nanosecs > 999999999 {
+			return fmt.Errorf("timeOffsets: %s: %d nanoseconds are a second or more", name, o.Nanosecs)
+		}
+	}
+	return nil
 }
 
 // bindOptions leaves out what belongs to a file system: a bind has none of its own,

@@ -177,6 +177,11 @@ func (a *App) execute(r *record, e *execution, p *specs.Process) error {
 		return err
 	}
 	defer closeFD(console)
+	if err := r.enterable(o); err != nil {
+		return err
+	}
+	defer closeFD(o.User)
+	defer closeFD(o.Chroot)
 	child, master, err := shim.Join(*o)
 	if err != nil {
 		return err
@@ -201,6 +206,28 @@ func (a *App) execute(r *record, e *execution, p *specs.Process) error {
 	return a.attend(child.Pid, master)
 }
 
+// enterable opens what of a container the process's descriptor does not lead to.
+func (r *record) enterable(o *shim.Joining) (err error) {
+	dir := "/proc/" + strconv.Itoa(r.Pid)
+	if _, ok := has(r.Config, specs.UserNamespace); ok {
+		if o.User, err = unix.Open(dir+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("reach the container's user namespace: %w", err)
+		}
+		if o.UIDs, err = users(r.Pid); err != nil {
+			return err
+		}
+	}
+	if ns, ok := has(r.Config, specs.MountNamespace); !ok || ns.Path != "" {
+		if o.Chroot, err = unix.Open(dir+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("reach the container's root: %w", err)
+		}
+	}
+	if !r.alive() {
+		err = errors.New("cannot exec in a stopped container")
+	}
+	return err
+}
+
 // joining is what Join needs to know of a container.
 func (r *record) joining(p *specs.Process) (*shim.Joining, *cgroup.Entry, error) {
 	one, err := native.CompileProcess(p)
@@ -223,7 +250,7 @@ func (r *record) joining(p *specs.Process) (*shim.Joining, *cgroup.Entry, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	o := &shim.Joining{Process: &one, Stdio: [3]int{0, 1, 2}, Into: -1}
+	o := &shim.Joining{Process: &one, Stdio: [3]int{0, 1, 2}, Into: -1, User: -1, Chroot: -1}
 	for _, f := range entry.Tasks {
 		o.Tasks = append(o.Tasks, int(f.Fd()))
 	}

@@ -363,8 +363,30 @@ func TestErrors(t *testing.T) {
 		{"unknown capability", "unknown capability", func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }},
 		{"seccomp listener", "listenerPath", func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }},
 		{"Intel RDT", "Intel RDT", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }},
-		{"user namespace", "user namespaces are not supported", func(s *specs.Spec) {
+		{"user namespace without maps", "needs uidMappings", func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		}},
+		{"maps without user namespace", "isn't enabled", func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} }},
+		{"device that the host does not have", "the host's is bound", func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/null", Type: "c", Major: 1, Minor: 5}}
+		}},
+		{"map of a file system in memory", "only binds", func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "tmpfs", Source: "tmpfs", UIDMappings: ids, GIDMappings: ids})
+		}},
+		{"clocks without time namespace", "need a new time namespace", func(s *specs.Spec) {
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}}
+		}},
+		{"unknown clock", "unknown clock", func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"wall": {Secs: 1}}
+		}},
+		{"joined time namespace", "joining a time namespace is not supported", func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace, Path: "/proc/self/ns/time"})
+		}},
+		{"sharing mounts with a mount namespace of others", "mount namespace of the container's own", func(s *specs.Spec) {
+			s.Linux.Namespaces, s.Linux.RootfsPropagation = s.Linux.Namespaces[1:], "shared"
 		}},
 		{"twice the same namespace", "duplicated ns", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }},
 		{"missing source", "no such file or directory", func(s *specs.Spec) {

@@ -44,6 +44,11 @@ func (s *stage) make() error {
 	if err != nil {
 		return err
 	}
+	trees, err := s.adapt(m, plan)
+	if err != nil {
+		return err
+	}
+	defer closeAll(trees)
 	console, err := dialConsole(s.c.console)
 	if err != nil {
 		return err
@@ -55,7 +60,17 @@ func (s *stage) make() error {
 	if err := s.states(m); err != nil {
 		return err
 	}
-	if err := sendFrame(s.ctl, shimapi.TypeStage, m, nil); err != nil {
+	if m.Remapped {
+		if err := s.grant(&m.Start.Process); err != nil {
+			return err
+		}
+	}
+	if _, ok := has(&spec, specs.TimeNamespace); ok {
+		if err := s.timeEntered(); err != nil {
+			return err
+		}
+	}
+	if err := sendFrame(s.ctl, shimapi.TypeStage, m, trees); err != nil {
 		return fmt.Errorf("tell the stage: %w", err)
 	}
 	if err := s.converse(console); err != nil {
@@ -108,19 +123,15 @@ func (s *stage) launch(plan *native.Plan) error {
 	defer unix.Close(listen)
 	var child *spawn.Child
 	err = thread.Run(func() error {
-		flags, err := s.enter(plan)
+		ns, err := s.enter(plan)
 		if err != nil {
 			return err
 		}
-		p, err := s.program(plan, int(binary.Fd()), pair[1], listen)
+		p, flags, err := s.program(plan, &ns, int(binary.Fd()), pair[1], listen)
 		if err != nil {
 			return err
 		}
-		into := -1
-		if plan.Entry.Into != nil {
-			into = int(plan.Entry.Into.Fd())
-		}
-		child, err = spawn.Start(p, spawn.Options{Flags: flags, Cgroup: into})
+		child, err = spawn.Start(p, spawn.Options{Flags: flags, Cgroup: plan.Into})
 		return err
 	})
 	if err != nil {
@@ -132,40 +143,14 @@ func (s *stage) launch(plan *native.Plan) error {
 	return nil
 }
 
-// enter joins, on a thread of its own, what is joined, and gives what is to be made.
-func (s *stage) enter(plan *native.Plan) (flags uint64, err error) {
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return 0, err
-	}
-	joined := plan.Joined
-	own := false
-	for _, ns := range plan.Start.Namespaces {
-		switch {
-		case ns.Joined:
-			err = unix.Setns(int(joined[0].Fd()), int(ns.Flag))
-			joined = joined[1:]
-			if err != nil {
-				return 0, fmt.Errorf("join namespace: %w", err)
-			}
-		case ns.Flag == unix.CLONE_NEWCGROUP: // by the child, in its cgroup
-		default:
-			flags |= ns.Flag
-			own = own || ns.Flag == unix.CLONE_NEWNS
-		}
-	}
-	if !own {
-		return 0, errors.New("a container needs a mount namespace of its own: add one to linux.namespaces")
-	}
-	return flags, nil
-}
-
 // program is the child's way to the stage.
-func (s *stage) program(plan *native.Plan, binary, ctl, listen int) (*spawn.Program, error) {
-	p := &spawn.Program{}
+func (s *stage) program(plan *native.Plan, in *entrance, binary, ctl, listen int) (p *spawn.Program, flags uint64, err error) {
+	p = &spawn.Program{}
 	zero := spawn.Pointer(p, &[1]byte{'0'})
-	for _, f := range plan.Entry.Tasks {
-		p.Do("enter cgroup", unix.SYS_WRITE, spawn.Int(f.Fd()), zero, spawn.Int(1))
+	for _, fd := range plan.Tasks {
+		p.Do("enter cgroup", unix.SYS_WRITE, spawn.Int(fd), zero, spawn.Int(1))
 	}
+	flags = in.isolate(p, offsets(s.r.Config.Linux.TimeOffsets))
 	for _, ns := range plan.Start.Namespaces {
 		if ns.Flag == unix.CLONE_NEWCGROUP && !ns.Joined {
 			p.Do("make cgroup namespace", unix.SYS_UNSHARE, spawn.Int(unix.CLONE_NEWCGROUP))
@@ -176,14 +161,14 @@ func (s *stage) program(plan *native.Plan, binary, ctl, listen int) (*spawn.Prog
 	p.CloseOnExec(3 + s.c.preserve)
 	for _, fd := range []int{ctl, listen} {
 		if fd < 3+s.c.preserve {
-			return nil, fmt.Errorf("--preserve-fds %d: descriptor %d is not open", s.c.preserve, fd)
+			return nil, 0, fmt.Errorf("--preserve-fds %d: descriptor %d is not open", s.c.preserve, fd)
 		}
 		p.Do("pass descriptor", unix.SYS_FCNTL, spawn.Int(fd), spawn.Int(unix.F_SETFD), spawn.Int(0))
 	}
 	p.ResetSignals()
 	// The stage lives for one exec: its heap is never collected.
 	p.Exec(binary, "", []string{shimapi.StageName, strconv.Itoa(ctl), strconv.Itoa(listen)}, []string{"GOMAXPROCS=1", "GOGC=off"})
-	return p, nil
+	return p, flags, nil
 }
 
 // converse runs the hooks when the stage asks for them, until it has created the

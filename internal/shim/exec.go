@@ -53,7 +53,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debu
 			return wrap("make streams", err)
 		}
 	}
-	j := &joining{s: s, p: &m.Process, stdio: st, width: m.Width, height: m.Height, debug: d}
+	j := &joining{s: s, chroot: -1, p: &m.Process, stdio: st, width: m.Width, height: m.Height, debug: d}
 	err = s.fullness(thread.Run(j.run))
 	st.closeChild()
 	if err != nil {
@@ -117,6 +117,7 @@ type joining struct {
 	terminal      *terminal
 	child         *spawn.Child
 	debug         *debugging // nil: an ordinary exec
+	chroot        int        // where the container's mount namespace is others', too, its root; else -1
 }
 
 func (j *joining) run() error {
@@ -131,6 +132,14 @@ func (j *joining) run() error {
 			return errGone
 		}
 		return wrap("join namespaces", err)
+	}
+	if j.chroot >= 0 {
+		if err := unix.Fchdir(j.chroot); err != nil {
+			return wrap("enter the container's root", err)
+		}
+		if err := unix.Chroot("."); err != nil {
+			return wrap("enter the container's root", err)
+		}
 	}
 	if j.debug != nil {
 		if err := j.debug.mount(s); err != nil {

@@ -16,19 +16,24 @@ type Joining struct {
 	// Stdio are the streams, unless the process has a terminal.
 	Stdio [3]int
 	// Tasks and Into are as in Start.
-	Tasks         []int
-	Into          int
+	Tasks []int
+	Into  int
+	// User is the container's user namespace, or -1; UIDs are its users.
+	User int
+	UIDs []shimapi.IDRange
+	// Chroot is the container's root where its mount namespace is others', too; else -1.
+	Chroot        int
 	Width, Height uint16
 }
 
 // Join starts it as the caller's child. master is the terminal's, or -1.
 func Join(o Joining) (child *spawn.Child, master int, err error) {
-	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into, user: -1, start: &shimapi.Start{}}
+	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into, user: o.User, start: &shimapi.Start{UIDs: o.UIDs}}
 	if s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, -1, err
 	}
 	defer unix.Close(s.proc)
-	j := &joining{s: s, p: o.Process, width: o.Width, height: o.Height,
+	j := &joining{s: s, chroot: o.Chroot, p: o.Process, width: o.Width, height: o.Height,
 		stdio: &stdio{child: o.Stdio, stdin: -1, stdout: -1, stderr: -1}}
 	if err := thread.Run(j.run); err != nil {
 		return nil, -1, err

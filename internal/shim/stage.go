@@ -20,6 +20,7 @@ type stage struct {
 	ctl    int
 	listen int
 	path   string // of the program
+	base   int    // what a detached root is attached to while it is made
 }
 
 // Stage runs a stage; its arguments name the descriptors of the creator's socket
@@ -144,8 +145,12 @@ func (st *stage) create() error {
 	if err := st.passTrees(fds); err != nil {
 		return err
 	}
+	root := st.mountRoot
+	if st.m.Remapped || st.m.Detached {
+		root = st.takeRoot
+	}
 	steps := []func() error{
-		st.mountRoot, st.mountAll, st.populateDev, st.makeCwd, st.setKernel, st.finishMounts, st.hooks, st.pivot, st.prepare,
+		root, st.mountAll, st.populateDev, st.makeCwd, st.setKernel, st.finishMounts, st.hooks, st.pivot, st.prepare,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -156,6 +161,9 @@ func (st *stage) create() error {
 	if st.terminal != nil {
 		pass = st.terminal.master
 	}
+	// While it waits for its start nothing of the host's is within reach.
+	closeOpen(st.old, st.null)
+	st.old, st.null = -1, -1
 	if err := sendFrame(st.ctl, shimapi.TypeCreated, &shimapi.Empty{}, pass); err != nil {
 		return err
 	}
@@ -186,6 +194,11 @@ func (st *stage) finishMounts() error {
 	if err := here(p); err != nil {
 		return err
 	}
+	if st.m.Detached {
+		if err := st.sealRoot(); err != nil {
+			return err
+		}
+	}
 	if st.m.Start.ReadonlyRoot {
 		if err := setReadonly(st.root); err != nil {
 			return wrap("make root read-only", err)
@@ -210,6 +223,12 @@ func (st *stage) pivot() error {
 	p := &spawn.Program{}
 	if err := st.hide(p); err != nil {
 		return err
+	}
+	if st.m.Detached {
+		if err := here(p); err != nil {
+			return err
+		}
+		return st.changeRoot()
 	}
 	here1 := p.String(".")
 	empty, slash := p.String(""), p.String("/")

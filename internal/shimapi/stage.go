@@ -26,6 +26,7 @@ type Stage struct {
 	StartState  []byte
 	NoPivot     bool
 	Remapped    bool // the stage runs in a user namespace of the container's own
+	Detached    bool // the mount namespace is others', too: nothing is attached in it
 }
 
 func (m *Stage) fields(c *coder) {
@@ -36,6 +37,7 @@ func (m *Stage) fields(c *coder) {
 	c.bytes(&m.StartState)
 	c.bool(&m.NoPivot)
 	c.bool(&m.Remapped)
+	c.bool(&m.Detached)
 }
 
 // Hook is one program of an OCI document's hooks.

@@ -16,50 +16,52 @@ import (
 	"muelle/internal/shimapi"
 )
 
-// Plan is a compiled document, for a caller that isolates by itself: muelle-oci.
+// Plan is a compiled document, for a caller that isolates by itself: muelle-oci. Ids
+// in it are the container's.
 type Plan struct {
 	Start shimapi.Start
-	// Joined has a file for each namespace that is joined, in Start's order.
-	Joined []*os.File
-	// Entry is how the first process gets into its cgroup.
-	Entry *cgroup.Entry
+	// Joined has a descriptor for each namespace of Start, -1 where it is to be made. A
+	// user namespace is always there, made with the document's maps where it has no path.
+	Joined []int
+	// Tasks and Into are how the first process gets into its cgroup; Into may be -1.
+	Tasks []int
+	Into  int
+	// IDMaps are the user namespaces that mounts name by their number, from 1.
+	IDMaps []int
+
+	compiled *plan
 }
 
-// Release closes the plan's files.
-func (p *Plan) Release() {
-	closeFiles(p.Joined)
-	if p.Entry != nil {
-		p.Entry.Close()
-	}
-}
+// Release closes the plan's descriptors.
+func (p *Plan) Release() { p.compiled.release() }
 
 // Compile translates a document without a daemon: capabilities are given as the
 // document has them, and what Docker never asks for (execution domain, scheduler,
-// I/O priority) is there too.
+// I/O priority, time namespaces, a mount namespace of others) is there too.
 func Compile(s *specs.Spec, id, root string, g *cgroup.Group) (*Plan, error) {
 	c := &runtime.Container{ID: id, Dir: root, Spec: s}
-	compiled, err := (&Runtime{}).compile(c, g)
+	compiled, err := (&Runtime{}).compile(c, g, true)
 	if err != nil {
 		return nil, err
 	}
-	compiled.release() // its files are opened again, told apart
-	p := &Plan{Start: compiled.start}
-	for _, ns := range s.Linux.Namespaces {
-		if ns.Path == "" {
-			continue
+	p := &Plan{Start: compiled.start, Into: -1, IDMaps: compiled.idmaps, compiled: compiled}
+	fds := compiled.fds
+	for _, ns := range p.Start.Namespaces {
+		fd := -1
+		if ns.Joined {
+			fd, fds = fds[0], fds[1:]
 		}
-		f, err := os.Open(ns.Path)
-		if err != nil {
-			p.Release()
-			return nil, fmt.Errorf("open %s namespace: %w", ns.Type, err)
-		}
-		p.Joined = append(p.Joined, f)
+		p.Joined = append(p.Joined, fd)
 	}
-	if p.Entry, err = g.Entry(); err != nil {
+	p.Tasks, fds = fds[:p.Start.Tasks], fds[p.Start.Tasks:]
+	if p.Start.Into {
+		p.Into = fds[0]
+	}
+	if err := Verbatim(&p.Start.Process, s.Process); err != nil {
 		p.Release()
 		return nil, err
 	}
-	return p, Verbatim(&p.Start.Process, s.Process)
+	return p, nil
 }
 
 // CompileProcess translates a further process's part of a document.
@@ -112,7 +114,7 @@ func Capabilities() []string { return slices.Sorted(maps.Keys(capabilities())) }
 
 // MountOptions names the options that mounts may have beside those of their file systems.
 func MountOptions() []string {
-	names := []string{"bind", "rbind", "rro"}
+	names := []string{"bind", "rbind", "rro", "idmap", "ridmap"}
 	names = append(names, slices.Collect(maps.Keys(flagOptions))...)
 	names = append(names, slices.Collect(maps.Keys(propagationOptions))...)
 	slices.Sort(names)
@@ -125,7 +127,7 @@ func IsMountOption(o string) bool {
 }
 
 // otherOptions are known and not supported, which a bind must not hide.
-var otherOptions = []string{"rrw", "rnosuid", "rnodev", "rnoexec", "idmap", "ridmap", "tmpcopyup"}
+var otherOptions = []string{"rrw", "rnosuid", "rnodev", "rnoexec", "tmpcopyup"}
 
 // OwnCapabilities names what this machine's root may give.
 func OwnCapabilities() (names []string) {

@@ -44,6 +44,11 @@ func (p *plan) devices(c *runtime.Container, _ *cgroup.Group) error {
 		if err != nil {
 			return err
 		}
+		if p.apart {
+			p.start.Devices = append(p.start.Devices, one)
+			named[d.Path] = true
+			continue
+		}
 		// An owner that the user namespace does not have is root's, as Docker's runtime has it.
 		if one.UID, _ = p.ids.HostUID(one.UID); one.UID == 0 {
 			one.UID, _ = p.ids.HostUID(0)

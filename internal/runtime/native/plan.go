@@ -27,6 +27,9 @@ type plan struct {
 	close   []*os.File // ours, once the shim has them
 	ids     *userns.Map
 	idmaps  []int // descriptors of user namespaces; the container's own is the first
+	// apart: the caller isolates, in processes of the container's own user namespace, so
+	// ids are told as they are counted there.
+	apart bool
 }
 
 func (p *plan) release() { closeFiles(p.close) }
@@ -42,12 +45,12 @@ func unsupported(what string) error {
 }
 
 // compile turns the OCI document into what the shim does.
-func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group) (*plan, error) {
+func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group, apart bool) (*plan, error) {
 	s := c.Spec
 	if s == nil || s.Process == nil || s.Linux == nil {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("runtime document without process or linux part")
 	}
-	p := &plan{filters: &r.filters, start: shimapi.Start{
+	p := &plan{filters: &r.filters, apart: apart, start: shimapi.Start{
 		BootID: r.bootID, ID: c.ID, CgroupsPath: g.Path(), Root: filepath.Join(c.Dir, shimapi.RootDir),
 		Hostname: s.Hostname, Domainname: s.Domainname,
 		OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Width: c.ConsoleWidth, Height: c.ConsoleHeight,
@@ -96,6 +99,9 @@ func (p *plan) namespaces(c *runtime.Container, _ *cgroup.Group) error {
 	ownPID, ownUTS := false, false
 	for _, ns := range c.Spec.Linux.Namespaces {
 		flag, ok := namespaceFlags[ns.Type]
+		if ns.Type == specs.TimeNamespace && p.apart {
+			flag, ok = unix.CLONE_NEWTIME, true
+		}
 		if !ok {
 			return unsupported(string(ns.Type) + " namespace")
 		}
@@ -120,7 +126,7 @@ func (p *plan) namespaces(c *runtime.Container, _ *cgroup.Group) error {
 			n.Joined = true
 			p.fds = append(p.fds, int(c.NetNS.Fd()))
 		}
-		if ns.Type == specs.MountNamespace && n.Joined {
+		if ns.Type == specs.MountNamespace && n.Joined && !p.apart {
 			return unsupported("joining a mount namespace")
 		}
 		ownPID = ownPID || ns.Type == specs.PIDNamespace && !n.Joined
@@ -187,7 +193,9 @@ func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 			return err
 		}
 		one.Subpath = c.Subpaths[m.Destination]
-		if one.Options, err = p.ids.TranslateOptions(one.Options); err != nil {
+		if p.apart {
+			// whoever mounts it counts as the container does
+		} else if one.Options, err = p.ids.TranslateOptions(one.Options); err != nil {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("mount of %s: %s", m.Destination, err))
 		}
 		if one.Type == "tmpfs" || one.Type == "devpts" {

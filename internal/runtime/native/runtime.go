@@ -173,7 +173,7 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 	if err := t.group.Create(c.Spec.Linux.Resources); err != nil {
 		return err
 	}
-	p, err := r.compile(c, t.group)
+	p, err := r.compile(c, t.group, false)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (p *plan) mapMount(one *shimapi.Mount, m specs.Mount) error {
 	switch {
 	case one.IDMap == 0 && !own:
 		return nil
-	case !one.Bind && one.Type != "overlay":
+	case !one.Bind && (one.Type != "overlay" || p.apart):
 		return errdefs.ErrInvalidArgument.WithMessage("mount of " + m.Destination + ": only binds and overlays can be shown with other ids")
 	case !own && p.ids == nil:
 		return errdefs.ErrInvalidArgument.WithMessage("mount of " + m.Destination + ": it is to be shown with the ids of a user namespace, and there is none")
