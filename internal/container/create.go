@@ -3,13 +3,10 @@ package container
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -339,136 +336,6 @@ func (n *creation) holdImage(s *Service) func(context.Context) error {
 		s.o.Images.Hold(n.img.ID, n.c.id, n.rec.Name, false)
 		return nil
 	}
-}
-
-// makeFolders makes the folders of a container: one on disk for its layer and its log,
-// and, where its record goes with it, the one for what is valid for one boot.
-func (c *entry) makeFolders() error {
-	if err := os.Mkdir(c.dir, 0o700); err != nil {
-		return fmt.Errorf("make container's folder: %w", err)
-	}
-	if c.volatile {
-		if err := os.Mkdir(c.execDir, 0o700); err != nil {
-			return errors.Join(fmt.Errorf("make container's folder: %w", err), os.Remove(c.dir))
-		}
-	}
-	return c.openRecords()
-}
-
-// makeLayer makes the writable layer, where it is missing.
-func (c *entry) makeLayer() error {
-	for _, dir := range []string{c.dir, c.upper(), c.work()} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("make container's layer: %w", err)
-		}
-	}
-	// The root directory of the container is the layer's: everybody may enter it.
-	if err := os.Chmod(c.upper(), 0o755); err != nil {
-		return fmt.Errorf("make container's layer: %w", err)
-	}
-	if len(c.lower) > 0 {
-		return nil
-	}
-	if err := os.Mkdir(c.emptyLayer(), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make container's layer: %w", err)
-	}
-	return nil
-}
-
-// emptyLayer stands below an image without layers: an overlay needs something.
-func (c *entry) emptyLayer() string { return filepath.Join(c.layers, "empty") }
-
-func (c *entry) removeFolders() error {
-	return errors.Join(c.unmountShm(), os.RemoveAll(c.dir), os.RemoveAll(c.execDir))
-}
-
-func (c *entry) upper() string { return filepath.Join(c.layers, "upper") }
-func (c *entry) work() string  { return filepath.Join(c.layers, "work") }
-
-// writeRecord makes the record durable, except for one that dies with its run.
-func (s *Service) writeRecord(c *entry, rec *record) error {
-	return c.records.Save(recordName, rec, !c.volatile)
-}
-
-// endpoints gives the networks that a container is attached to, by name.
-func (s *Service) endpoints(hc *ctypes.HostConfig, n *mnet.NetworkingConfig) (map[string]*mnet.EndpointSettings, error) {
-	out := map[string]*mnet.EndpointSettings{}
-	if n != nil {
-		for name, settings := range n.EndpointsConfig {
-			if name == mnet.NetworkDefault {
-				name = mnet.NetworkBridge
-			}
-			if err := validateEndpoint(name, settings); err != nil {
-				return nil, err
-			}
-			out[s.networkName(name)] = settings.Copy()
-		}
-	}
-	mode := string(hc.NetworkMode)
-	switch {
-	case hc.NetworkMode.IsContainer():
-		if len(out) > 0 {
-			return nil, invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-		}
-		return out, nil
-	case hc.NetworkMode.IsHost(), hc.NetworkMode.IsNone():
-		for name := range out {
-			if name != mode {
-				return nil, invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-			}
-		}
-		if out[mode] == nil {
-			out[mode] = nil
-		}
-	case hc.NetworkMode.IsBridge():
-		// Docker attaches to the bridge only where no endpoint says otherwise.
-		if len(out) == 0 {
-			out[mode] = nil
-		}
-	default:
-		if _, ok := out[s.networkName(mode)]; !ok {
-			out[s.networkName(mode)] = nil
-		}
-	}
-	for name, settings := range out {
-		if settings == nil {
-			out[name] = &mnet.EndpointSettings{}
-		}
-	}
-	return out, nil
-}
-
-func validateEndpoint(name string, e *mnet.EndpointSettings) error {
-	if name == "" {
-		return invalid("no network name or ID supplied")
-	}
-	if e == nil {
-		return nil
-	}
-	switch {
-	case len(e.Links) > 0:
-		return unsupported("linking containers (links of network " + name + ")")
-	case len(e.DriverOpts) > 0:
-		return unsupported("driver options of an endpoint (network " + name + ")")
-	case e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0:
-		return unsupported("link-local addresses of an endpoint (network " + name + ")")
-	}
-	for _, a := range e.Aliases {
-		if a == "" || strings.ContainsAny(a, " \x00") {
-			return invalid("invalid alias %q for network %s", a, name)
-		}
-	}
-	return nil
-}
-
-// networkName gives a network's name for a name or id; one that does not exist
-// (yet) keeps what was asked for, and the start says so.
-func (s *Service) networkName(ref string) string {
-	n, err := s.o.Networks.Get(ref)
-	if err != nil {
-		return ref
-	}
-	return n.Name
 }
 
 // platformName shows a platform as inspect does.

@@ -1,20 +1,14 @@
 package why
 
 import (
-	"net/netip"
 	"path"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 
 	"muelle/api"
-	"muelle/internal/container"
-	"muelle/internal/filter"
-	"muelle/internal/network/port"
 	"muelle/internal/why/program"
 )
 
@@ -27,51 +21,6 @@ func (f *facts) neverStarted() []api.WhyFinding {
 	out := f.dependencies()
 	return append(out, f.finding("never-started", "It was created and never started.").
 		because("state", "created").do("muelle start %s", f.e.Name).f)
-}
-
-// dependencies tells of the services that have to be well before this one starts.
-func (f *facts) dependencies() (out []api.WhyFinding) {
-	labels := f.e.Config.Labels
-	project := labels[api.LabelProject]
-	for dep := range strings.SplitSeq(labels[api.LabelDependsOn], ",") {
-		part := strings.Split(dep, ":")
-		if project == "" || len(part) < 2 {
-			continue
-		}
-		list, err := f.s.containers.List(f.ctx, container.ListOptions{All: true, Filters: filter.Args{
-			"label": {api.LabelProject + "=" + project, api.LabelService + "=" + part[0]}}})
-		if err != nil {
-			continue
-		}
-		for _, c := range list {
-			other, err := f.s.containers.Evidence(f.ctx, c.ID)
-			if err != nil || dependencyHolds(part[1], other.State) {
-				continue
-			}
-			out = append(out, f.finding("dependency", "It waits for service %s, which is %s, and not %s.", part[0], standing(other.State), strings.TrimPrefix(part[1], "service_")).
-				because("label "+api.LabelDependsOn, "%s: %s", part[0], part[1]).
-				because("state", "%s is %s", other.Name, standing(other.State)).
-				do("muelle why %s", other.Name).f)
-		}
-	}
-	return out
-}
-
-func standing(st *ctypes.State) string {
-	if st.Running && st.Health != nil {
-		return string(st.Health.Status)
-	}
-	return string(st.Status)
-}
-
-func dependencyHolds(condition string, st *ctypes.State) bool {
-	switch condition {
-	case "service_healthy":
-		return st.Running && st.Health != nil && st.Health.Status == ctypes.Healthy
-	case "service_completed_successfully":
-		return !st.Running && st.ExitCode == 0 && st.Status == ctypes.StateExited
-	}
-	return st.Running
 }
 
 const runtimePrefix = "unable to start container process: "
@@ -252,69 +201,6 @@ func (f *facts) noSource(text string) *builder {
 	_, at, _ := strings.Cut(text, "does not exist: ")
 	return f.finding("missing-source", "The folder or file %s, which is to be mounted, does not exist on this host.", at).
 		do("mkdir -p %s", at).do("Or let it be made: -v %s:TARGET, --mount type=bind,…,bind-create-src, in Compose bind: {create_host_path: true}", at)
-}
-
-var boundPort = regexp.MustCompile(`(?:Bind for|bind host port for) (\[[^\]]+\]|[^:\s]+):(\d+)`)
-
-// portTaken says who holds a port, as it was and as it is now.
-func (f *facts) portTaken(text string) *builder {
-	m := boundPort.FindStringSubmatch(text)
-	if m == nil {
-		return nil
-	}
-	number := m[2]
-	b := f.finding("port-taken", "Port %s of this host is in use.", number)
-	_, by, _ := strings.Cut(text, "(by ")
-	holder := strings.TrimSuffix(by, ")")
-	if holder != "" {
-		b.f.What = "Port " + number + " of this host is in use by " + holder + "."
-		b.because("state", "it was %s when the start was tried", holder)
-	}
-	switch now := f.holder(m[1], number); {
-	case now == "":
-		b.because("sockets", "nobody holds the port now").do("muelle start %s", f.e.Name)
-	default:
-		b.because("sockets", "%s holds it now", now)
-		if name, ok := strings.CutPrefix(now, "container "); ok {
-			b.do("muelle stop %s", name)
-		}
-	}
-	return b.do("Or publish another one: -p OTHER:%s", f.containerPort(number))
-}
-
-// holder says who has a port at this moment, a container or a process.
-func (f *facts) holder(host, number string) string {
-	if list, err := f.s.containers.List(f.ctx, container.ListOptions{Filters: filter.Args{}}); err == nil {
-		for _, c := range list {
-			for _, p := range c.Ports {
-				if number == itoa(p.PublicPort) && len(c.Names) > 0 {
-					return "container " + strings.TrimPrefix(c.Names[0], "/")
-				}
-			}
-		}
-	}
-	at, err := netip.ParseAddrPort(host + ":" + number)
-	if err != nil {
-		return ""
-	}
-	if who := port.Holder(&port.TakenError{Host: at, Proto: network.TCP}); who != "" {
-		return "process " + who
-	}
-	if who := port.Holder(&port.TakenError{Host: at, Proto: network.UDP}); who != "" {
-		return "process " + who
-	}
-	return ""
-}
-
-func (f *facts) containerPort(host string) string {
-	for p, bindings := range f.e.HostConfig.PortBindings {
-		for _, b := range bindings {
-			if b.HostPort == host {
-				return itoa(p.Num())
-			}
-		}
-	}
-	return "PORT"
 }
 
 func within(name, dir string) bool {

@@ -1,0 +1,89 @@
+package container
+
+import (
+	"strings"
+
+	ctypes "github.com/moby/moby/api/types/container"
+	mnet "github.com/moby/moby/api/types/network"
+)
+
+// endpoints gives the networks that a container is attached to, by name.
+func (s *Service) endpoints(hc *ctypes.HostConfig, n *mnet.NetworkingConfig) (map[string]*mnet.EndpointSettings, error) {
+	out := map[string]*mnet.EndpointSettings{}
+	if n != nil {
+		for name, settings := range n.EndpointsConfig {
+			if name == mnet.NetworkDefault {
+				name = mnet.NetworkBridge
+			}
+			if err := validateEndpoint(name, settings); err != nil {
+				return nil, err
+			}
+			out[s.networkName(name)] = settings.Copy()
+		}
+	}
+	mode := string(hc.NetworkMode)
+	switch {
+	case hc.NetworkMode.IsContainer():
+		if len(out) > 0 {
+			return nil, invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+		}
+		return out, nil
+	case hc.NetworkMode.IsHost(), hc.NetworkMode.IsNone():
+		for name := range out {
+			if name != mode {
+				return nil, invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+			}
+		}
+		if out[mode] == nil {
+			out[mode] = nil
+		}
+	case hc.NetworkMode.IsBridge():
+		// Docker attaches to the bridge only where no endpoint says otherwise.
+		if len(out) == 0 {
+			out[mode] = nil
+		}
+	default:
+		if _, ok := out[s.networkName(mode)]; !ok {
+			out[s.networkName(mode)] = nil
+		}
+	}
+	for name, settings := range out {
+		if settings == nil {
+			out[name] = &mnet.EndpointSettings{}
+		}
+	}
+	return out, nil
+}
+
+func validateEndpoint(name string, e *mnet.EndpointSettings) error {
+	if name == "" {
+		return invalid("no network name or ID supplied")
+	}
+	if e == nil {
+		return nil
+	}
+	switch {
+	case len(e.Links) > 0:
+		return unsupported("linking containers (links of network " + name + ")")
+	case len(e.DriverOpts) > 0:
+		return unsupported("driver options of an endpoint (network " + name + ")")
+	case e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0:
+		return unsupported("link-local addresses of an endpoint (network " + name + ")")
+	}
+	for _, a := range e.Aliases {
+		if a == "" || strings.ContainsAny(a, " \x00") {
+			return invalid("invalid alias %q for network %s", a, name)
+		}
+	}
+	return nil
+}
+
+// networkName gives a network's name for a name or id; one that does not exist
+// (yet) keeps what was asked for, and the start says so.
+func (s *Service) networkName(ref string) string {
+	n, err := s.o.Networks.Get(ref)
+	if err != nil {
+		return ref
+	}
+	return n.Name
+}
