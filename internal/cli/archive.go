@@ -3,10 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -80,40 +78,8 @@ func (a *app) save() *cobra.Command {
 	return a.also(c, "image save", "save")
 }
 
-// toFile writes to a file, which appears only when it is complete, or to standard
-// output.
-func (a *app) toFile(path, verb string, write func(io.Writer) error) (err error) {
-	if path == "" || path == "-" {
-		if console.IsTerminal(a.Out) {
-			return fmt.Errorf("cowardly refusing to %s to a terminal. Use the -o flag or redirect", verb)
-		}
-		return write(a.Out)
-	}
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		if fi.IsDir() {
-			return fmt.Errorf("failed to %s: %s is a directory", verb, path)
-		}
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(write(f), f.Close())
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-"+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("failed to %s: %w", verb, err)
-	}
-	err = write(tmp)
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
+func (a *app) toFile(path, verb string, write func(io.Writer) error) error {
+	return console.ToFile(a.Out, path, verb, write)
 }
 
 func (a *app) importImage() *cobra.Command {

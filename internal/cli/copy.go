@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
 	"muelle/client"
 	"muelle/internal/console"
+	"muelle/internal/console/filecopy"
 )
 
 func (a *app) commit() *cobra.Command {
@@ -106,8 +106,8 @@ func (a *app) cp() *cobra.Command {
 			if !c.Flags().Changed("quiet") {
 				o.quiet = !console.IsTerminal(a.Err)
 			}
-			from, src := containerPath(args[0])
-			to, dst := containerPath(args[1])
+			from, src := filecopy.ContainerPath(args[0])
+			to, dst := filecopy.ContainerPath(args[1])
 			api, err := a.api(ctx)
 			if err != nil {
 				return err
@@ -116,9 +116,11 @@ func (a *app) cp() *cobra.Command {
 			case from != "" && to != "":
 				return errors.New("copying between containers is not supported")
 			case from != "":
-				return a.copyFrom(ctx, api, from, src, dst, o)
+				n, err := filecopy.From(ctx, api, from, src, dst, a.copying(o))
+				return a.sayCopied(o, n, dst, err)
 			case to != "":
-				return a.copyTo(ctx, api, to, src, dst, o)
+				n, err := filecopy.To(ctx, api, to, src, dst, a.copying(o))
+				return a.sayCopied(o, n, args[1], err)
 			}
 			return errors.New("must specify at least one container source")
 		})
@@ -135,15 +137,14 @@ container source to stdout.`
 	return a.also(c, "container cp", "cp")
 }
 
-// containerPath splits CONTAINER:PATH. What starts with a slash or a dot is a local
-// path, whatever follows.
-func containerPath(s string) (ref, path string) {
-	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") {
-		return "", s
+func (a *app) copying(o copyFlags) filecopy.Options {
+	return filecopy.Options{Archive: o.archive, Follow: o.follow, Stdin: a.In, Stdout: a.Out}
+}
+
+// sayCopied tells what was copied, unless it went through the standard streams.
+func (a *app) sayCopied(o copyFlags, n int64, to string, err error) error {
+	if err == nil && !o.quiet && n >= 0 {
+		_, _ = fmt.Fprintln(a.Err, "Successfully copied", size3(n), "to", to)
 	}
-	ref, path, ok := strings.Cut(s, ":")
-	if !ok {
-		return "", s
-	}
-	return ref, path
+	return err
 }

@@ -121,9 +121,9 @@ func (a *app) root() *cobra.Command {
 		a.upCommand(), a.downCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
 		a.killCommand(), a.rmCommand(), a.pauseCommand(), a.unpauseCommand(), a.scaleCommand(), a.waitCommand(),
 		a.psCommand(), a.lsCommand(), a.logsCommand(), a.topCommand(), a.portCommand(), a.imagesCommand(), a.volumesCommand(), a.eventsCommand(),
-		a.execCommand(), a.runCommand(), a.buildCommand(), a.pullCommand(), a.pushCommand(), a.configCommand(), a.versionCommand(),
+		a.execCommand(), a.cpCommand(), a.exportCommand(), a.commitCommand(), a.runCommand(), a.buildCommand(), a.pullCommand(), a.pushCommand(), a.configCommand(), a.versionCommand(),
 	)
-	for _, name := range []string{"alpha", "attach", "bridge", "commit", "cp", "export", "publish", "stats", "watch"} {
+	for _, name := range []string{"alpha", "attach", "bridge", "publish", "stats", "watch"} {
 		root.AddCommand(&cobra.Command{
 			Use: name, Hidden: true, DisableFlagParsing: true,
 			RunE: func(*cobra.Command, []string) error {

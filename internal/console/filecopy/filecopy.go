@@ -1,4 +1,6 @@
-package cli
+// Package filecopy copies files between the client's file system and containers, as
+// archives through the API: the client's half of cp.
+package filecopy
 
 import (
 	"archive/tar"
@@ -46,38 +48,41 @@ func contentOnly(src string) bool {
 	return src == "." || strings.HasSuffix(src, "/.") || path.Clean(src) == "/"
 }
 
-func (a *app) copyFrom(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {
-	if o.follow {
+// Options of one copy.
+type Options struct {
+	// Archive keeps owners, Follow copies what a symbolic link named as the source leads to.
+	Archive, Follow bool
+	Stdin           io.Reader // for the source "-": an archive
+	Stdout          io.Writer // for the destination "-": an archive
+}
+
+// From copies src of a container to dst, a path or "-". It gives the archive's size, -1
+// where that went to standard output.
+func From(ctx context.Context, c *client.Client, ref, src, dst string, o Options) (int64, error) {
+	if o.Follow {
 		if st, err := c.Containers.StatPath(ctx, ref, src); err == nil && st.Mode&os.ModeSymlink != 0 {
 			src = linkTarget(src, st)
 		}
 	}
 	body, st, err := c.Containers.CopyFrom(ctx, ref, src)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = body.Close() }()
 	if dst == "-" {
-		_, err := io.Copy(a.Out, body)
-		return err
+		_, err := io.Copy(o.Stdout, body)
+		return -1, err
 	}
 	fi, serr := os.Stat(dst)
 	dir, name, err := destination(dst, serr == nil, serr == nil && fi.IsDir(), st.Mode.IsDir())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	counted := &counter{r: body}
-	if err := unpack(counted, dir, name, contentOnly(src), o.archive); err != nil {
-		return err
+	if err := unpack(counted, dir, name, contentOnly(src), o.Archive); err != nil {
+		return 0, err
 	}
-	a.sayCopied(o, counted.n, dst)
-	return nil
-}
-
-func (a *app) sayCopied(o copyFlags, n int64, dst string) {
-	if !o.quiet {
-		_, _ = fmt.Fprintln(a.Err, "Successfully copied", size3(n), "to", dst)
-	}
+	return counted.n, nil
 }
 
 func linkTarget(src string, st container.PathStat) string {
@@ -215,52 +220,53 @@ func unpackFile(root *os.Root, t *tar.Reader, h *tar.Header, target string, arch
 	return root.Chtimes(target, h.ModTime, h.ModTime)
 }
 
-func (a *app) copyTo(ctx context.Context, c *client.Client, ref, src, dst string, o copyFlags) error {
+// To copies src, a path or "-", to dst of a container. It gives the archive's size, -1
+// where that came from standard input.
+func To(ctx context.Context, c *client.Client, ref, src, dst string, o Options) (int64, error) {
 	st, err := c.Containers.StatPath(ctx, ref, dst)
 	if err == nil && st.Mode&os.ModeSymlink != 0 {
 		dst = linkTarget(dst, st)
 		st, err = c.Containers.StatPath(ctx, ref, dst)
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
-		return err
+		return 0, err
 	}
 	exists := err == nil
 	if src == "-" {
 		if !exists || !st.Mode.IsDir() {
-			return fmt.Errorf("destination \"%s:%s\" must be a directory", ref, dst)
+			return 0, fmt.Errorf("destination \"%s:%s\" must be a directory", ref, dst)
 		}
-		return c.Containers.CopyTo(ctx, ref, dst, false, o.archive, a.In)
+		return -1, c.Containers.CopyTo(ctx, ref, dst, false, o.Archive, o.Stdin)
 	}
-	if o.follow && !contentOnly(src) {
+	if o.Follow && !contentOnly(src) {
 		if real, err := filepath.EvalSymlinks(src); err == nil {
 			src = real
 		}
 	}
 	fi, err := os.Lstat(src)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	dir, name, err := destination(dst, exists, exists && st.Mode.IsDir(), fi.IsDir())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if name == "" && !contentOnly(src) {
 		abs, err := filepath.Abs(src)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		name = filepath.Base(abs)
 	}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(pack(pw, src, name)) }()
 	counted := &counter{r: pr}
-	err = c.Containers.CopyTo(ctx, ref, dir, false, o.archive, counted)
+	err = c.Containers.CopyTo(ctx, ref, dir, false, o.Archive, counted)
 	_ = pr.Close()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	a.sayCopied(o, counted.n, ref+":"+dst)
-	return nil
+	return counted.n, nil
 }
 
 // pack writes a file or folder as an archive whose first name is name; empty for a
@@ -312,4 +318,17 @@ func packEntry(t *tar.Writer, p string, d fs.DirEntry, as string) error {
 	}
 	_, err = io.Copy(t, io.LimitReader(f, h.Size))
 	return errors.Join(err, f.Close())
+}
+
+// ContainerPath splits NAME:PATH. What starts with a slash or a dot is a local path,
+// whatever follows.
+func ContainerPath(s string) (ref, path string) {
+	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, ".") {
+		return "", s
+	}
+	ref, path, ok := strings.Cut(s, ":")
+	if !ok {
+		return "", s
+	}
+	return ref, path
 }
