@@ -15,8 +15,6 @@ type debugging struct {
 	tree    int // the tools, attached nowhere
 	at      string
 	target  string // in the tree, which becomes the root; or empty
-	tasks   []int  // the container's control groups
-	into    int
 	owner   *conn
 	session uint64 // the inode number of its mount namespace
 }
@@ -38,32 +36,32 @@ func (s *shim) debug(c *conn, payload []byte, fds []int, reply *shimapi.Reply) e
 	}
 	own = len(fds) - own
 	defer closeAll(fds[own:])
-	d := &debugging{at: m.At, target: m.Target, owner: c, tasks: s.tasks, into: s.into}
-	d.tree = fds[len(fds)-1]
+	d := &debugging{at: m.At, target: m.Target, owner: c, tree: fds[len(fds)-1]}
+	j := &joining{s: s, tasks: s.tasks, into: s.into, debug: d}
 	if s.outside {
-		d.tasks = fds[own : own+m.Tasks]
+		j.tasks = fds[own : own+m.Tasks]
 		if m.Into {
-			d.into = fds[own+m.Tasks]
+			j.into = fds[own+m.Tasks]
 		}
 	}
 	fds = fds[:own]
 	if err = s.mayExec(&m.Exec, fds); err == nil {
-		err = s.mayDebug(&m.Exec)
+		err = s.mayEnter(&m.Exec)
 	}
 	if err != nil {
 		closeAll(fds)
 		return err
 	}
-	return s.execOwn(&m.Exec, fds, reply, d)
+	return s.execOwn(&m.Exec, fds, reply, j)
 }
 
-// mayDebug refuses what only the runtime that made the container knows.
-func (s *shim) mayDebug(m *shimapi.Exec) error {
+// mayEnter refuses what only the runtime that made the container knows.
+func (s *shim) mayEnter(m *shimapi.Exec) error {
 	if !s.outside {
 		return nil
 	}
 	if !m.Unconfined {
-		return &failure{code: shimapi.CodeFailed, text: "the seccomp filter of a container that another OCI runtime runs is not known: debug it with --privileged"}
+		return &failure{code: shimapi.CodeFailed, text: "the seccomp filter of a container that another OCI runtime runs is not known: use --privileged"}
 	}
 	var own, its unix.Stat_t
 	if err := unix.Fstatat(s.proc, "self/ns/user", &own, 0); err != nil {
@@ -73,7 +71,7 @@ func (s *shim) mayDebug(m *shimapi.Exec) error {
 		return wrap("look at the container's user namespace", err)
 	}
 	if own.Ino != its.Ino {
-		return &failure{code: shimapi.CodeFailed, text: "debug of a container in a user namespace that another OCI runtime made is not supported"}
+		return &failure{code: shimapi.CodeFailed, text: "a container in a user namespace that another OCI runtime made cannot be entered"}
 	}
 	return nil
 }

@@ -16,7 +16,13 @@ func (s *shim) exec(c *conn, seq uint32, payload []byte, fds []int, reply *shima
 		closeAll(fds)
 		return false, err
 	}
-	if err := s.mayExec(m, fds); err != nil {
+	entry, fds := takeEntry(m, fds)
+	defer closeAll(entry)
+	err = s.mayExec(m, fds)
+	if err == nil && m.Outside.Path == "" {
+		err = s.mayEnter(m)
+	}
+	if err != nil {
 		closeAll(fds)
 		return false, err
 	}
@@ -24,7 +30,28 @@ func (s *shim) exec(c *conn, seq uint32, payload []byte, fds []int, reply *shima
 		err := s.execOutside(c, seq, m, fds)
 		return err == nil, err
 	}
-	return false, s.execOwn(m, fds, reply, nil)
+	j := &joining{s: s, tasks: s.tasks, into: s.into}
+	if len(entry) > 0 {
+		j.tasks, j.into = entry[:m.Tasks], -1
+		if m.Into {
+			j.into = entry[m.Tasks]
+		}
+	}
+	return false, s.execOwn(m, fds, reply, j)
+}
+
+// takeEntry parts the way into a cgroup from what is attached.
+func takeEntry(m *shimapi.Exec, fds []int) (entry, rest []int) {
+	n := m.Tasks
+	if m.Into {
+		n++
+	}
+	if m.Tasks < 0 || n > len(fds) {
+		m.Tasks, m.Into = 0, false
+		return nil, fds // mayExec counts them
+	}
+	n = len(fds) - n
+	return fds[n:], fds[:n:n]
 }
 
 // mayExec checks a request.
@@ -41,7 +68,9 @@ func (s *shim) mayExec(m *shimapi.Exec, fds []int) error {
 	return nil
 }
 
-func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debugging) error {
+// execOwn starts a process; j says in which control groups, and whether it is a debug
+// session.
+func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, j *joining) error {
 	if !m.Unconfined {
 		m.Process.Filter, m.Process.FilterFlags = s.start.Process.Filter, s.start.Process.FilterFlags
 	}
@@ -53,7 +82,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debu
 			return wrap("make streams", err)
 		}
 	}
-	j := &joining{s: s, chroot: -1, p: &m.Process, stdio: st, width: m.Width, height: m.Height, debug: d}
+	j.chroot, j.p, j.stdio, j.width, j.height = -1, &m.Process, st, m.Width, m.Height
 	err = s.fullness(thread.Run(j.run))
 	st.closeChild()
 	if err != nil {
@@ -61,7 +90,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, d *debu
 		closeAll(fds)
 		return err
 	}
-	return s.beganExec(m, j.child.Pid, j.child.PidFD, st, j.terminal, fds, reply, d)
+	return s.beganExec(m, j.child.Pid, j.child.PidFD, st, j.terminal, fds, reply, j.debug)
 }
 
 // beganExec takes over an exec that runs.
@@ -117,7 +146,9 @@ type joining struct {
 	terminal      *terminal
 	child         *spawn.Child
 	debug         *debugging // nil: an ordinary exec
-	chroot        int        // where the container's mount namespace is others', too, its root; else -1
+	tasks         []int      // the container's control groups
+	into          int
+	chroot        int // where the container's mount namespace is others', too, its root; else -1
 }
 
 func (j *joining) run() error {
@@ -170,11 +201,7 @@ func (j *joining) run() error {
 	}
 	if err == nil {
 		p := &spawn.Program{}
-		tasks, into := s.tasks, s.into
-		if j.debug != nil {
-			tasks, into = j.debug.tasks, j.debug.into
-		}
-		enterCgroup(p, tasks)
+		enterCgroup(p, j.tasks)
 		// From inside the namespace nobody may be moved into it where namespaces are
 		// delegation boundaries (the mount option nsdelegate of cgroup v2).
 		p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
@@ -187,7 +214,7 @@ func (j *joining) run() error {
 		// The descriptor of the root is the container's own: it leads nowhere else.
 		setLabel(p, s.proc, j.p)
 		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
-		j.child, err = start(p, spawn.Options{Cgroup: into}, root, j.p)
+		j.child, err = start(p, spawn.Options{Cgroup: j.into}, root, j.p)
 	}
 	if err != nil && j.terminal != nil {
 		j.terminal.close()

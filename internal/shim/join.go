@@ -28,12 +28,12 @@ type Joining struct {
 
 // Join starts it as the caller's child. master is the terminal's, or -1.
 func Join(o Joining) (child *spawn.Child, master int, err error) {
-	s := &shim{main: &process{pidfd: o.PidFD}, tasks: o.Tasks, into: o.Into, user: o.User, start: &shimapi.Start{UIDs: o.UIDs}}
+	s := &shim{main: &process{pidfd: o.PidFD}, into: -1, user: o.User, start: &shimapi.Start{UIDs: o.UIDs}}
 	if s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, -1, err
 	}
 	defer unix.Close(s.proc)
-	j := &joining{s: s, chroot: o.Chroot, p: o.Process, width: o.Width, height: o.Height,
+	j := &joining{s: s, chroot: o.Chroot, tasks: o.Tasks, into: o.Into, p: o.Process, width: o.Width, height: o.Height,
 		stdio: &stdio{child: o.Stdio, stdin: -1, stdout: -1, stderr: -1}}
 	if err := thread.Run(j.run); err != nil {
 		return nil, -1, err

@@ -486,6 +486,10 @@ type Exec struct {
 	Attach        []Attach // none or one
 	Record        []byte   // kept for a daemon that comes back
 	Outside       Command  // another OCI runtime starts it
+	// Tasks and Into are as in Start, for a cgroup that the shim did not make; their
+	// descriptors come after those of Attach.
+	Tasks int
+	Into  bool
 }
 
 func (m *Exec) fields(c *coder) {
@@ -498,6 +502,8 @@ func (m *Exec) fields(c *coder) {
 	list(c, &m.Attach, func(c *coder, n *Attach) { c.message(n.fields) })
 	c.bytes(&m.Record)
 	c.message(m.Outside.fields)
+	integer(c, &m.Tasks)
+	c.bool(&m.Into)
 }
 
 // UnknownRequest begins the text with which a shim refuses what it does not know.

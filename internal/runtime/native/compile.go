@@ -129,18 +129,6 @@ func IsMountOption(o string) bool {
 // otherOptions are known and not supported, which a bind must not hide.
 var otherOptions = []string{"rrw", "rnosuid", "rnodev", "rnoexec", "tmpcopyup"}
 
-// OwnCapabilities names what this machine's root may give.
-func OwnCapabilities() (names []string) {
-	have := ownBounding()
-	for name, bit := range capabilities() {
-		if have&bit != 0 {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 // WithFileLimit adds the limit of open files that a login or a service has, where
 // none is given; see limits.
 func WithFileLimit(in []specs.POSIXRlimit) ([]specs.POSIXRlimit, error) {

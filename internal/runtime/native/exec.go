@@ -27,6 +27,11 @@ type process struct {
 
 // Exec implements runtime.Task.
 func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOptions) (runtime.Process, error) {
+	// Of a container that another runtime makes the shim has no control groups.
+	return t.exec(ctx, spec, o, o.Tools != nil)
+}
+
+func (t *task) exec(ctx context.Context, spec *specs.Process, o runtime.ExecOptions, enter bool) (runtime.Process, error) {
 	if spec == nil || o.ID == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without process or id")
 	}
@@ -35,11 +40,27 @@ func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOpti
 	if m.Process, err = runtimeProcess(spec, o.Privileged); err != nil {
 		return nil, err
 	}
-	return t.execute(ctx, o, m)
+	if !enter {
+		return t.execute(ctx, o, m, nil)
+	}
+	entry, err := t.group.Entry()
+	if err != nil {
+		return nil, err
+	}
+	defer entry.Close()
+	var into []int
+	for _, f := range entry.Tasks {
+		into = append(into, int(f.Fd()))
+	}
+	if m.Tasks = len(entry.Tasks); entry.Into != nil {
+		m.Into, into = true, append(into, int(entry.Into.Fd()))
+	}
+	return t.execute(ctx, o, m, into)
 }
 
-// execute lets the shim start an exec and connects it.
-func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Exec) (runtime.Process, error) {
+// execute lets the shim start an exec and connects it; into are the descriptors of its
+// control groups, where the message has any.
+func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Exec, into []int) (runtime.Process, error) {
 	c, err := t.running()
 	if err != nil {
 		return nil, err
@@ -63,7 +84,7 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 		m.Attach = []shimapi.Attach{a.message(o.ID)}
 		fds = a.remote()
 	}
-	reply, err := t.callExec(ctx, c, m, fds, o)
+	reply, err := callExec(ctx, c, m, slices.Concat(fds, into), o)
 	if err != nil {
 		t.forget(o.ID)
 		if a != nil {
@@ -78,24 +99,12 @@ func (t *task) execute(ctx context.Context, o runtime.ExecOptions, m *shimapi.Ex
 	return p, nil
 }
 
-func (t *task) callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runtime.ExecOptions) (*answer, error) {
+func callExec(ctx context.Context, c *client, m *shimapi.Exec, fds []int, o runtime.ExecOptions) (*answer, error) {
 	if o.Tools == nil {
 		return c.call(ctx, shimapi.TypeExec, m, fds)
 	}
-	d := &shimapi.Debug{Exec: *m, At: o.ToolsAt, Target: o.Target}
-	// The shim has none of a container that another runtime makes, after it.
-	entry, err := t.group.Entry()
-	if err != nil {
-		return nil, err
-	}
-	defer entry.Close()
-	fds = slices.Clone(fds)
-	for _, f := range entry.Tasks {
-		fds = append(fds, int(f.Fd()))
-	}
-	if d.Tasks = len(entry.Tasks); entry.Into != nil {
-		d.Into, fds = true, append(fds, int(entry.Into.Fd()))
-	}
+	d := &shimapi.Debug{Exec: *m, At: o.ToolsAt, Target: o.Target, Tasks: m.Tasks, Into: m.Into}
+	d.Exec.Tasks, d.Exec.Into = 0, false
 	conn, err := o.Tools.SyscallConn()
 	if err != nil {
 		return nil, err

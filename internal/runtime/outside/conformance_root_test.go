@@ -89,15 +89,12 @@ func with(name string) func(t testing.TB, execRoot string) (runtime.Runtime, fun
 	}
 }
 
-const sameFilter = "an exec gets the container's seccomp filter, whatever it asks for"
-
 // except are the cases that cannot apply.
 var except = map[string]map[string]string{
-	"muelle-oci": {"exec/privileged": sameFilter},
+	"muelle-oci": {},
 	"runc": {
 		"a_mount_point_in_a_volume_is_replaced_by_a_link_meanwhile": "runc 1.1.5 makes mount points by paths that may change meanwhile",
 		"exec/limit_of_files":                                         "runc 1.1 gives an exec the container's own limits",
-		"exec/privileged":                                             sameFilter,
 		"resources/pids":                                              "runc's own init has threads, which need room below the limit",
 		"isolation/hostname":                                          "runc 1.1 knows no domain name",
 		"isolation/read-only_paths":                                   "runc binds a file over /proc/sysrq-trigger only where it may be opened",

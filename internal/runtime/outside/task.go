@@ -78,8 +78,8 @@ func (t *task) Update(ctx context.Context, r *specs.LinuxResources) error {
 	return t.call(ctx, b, "update", "--resources", "-", t.id)
 }
 
-// Exec implements runtime.Task. A privileged exec has every capability; the seccomp
-// filter stays the container's, which these runtimes set on every process.
+// Exec implements runtime.Task. A privileged one is the shim's: these runtimes set the
+// container's seccomp filter on every process.
 func (t *task) Exec(ctx context.Context, p *specs.Process, o runtime.ExecOptions) (runtime.Process, error) {
 	if p == nil || o.ID == "" || strings.ContainsAny(o.ID, "/\x00") {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("exec without process or id")
@@ -90,17 +90,10 @@ func (t *task) Exec(ctx context.Context, p *specs.Process, o runtime.ExecOptions
 	if err := t.running(); err != nil {
 		return nil, err
 	}
-	if o.Tools != nil {
-		return t.OutsideTask.Exec(ctx, p, o)
+	if o.Tools != nil || o.Privileged {
+		return t.OutsideTask.ExecBeside(ctx, p, o)
 	}
 	one := *p
-	if o.Privileged {
-		all := native.OwnCapabilities()
-		one.Capabilities = &specs.LinuxCapabilities{Bounding: all}
-		if one.User.UID == 0 {
-			one.Capabilities.Effective, one.Capabilities.Permitted = all, all
-		}
-	}
 	one.Capabilities = withoutInheritable(one.Capabilities)
 	var err error
 	if one.Rlimits, err = native.WithFileLimit(one.Rlimits); err != nil {
