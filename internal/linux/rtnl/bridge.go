@@ -73,7 +73,7 @@ func settle(link netlink.Link, b Bridge) error {
 	if err := netlink.LinkSetAlias(link, b.Alias); err != nil {
 		return fmt.Errorf("mark bridge %s: %w", b.Name, err)
 	}
-	have, err := netlink.AddrList(link, unix.AF_UNSPEC)
+	have, err := addresses(link, unix.AF_UNSPEC)
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", b.Name, err)
 	}

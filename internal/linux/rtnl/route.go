@@ -16,7 +16,9 @@ type Route struct {
 
 // Routes lists the destinations of every table but the local one, default routes left out.
 func Routes() ([]Route, error) {
-	list, err := netlink.RouteListFiltered(unix.AF_UNSPEC, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	list, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_UNSPEC, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -46,7 +48,7 @@ func Routes() ([]Route, error) {
 
 // DefaultMTU is that of the interface with the default route, or 1500.
 func DefaultMTU() int {
-	list, err := netlink.RouteList(nil, unix.AF_INET)
+	list, err := routes(unix.AF_INET)
 	if err != nil {
 		return 1500
 	}

@@ -96,7 +96,7 @@ func DropAddresses(name string) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := netlink.AddrList(link, unix.AF_UNSPEC)
+	addrs, err := addresses(link, unix.AF_UNSPEC)
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", name, err)
 	}
@@ -143,7 +143,7 @@ type Link struct {
 
 // Links lists the interfaces whose names start with prefix.
 func Links(prefix string) ([]Link, error) {
-	all, err := netlink.LinkList()
+	all, err := links()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

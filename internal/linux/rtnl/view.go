@@ -23,15 +23,15 @@ type Interface struct {
 
 // Interfaces lists those of the calling thread's network namespace.
 func Interfaces() ([]Interface, error) {
-	links, err := netlink.LinkList()
+	found, err := links()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	var list []Interface
-	for _, l := range links {
+	for _, l := range found {
 		a := l.Attrs()
 		i := Interface{Name: a.Name, Index: a.Index, Peer: a.ParentIndex, MAC: a.HardwareAddr.String(), MTU: a.MTU, State: strings.ToUpper(a.OperState.String())}
-		addrs, err := netlink.AddrList(l, unix.AF_UNSPEC)
+		addrs, err := addresses(l, unix.AF_UNSPEC)
 		if err != nil {
 			return nil, fmt.Errorf("list addresses of %s: %w", a.Name, err)
 		}
@@ -49,12 +49,12 @@ func Interfaces() ([]Interface, error) {
 // RouteText lists the routes of the calling thread's network namespace but for the
 // local table, worded as ip route does.
 func RouteText() ([]string, error) {
-	routes, err := netlink.RouteList(nil, unix.AF_UNSPEC)
+	found, err := routes(unix.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	var list []string
-	for _, r := range routes {
+	for _, r := range found {
 		text := "default"
 		if r.Dst != nil && !(r.Dst.IP.IsUnspecified() && isZero(r.Dst.Mask)) {
 			text = r.Dst.String()
