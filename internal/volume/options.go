@@ -127,9 +127,13 @@ func (m *mounting) check() error {
 }
 
 // ask lets the kernel look at the options, as far as its file system does that before
-// a mount is made. A file system that it does not know may come as a module later.
+// a mount is made. A file system that it does not know may come as a module later, and
+// a server's name is looked up at each mount.
 func (m *mounting) ask() error {
-	fs, err := m.context(m.data)
+	fs, err := m.context(slices.DeleteFunc(slices.Clone(m.data), func(o string) bool {
+		host, ok := strings.CutPrefix(o, "addr=")
+		return ok && m.remote() && net.ParseIP(host) == nil
+	}))
 	if err != nil {
 		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
 			return nil
@@ -190,9 +194,7 @@ func told(fs int, err error) error {
 // the kernel asks no name server. As Docker does for addr=; where that is missing it
 // is taken from the device.
 func (m *mounting) resolved(ctx context.Context) ([]string, error) {
-	switch m.kind {
-	case "nfs", "nfs4", "cifs", "smb3":
-	default:
+	if !m.remote() {
 		return m.data, nil
 	}
 	data, at, host := slices.Clone(m.data), -1, ""
@@ -213,12 +215,21 @@ func (m *mounting) resolved(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("find server %s: %w", host, err)
 		}
 		host = found[0].IP.String()
+		// As Docker does, whatever the order of the answers.
+		if i := slices.IndexFunc(found, func(a net.IPAddr) bool { return a.IP.To4() != nil }); i >= 0 {
+			host = found[i].IP.String()
+		}
 	}
 	if at < 0 {
 		return append(data, "addr="+host), nil
 	}
 	data[at] = "addr=" + host
 	return data, nil
+}
+
+// remote tells whether a server has the files.
+func (m *mounting) remote() bool {
+	return slices.Contains([]string{"nfs", "nfs4", "cifs", "smb3"}, m.kind)
 }
 
 // server is the host in the device: HOST:/path of NFS, //HOST/share of CIFS.
