@@ -344,10 +344,10 @@ func securityOpts(values []string) (out, masked, readOnly []string, err error) {
 			continue
 		}
 		key, arg, ok := strings.Cut(v, "=")
-		if !ok && key != "no-new-privileges" {
+		if !ok && !isSwitch(key) {
 			key, arg, ok = strings.Cut(v, ":")
 		}
-		if (!ok || arg == "") && key != "no-new-privileges" {
+		if (!ok || arg == "") && !isSwitch(key) {
 			//lint:ignore ST1005 Docker's own text
 			return nil, nil, nil, fmt.Errorf("Invalid --security-opt: %q", v)
 		}
@@ -360,6 +360,10 @@ func securityOpts(values []string) (out, masked, readOnly []string, err error) {
 	}
 	return out, masked, readOnly, nil
 }
+
+// isSwitch tells which security options need no value. Docker's client knows of the
+// first only, and wants writable-cgroups=true.
+func isSwitch(key string) bool { return key == "no-new-privileges" || key == "writable-cgroups" }
 
 func seccompProfile(file string) (string, error) {
 	b, err := os.ReadFile(file)

@@ -240,8 +240,8 @@ func TestParse(t *testing.T) {
 		{"capabilities", "--cap-add net_admin --cap-add CAP_CHOWN --cap-add NET_ADMIN --cap-drop all --privileged img", func(s *spec) {
 			s.HostConfig.CapAdd, s.HostConfig.CapDrop, s.HostConfig.Privileged = []string{"CAP_CHOWN", "CAP_NET_ADMIN"}, []string{"ALL"}, true
 		}},
-		{"security", "--security-opt no-new-privileges --security-opt apparmor=unconfined --security-opt seccomp=unconfined img", func(s *spec) {
-			s.HostConfig.SecurityOpt = []string{"no-new-privileges", "apparmor=unconfined", "seccomp=unconfined"}
+		{"security", "--security-opt no-new-privileges --security-opt writable-cgroups --security-opt apparmor=unconfined --security-opt seccomp=unconfined img", func(s *spec) {
+			s.HostConfig.SecurityOpt = []string{"no-new-privileges", "writable-cgroups", "apparmor=unconfined", "seccomp=unconfined"}
 		}},
 		{"system paths", "--security-opt systempaths=unconfined img", func(s *spec) {
 			s.HostConfig.MaskedPaths, s.HostConfig.ReadonlyPaths = []string{}, []string{}
