@@ -67,6 +67,7 @@ type config struct {
 	TLSCert            string            `json:"tlscert"`
 	TLSKey             string            `json:"tlskey"`
 	SeccompProfile     string            `json:"seccomp-profile"`
+	AppArmorProfile    string            `json:"apparmor-profile"`
 	NoNewPrivileges    bool              `json:"no-new-privileges"`
 	SELinuxEnabled     bool              `json:"selinux-enabled"`
 	UsernsRemap        string            `json:"userns-remap"`

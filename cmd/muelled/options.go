@@ -100,7 +100,7 @@ var options = []option{
 
 	// Security.
 	{flag: "seccomp-profile", key: "seccomp-profile", usage: `Path to seccomp profile. Set to "unconfined" to disable the default seccomp profile`, value: text(func(c *config) *string { return &c.SeccompProfile }, "")},
-	{flag: "apparmor-profile", key: "apparmor-profile", class: refused, fine: []string{""}, why: "AppArmor profiles are not supported yet", value: anything},
+	{flag: "apparmor-profile", key: "apparmor-profile", usage: `AppArmor profile of containers that name none (default docker-default). Set to "unconfined" for none`, value: text(func(c *config) *string { return &c.AppArmorProfile }, "")},
 	{flag: "no-new-privileges", key: "no-new-privileges", usage: "Set no-new-privileges by default for new containers", value: boolean(func(c *config) *bool { return &c.NoNewPrivileges }, false)},
 	{flag: "selinux-enabled", key: "selinux-enabled", usage: "Enable selinux support", value: boolean(func(c *config) *bool { return &c.SELinuxEnabled }, false)},
 	{flag: "userns-remap", key: "userns-remap", usage: "User/Group setting for user namespaces", value: text(func(c *config) *string { return &c.UsernsRemap }, "")},

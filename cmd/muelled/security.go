@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/moby/profiles/apparmor"
 	"github.com/opencontainers/selinux/go-selinux"
 
 	"muelle/internal/container"
@@ -21,10 +20,12 @@ func securityDefaults(c *config, log *slog.Logger) (d container.SecurityDefaults
 	if d.Seccomp, err = seccompDefault(c.SeccompProfile); err != nil {
 		return d, err
 	}
-	if security.AppArmor("/") {
-		if d.Modules.AppArmor = security.AppArmorParser("/"); !d.Modules.AppArmor {
-			log.Warn("AppArmor is enabled, but apparmor_parser is not installed: containers run without a profile")
-		}
+	d.Modules.AppArmor = security.AppArmor("/")
+	if d.AppArmor, err = appArmorDefault(c.AppArmorProfile, d.Modules.AppArmor); err != nil {
+		return d, err
+	}
+	if withoutParser(c, d) {
+		log.Warn(noParser)
 	}
 	switch {
 	case !c.SELinuxEnabled:
@@ -55,19 +56,10 @@ func seccompDefault(profile string) (string, error) {
 	return string(b), nil
 }
 
-// loadAppArmor loads the default profile, unless it is: something may have unloaded it.
-func loadAppArmor() error {
-	loaded, err := apparmor.IsLoaded(oci.DefaultAppArmor)
-	if err != nil || loaded {
-		return err
-	}
-	return apparmor.InstallDefault(oci.DefaultAppArmor)
-}
-
 // securityOptions are the daemon's part of what info shows.
 func securityOptions(c *config, d container.SecurityDefaults) []string {
 	var out []string
-	if d.Modules.AppArmor {
+	if d.Modules.AppArmor && !withoutParser(c, d) {
 		out = append(out, "name=apparmor")
 	}
 	profile := c.SeccompProfile

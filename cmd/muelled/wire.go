@@ -223,7 +223,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	e.onClose("containers", e.containers.Close)
 	builds, err := build.Open(ctx, build.Options{
 		Root: filepath.Join(p.data, "buildkit"), ExecRoot: filepath.Join(p.exec, "build"), Store: st, Images: images,
-		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), Log: log,
+		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), AppArmor: func() (string, error) { return buildProfile(confined) }, Log: log,
 	})
 	if err != nil {
 		return e, err
@@ -243,7 +243,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus, Runtime: rt,
 		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(),
-		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Warnings: c.warnings(), CgroupDriver: string(driver), CDI: c.deviceInterface(), SecurityOptions: securityOptions(c, confined), Log: log,
+		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Warnings: append(c.warnings(), securityWarnings(c, confined)...), CgroupDriver: string(driver), CDI: c.deviceInterface(), SecurityOptions: securityOptions(c, confined), Log: log,
 	})
 	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
 	e.server = server.New(server.Options{

@@ -37,6 +37,8 @@ type Options struct {
 	Bus          *event.Bus
 	Instance     string
 	CgroupParent string // "muelle" or "muelle-INSTANCE"
+	// AppArmor gives the loaded profile that steps run under; nil, or an empty name: none.
+	AppArmor func() (string, error)
 	Log          *slog.Logger
 }
 

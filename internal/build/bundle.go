@@ -191,6 +191,11 @@ func (b *bundle) generate(ctx context.Context, mounts []executor.Mount, meta exe
 	if spec.Process.Env, err = withHome(spec.Process.Env, b.rootfs, uid); err != nil {
 		return err
 	}
+	if b.o.AppArmor != nil {
+		if spec.Process.ApparmorProfile, err = b.o.AppArmor(); err != nil {
+			return err
+		}
+	}
 	spec.Linux.CgroupsPath = cgroupsPath(parent, b.id)
 	b.spec = spec
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"muelle/internal/container/mountpoint"
+	"muelle/internal/oci"
 )
 
 // storageDriver is what inspect shows.
@@ -50,6 +51,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (*ctypes.I
 		}},
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: storageDriver}}},
 		NetworkSettings: s.networkSettings(&rec, &st, apiState.Pid),
+		AppArmorProfile: oci.AppArmorProfile(oci.Options{HostConfig: rec.HostConfig, Modules: s.o.Security.Modules, AppArmor: s.o.Security.AppArmor}),
 	}
 	if st.alive() {
 		r.HostsPath, r.HostnamePath, r.ResolvConfPath = f.hosts, f.hostname, f.resolvConf

@@ -63,9 +63,11 @@ type SecurityDefaults struct {
 	// Seccomp is a profile as JSON, "unconfined", or empty for the built-in one.
 	Seccomp string
 	Modules oci.Modules
-	// LoadAppArmor makes sure that the default profile is loaded; called before a start
-	// that needs it.
-	LoadAppArmor func() error
+	// AppArmor is the profile of containers that name none: see oci.Options.
+	AppArmor string
+	// LoadAppArmor makes sure that a profile is loaded, and loads the default one itself;
+	// called before a start that needs it.
+	LoadAppArmor func(profile string) error
 }
 
 // LogDefaults is the log driver of containers that ask for none.

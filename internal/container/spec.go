@@ -108,6 +108,7 @@ func (n *starting) buildSpec(ctx context.Context) error {
 	}
 	o.ProcessLabel, o.MountLabel = n.rec.ProcessLabel, n.rec.MountLabel
 	o.Seccomp, o.NoNewPrivileges, o.Modules = n.s.o.Security.Seccomp, n.s.o.Security.NoNewPrivileges, n.s.o.Security.Modules
+	o.AppArmor = n.s.o.Security.AppArmor
 	if err := n.shareNamespaces(&o); err != nil {
 		return err
 	}
@@ -118,9 +119,9 @@ func (n *starting) buildSpec(ctx context.Context) error {
 	if err := n.s.o.CDI.Inject(n.spec, n.rec.HostConfig.DeviceRequests); err != nil {
 		return err
 	}
-	if n.spec.Process.ApparmorProfile == oci.DefaultAppArmor {
-		if err := n.s.o.Security.LoadAppArmor(); err != nil {
-			return fmt.Errorf("AppArmor enabled on system but the %s profile could not be loaded: %w", oci.DefaultAppArmor, err)
+	if profile := n.spec.Process.ApparmorProfile; profile != "" {
+		if err := n.s.o.Security.LoadAppArmor(profile); err != nil {
+			return err
 		}
 	}
 	// A host without message queues has none to share.

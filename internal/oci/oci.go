@@ -46,6 +46,9 @@ type Options struct {
 	Seccomp string
 	// NoNewPrivileges is the daemon's default of the security option.
 	NoNewPrivileges bool
+	// AppArmor is the daemon-wide profile of AppArmor, "unconfined" for none; empty
+	// means DefaultAppArmor.
+	AppArmor string
 	// Modules are the host's security modules; ProcessLabel and MountLabel SELinux's of
 	// this container.
 	Modules                  Modules

@@ -233,10 +233,16 @@ func TestSecurityModules(t *testing.T) {
 		options    []string
 		privileged bool
 		have       oci.Modules
+		daemon     string
 		want       string // the profile
 		bad        bool
 	}{
 		{name: "none asked, none there"},
+		{name: "the daemon's, none there", daemon: "mine"},
+		{name: "the daemon's", daemon: "mine", have: both, want: "mine"},
+		{name: "the daemon has none", daemon: "unconfined", have: both, want: "unconfined"},
+		{name: "own before the daemon's", daemon: "mine", options: []string{"apparmor=docker-default"}, have: both, want: "docker-default"},
+		{name: "privileged before the daemon's", daemon: "mine", privileged: true, have: both, want: "unconfined"},
 		{name: "none asked", have: both, want: "docker-default"},
 		{name: "own", options: []string{"apparmor=mine"}, have: both, want: "mine"},
 		{name: "own of old", options: []string{"apparmor:mine"}, have: both, want: "mine"},
@@ -248,7 +254,7 @@ func TestSecurityModules(t *testing.T) {
 	} {
 		s, err := oci.Spec(options(func(o *oci.Options) {
 			o.HostConfig.SecurityOpt, o.HostConfig.Privileged, o.Modules = tt.options, tt.privileged, tt.have
-			o.HostConfig.Privileged = tt.privileged
+			o.HostConfig.Privileged, o.AppArmor = tt.privileged, tt.daemon
 		}))
 		if (err != nil) != tt.bad || err == nil && s.Process.ApparmorProfile != tt.want {
 			t.Errorf("%s: %v, %+v", tt.name, err, s)

@@ -80,8 +80,8 @@ func (s *Security) parse(opt string, have Modules) error {
 	case key == "label":
 		s.Labels = append(s.Labels, value)
 	case key == "apparmor":
-		if value != "unconfined" && value != "" && !have.AppArmor {
-			return invalid("apparmor=%s: AppArmor is not enabled on this host: leave the option out, or boot with apparmor=1 security=apparmor and install apparmor_parser", value)
+		if value != AppArmorUnconfined && value != "" && !have.AppArmor {
+			return invalid("apparmor=%s: AppArmor is not enabled on this host: leave the option out, or boot with apparmor=1 security=apparmor", value)
 		}
 		s.AppArmor = value
 	case key == "systempaths":
@@ -98,6 +98,9 @@ func (s *Security) parse(opt string, have Modules) error {
 // DefaultAppArmor is the profile of containers that ask for none, by Docker's name.
 const DefaultAppArmor = "docker-default"
 
+// AppArmorUnconfined stands for no profile.
+const AppArmorUnconfined = "unconfined"
+
 // appArmor gives the profile to execute the process under; empty: none.
 func (s Security) appArmor(o Options) string {
 	switch {
@@ -106,9 +109,21 @@ func (s Security) appArmor(o Options) string {
 	case s.AppArmor != "":
 		return s.AppArmor
 	case o.HostConfig.Privileged:
-		return "unconfined"
+		return AppArmorUnconfined
+	case o.AppArmor != "":
+		return o.AppArmor
 	}
 	return DefaultAppArmor
+}
+
+// AppArmorProfile gives the profile that a container runs under, as far as its options
+// say; empty where the kernel has no AppArmor.
+func AppArmorProfile(o Options) string {
+	s, err := ParseSecurityOpt(o.HostConfig.SecurityOpt, o.Modules)
+	if err != nil {
+		return ""
+	}
+	return s.appArmor(o)
 }
 
 // cgroups makes the container's own cgroups writable, or not. On v1 they are not: a

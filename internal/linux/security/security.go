@@ -15,15 +15,18 @@ func AppArmor(root string) bool {
 	return err == nil && len(b) > 0 && b[0] == 'Y'
 }
 
-// AppArmorParser tells whether profiles can be loaded: only apparmor_parser can
-// compile them.
-func AppArmorParser(root string) bool {
+// AppArmorParser gives the folder of apparmor_parser, the only program that compiles
+// profiles; empty: none can be loaded, also because the kernel's securityfs is not mounted.
+func AppArmorParser(root string) string {
+	if _, err := os.Stat(filepath.Join(root, "sys/kernel/security/apparmor")); err != nil {
+		return ""
+	}
 	for _, dir := range []string{"sbin", "usr/sbin", "usr/local/sbin", "bin", "usr/bin"} {
 		if st, err := os.Stat(filepath.Join(root, dir, "apparmor_parser")); err == nil && st.Mode()&0o111 != 0 {
-			return true
+			return "/" + dir
 		}
 	}
-	return false
+	return ""
 }
 
 // SELinux tells whether SELinux is on, enforcing or permissive.
