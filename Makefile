@@ -56,6 +56,7 @@ test-e2e: deps build ## the real binaries with the real docker client
 .PHONY: test-vm
 test-vm: deps build ## in virtual machines: marked end-to-end cases on cgroup v2, and systemd
 	@hack/kernel.sh bin/vm/kernel
+	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
 	hack/asroot.sh go test -tags vm -count=1 -timeout 15m ./test/vm
 

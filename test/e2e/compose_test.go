@@ -167,7 +167,6 @@ func project(t *testing.T, text string) (compose func(args ...string) result) {
 	return compose
 }
 
-//muelle:ring
 func TestDependsOnConditions(t *testing.T) {
 	compose := project(t, `
 services:
@@ -231,7 +230,6 @@ services:
 	}
 }
 
-//muelle:ring
 func TestComposeRecreatesOnlyWhatChanged(t *testing.T) {
 	text := `
 services:

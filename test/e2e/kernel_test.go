@@ -15,6 +15,8 @@ import (
 
 // TestInspectKernel: what is told is what the container sees itself, and what the
 // host has.
+//
+//muelle:ring
 func TestInspectKernel(t *testing.T) {
 	muelle := clients(t, world.daemon)[1]
 	name := muelle.unique(t, "k")

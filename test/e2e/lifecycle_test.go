@@ -105,7 +105,6 @@ func TestNames(t *testing.T) {
 	})
 }
 
-//muelle:ring
 func TestLogs(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")
@@ -170,7 +169,6 @@ func TestInspectIsComplete(t *testing.T) {
 	})
 }
 
-//muelle:ring
 func TestEvents(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name := c.unique(t, "c")

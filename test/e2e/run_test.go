@@ -9,7 +9,6 @@ import (
 	"testing"
 )
 
-//muelle:ring
 func TestRunExitStatus(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		parent := t.Name()
@@ -76,7 +75,6 @@ func TestRunPipesEveryByte(t *testing.T) {
 	})
 }
 
-//muelle:ring
 func TestRunFlags(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		for _, tt := range []struct {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,5 +35,33 @@ func TestUserNamespaceOfItsOwn(t *testing.T) {
 	checkLimits(t, c, "own", []limit{{"memory", "memory", "memory.limit_in_bytes", "memory.max", "67108864", "67108864"}})
 	if r := c.try(t, "exec", "own", "sh", "-c", "mknod /k c 1 3 2>&1"); r.code == 0 {
 		t.Errorf("a device node was made: %+v", r)
+	}
+	testOwnersOutside(t, c)
+}
+
+// testOwnersOutside: files have inside and on disk the ids that the container knows,
+// whatever they are mounted from.
+func testOwnersOutside(t *testing.T, c client) {
+	const script = "touch /v/f /t/f && chown 7:8 /v/f /t/f && stat -c %u:%g /v/f /t/f /v /t"
+	args := []string{"run", "--rm", "--userns", "auto", "-v", "own:/v", "--tmpfs", "/t", "busybox", "sh", "-c"}
+	if got := c.must(t, append(args, script)...); got != "7:8\n7:8\n0:0\n0:0" {
+		t.Errorf("owners: %q", got)
+	}
+	defer c.must(t, "volume", "rm", "own")
+	if got := c.must(t, "run", "--rm", "-v", "own:/v", "busybox", "stat", "-c", "%u:%g", "/v/f"); got != "7:8" {
+		t.Errorf("without a user namespace: %q", got)
+	}
+	c.must(t, append(args, "rm /v/f")...)
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("in\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "cp", "-q", file, "own:/etc/copied")
+	if got := c.must(t, "exec", "own", "sh", "-c", "cat /etc/copied; stat -c %u:%g /etc/copied; echo out >/etc/copied"); got != "in\n0:0" {
+		t.Errorf("copied in: %q", got)
+	}
+	c.must(t, "cp", "-q", "own:/etc/copied", file)
+	if data, err := os.ReadFile(file); err != nil || string(data) != "out\n" {
+		t.Errorf("copied out: %q, %v", data, err)
 	}
 }

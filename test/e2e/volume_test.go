@@ -40,7 +40,6 @@ func TestVolumes(t *testing.T) {
 	})
 }
 
-//muelle:ring
 func TestImageContentIsCopiedUp(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		dir := t.TempDir()

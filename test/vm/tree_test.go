@@ -62,12 +62,32 @@ func install(t *testing.T, tree, name string) {
 		t.Fatalf("%v: make deps installs it", err)
 	}
 	copyFile(t, path, filepath.Join(tree, "usr/bin", name))
+	libraries(t, tree, path)
+}
+
+func libraries(t *testing.T, tree, path string) {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "ldd", path).Output()
 	if err != nil {
 		return // static
 	}
 	for _, lib := range libraryPath.FindAllString(string(out), -1) {
 		copyFile(t, lib, filepath.Join(tree, lib))
+	}
+}
+
+// writeAppArmor puts the compiler of profiles and what profiles include into the tree.
+func writeAppArmor(t *testing.T, tree string) {
+	t.Helper()
+	dir := "../../bin/vm/apparmor"
+	parser := filepath.Join(dir, "sbin/apparmor_parser")
+	if _, err := os.Stat(parser); err != nil {
+		t.Fatalf("%v: run hack/unpack.sh bin/vm/apparmor apparmor", err)
+	}
+	copyFile(t, parser, filepath.Join(tree, "sbin/apparmor_parser"))
+	libraries(t, tree, parser)
+	if err := os.CopyFS(filepath.Join(tree, "etc/apparmor.d"), os.DirFS(filepath.Join(dir, "etc/apparmor.d"))); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -147,6 +167,7 @@ func writeTree(t *testing.T, tree, run string) {
 	for _, program := range []string{"docker", "script"} {
 		install(t, tree, program)
 	}
+	writeAppArmor(t, tree)
 	binaries, err := filepath.Glob("../../bin/muelle*")
 	if err != nil || len(binaries) == 0 {
 		t.Fatalf("no binaries in bin/: make build (%v)", err)
@@ -155,7 +176,7 @@ func writeTree(t *testing.T, tree, run string) {
 		copyFile(t, b, filepath.Join(tree, "muelle/bin", filepath.Base(b)))
 	}
 	compile(t, filepath.Join(tree, "muelle/bin/echo"), "build", "../e2e/echo")
-	compile(t, filepath.Join(tree, "muelle/test/e2e/e2e.test"), "test", "-c", "-tags", "root", "../e2e")
+	compile(t, filepath.Join(tree, "muelle/test/e2e/e2e.test"), "test", "-c", "-tags", "root,vm", "../e2e")
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
 	for name, text := range map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n",
