@@ -39,7 +39,7 @@ type Options struct {
 	CgroupParent string // "muelle" or "muelle-INSTANCE"
 	// AppArmor gives the loaded profile that steps run under; nil, or an empty name: none.
 	AppArmor func() (string, error)
-	Log          *slog.Logger
+	Log      *slog.Logger
 }
 
 // Service builds images. It is cheap until it is used for the first time.
