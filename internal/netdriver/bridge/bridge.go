@@ -37,7 +37,8 @@ type Driver struct {
 	mu      sync.Mutex
 	bridges map[string]*state // by network id, those that are up
 	// joining are the interfaces that Join made, until they are gone.
-	joining map[string]bool
+	// With a lock of its own: Up waits with mu held for the reaper, which forgets them.
+	joining joining
 }
 
 // state of a bridge that is up.
@@ -51,7 +52,7 @@ type state struct {
 // New makes a driver. Nothing in the kernel changes before Recover, and then only
 // where networks are up.
 func New(o Options) *Driver {
-	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}, joining: map[string]bool{}}
+	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}}
 	d.fw = newFirewall(o.Instance, o.Log)
 	d.reaper = newReaper(o.Log)
 	d.watch = newWatch(d.fw, o.Log)
@@ -194,14 +195,14 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	st := d.bridges[n.ID]
 	name := d.veth(e)
 	if st != nil {
-		d.joining[name] = true
+		d.joining.add(name)
 	}
 	d.mu.Unlock()
 	if st == nil {
 		return fmt.Errorf("join network %s: it is down", n.Name)
 	}
 	if err := rtnl.AddVeth(rtnl.Veth{Name: name, Master: st.index, Peer: e.Interface, NetNS: e.NetNS, MAC: e.MAC, MTU: st.mtu}); err != nil {
-		d.forget(name)
+		d.joining.remove(name)
 		return fmt.Errorf("make interface pair %s in network %s: %w", name, n.Name, err)
 	}
 	var err error
@@ -218,25 +219,50 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
-		d.forget(name)
+		d.joining.remove(name)
 	}
 	return err
 }
 
-func (d *Driver) forget(name string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.joining, name)
+// joining is a set of names.
+type joining struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (j *joining) add(name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.names == nil {
+		j.names = map[string]bool{}
+	}
+	j.names[name] = true
+}
+
+func (j *joining) remove(name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.names, name)
+}
+
+func (j *joining) has(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.names[name]
 }
 
 // Leave implements netdriver.Driver.
 func (d *Driver) Leave(_ netdriver.Network, e netdriver.Endpoint, gone func()) {
 	name := d.veth(e)
 	d.reaper.add(name, func() {
-		d.forget(name)
+		d.joining.remove(name)
 		gone()
 	})
 }
+
+// Unplug detaches a container that goes on: when it returns its interface is gone.
+// Leave follows.
+func (d *Driver) Unplug(e netdriver.Endpoint) error { return rtnl.Delete(d.veth(e)) }
 
 // Publish implements netdriver.Driver.
 func (d *Driver) Publish(_ context.Context, ports []netdriver.Mapping) error {

@@ -36,10 +36,7 @@ func (d *Driver) Leaks(_ context.Context, attached func(idPrefix string) bool) (
 			leaks = append(leaks, d.linkLeak(l.Name, "a bridge of no network that is up", func() bool { return d.hasBridge(l.Name) }))
 		case l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && ours[l.Master]:
 			leaks = append(leaks, d.linkLeak(l.Name, "the interface of no container that runs", func() bool {
-				d.mu.Lock()
-				joining := d.joining[l.Name]
-				d.mu.Unlock()
-				return joining || attached(strings.TrimPrefix(l.Name, d.vethPrefix()))
+				return d.joining.has(l.Name) || attached(strings.TrimPrefix(l.Name, d.vethPrefix()))
 			}))
 		}
 	}
