@@ -1,8 +1,14 @@
 package container
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -12,7 +18,9 @@ import (
 
 	"muelle/internal/container/config"
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/network"
 	"muelle/internal/oci"
+	"muelle/internal/runtime"
 )
 
 // Pause freezes every process of a container.
@@ -203,13 +211,13 @@ func (s *Service) Update(ctx context.Context, ref string, u ctypes.UpdateConfig)
 	return response, nil
 }
 
-// ConnectNetwork attaches a container to a further network, from its next start on.
-func (s *Service) ConnectNetwork(ctx context.Context, ref, network string, settings *mnet.EndpointSettings) error {
+// ConnectNetwork attaches a container to a further network, at once where it runs.
+func (s *Service) ConnectNetwork(ctx context.Context, ref, netRef string, settings *mnet.EndpointSettings) error {
 	c, err := s.find(ref)
 	if err != nil {
 		return err
 	}
-	n, err := s.o.Networks.Get(network)
+	n, err := s.o.Networks.Get(netRef)
 	if err != nil {
 		return err
 	}
@@ -238,12 +246,16 @@ func (s *Service) ConnectNetwork(ctx context.Context, ref, network string, setti
 		}
 		rec.Endpoints[n.Name] = settings.Copy()
 		return nil
-	}, func() error { return s.o.Networks.Connect(ctx, n.Name, c.id, settings) })
+	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
+		return s.o.Networks.Connect(ctx, n.Name, c.id, settings, task)
+	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
+		return s.o.Networks.Disconnect(ctx, n.Name, c.id, task)
+	})
 }
 
 // DisconnectNetwork detaches a container from a network.
-func (s *Service) DisconnectNetwork(ctx context.Context, ref, network string, force bool) error {
-	n, err := s.o.Networks.Get(network)
+func (s *Service) DisconnectNetwork(ctx context.Context, ref, netRef string, force bool) error {
+	n, err := s.o.Networks.Get(netRef)
 	if err != nil {
 		return err
 	}
@@ -257,18 +269,25 @@ func (s *Service) DisconnectNetwork(ctx context.Context, ref, network string, fo
 		}
 		delete(rec.Endpoints, n.Name)
 		return nil
-	}, func() error { return s.o.Networks.Disconnect(ctx, n.Name, c.id, force) })
+	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
+		return s.o.Networks.Disconnect(ctx, n.Name, c.id, task)
+	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
+		c.mu.Lock()
+		settings := c.rec.Endpoints[n.Name]
+		c.mu.Unlock()
+		return s.o.Networks.Connect(ctx, n.Name, c.id, settings, task)
+	})
 }
 
 // changeEndpoints changes what a container is attached to: its record, and what
-// runs by the function live.
-func (s *Service) changeEndpoints(ctx context.Context, c *entry, change func(*record) error, live func() error) error {
+// runs by the function live, which undo reverts.
+func (s *Service) changeEndpoints(ctx context.Context, c *entry, change func(*record) error, live, undo func(context.Context, runtime.Task) (*network.Change, error)) error {
 	if err := s.acquire(ctx, c); err != nil {
 		return err
 	}
 	defer c.op.release()
 	c.mu.Lock()
-	rec, alive, removed := c.rec, c.st.alive(), c.removed
+	rec, alive, removed, task := c.rec, c.st.alive() && c.task != nil, c.removed, c.task
 	c.mu.Unlock()
 	if removed {
 		return errdefs.ErrNotFound.WithMessage("No such container: " + c.id)
@@ -281,16 +300,99 @@ func (s *Service) changeEndpoints(ctx context.Context, c *entry, change func(*re
 	if err := change(&rec); err != nil {
 		return err
 	}
+	// A client that goes away does not leave a container half connected.
+	ctx = context.WithoutCancel(ctx)
 	if alive {
-		if err := live(); err != nil {
+		ch, err := live(ctx, task)
+		if err != nil {
 			return err
+		}
+		if err := s.connected(c, ch); err != nil {
+			return errors.Join(err, s.reverted(ctx, c, task, undo))
 		}
 	}
 	if err := s.writeRecord(c, &rec); err != nil {
+		if alive {
+			err = errors.Join(err, s.reverted(ctx, c, task, undo))
+		}
 		return err
 	}
 	c.mu.Lock()
 	c.rec = rec
 	c.mu.Unlock()
 	return nil
+}
+
+func (s *Service) reverted(ctx context.Context, c *entry, task runtime.Task, undo func(context.Context, runtime.Task) (*network.Change, error)) error {
+	ch, err := undo(ctx, task)
+	if err != nil {
+		return err
+	}
+	return s.connected(c, ch)
+}
+
+// connected takes over a change of the networks of a container that runs: state, and
+// the files that name them.
+func (s *Service) connected(c *entry, ch *network.Change) error {
+	c.mu.Lock()
+	c.st.Endpoints, c.st.Ports = ch.Endpoints, ch.Ports
+	s.save(c)
+	c.mu.Unlock()
+	files := c.files()
+	if len(ch.AddHosts)+len(ch.DropHosts) > 0 {
+		if err := rewrite(files.hosts, func(b []byte) []byte { return append(withoutLines(b, ch.DropHosts), ch.AddHosts...) }); err != nil {
+			return fmt.Errorf("write the container's hosts file: %w", err)
+		}
+	}
+	if ch.ResolvConf == nil {
+		return nil
+	}
+	err := rewrite(files.resolvConf, func(b []byte) []byte {
+		if !bytes.Equal(b, ch.OldResolvConf) {
+			return b // it was changed from inside
+		}
+		return ch.ResolvConf
+	})
+	if err != nil {
+		return fmt.Errorf("write the container's resolv.conf: %w", err)
+	}
+	return nil
+}
+
+// rewrite changes a file in its place: it is mounted in the container.
+func rewrite(path string, change func([]byte) []byte) error {
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	old, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return err
+	}
+	content := change(old)
+	if bytes.Equal(old, content) {
+		return nil
+	}
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(content)))
+}
+
+// withoutLines leaves out each line that drop has, once.
+func withoutLines(b, drop []byte) []byte {
+	var kept []byte
+	going := map[string]int{}
+	for line := range bytes.Lines(drop) {
+		going[string(line)]++
+	}
+	for line := range bytes.Lines(b) {
+		if going[string(line)] > 0 {
+			going[string(line)]--
+			continue
+		}
+		kept = append(kept, line...)
+	}
+	return kept
 }

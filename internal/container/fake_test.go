@@ -106,11 +106,12 @@ func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.P
 func (f *fakeNetworks) Kernel(context.Context, string, *os.File) (*api.KernelNetwork, error) {
 	return nil, errdefs.ErrNotImplemented
 }
-func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings) error {
-	return errdefs.ErrNotImplemented
+func (f *fakeNetworks) Asked(string, mnet.PortMap, mnet.PortSet, bool) {}
+func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings, network.Keeper) (*network.Change, error) {
+	return nil, errdefs.ErrNotImplemented
 }
-func (f *fakeNetworks) Disconnect(context.Context, string, string, bool) error {
-	return errdefs.ErrNotImplemented
+func (f *fakeNetworks) Disconnect(context.Context, string, string, network.Keeper) (*network.Change, error) {
+	return nil, errdefs.ErrNotImplemented
 }
 
 // fakeRuntime runs nothing: a task ends when a test or a signal says so.

@@ -72,6 +72,7 @@ func (s *Service) savePorts(c *entry, change *portChange) error {
 	c.mu.Lock()
 	c.rec = rec
 	c.mu.Unlock()
+	s.o.Networks.Asked(c.id, hc.PortBindings, cfg.ExposedPorts, hc.PublishAllPorts)
 	s.event(c, events.ActionUpdate, nil)
 	return nil
 }

@@ -47,9 +47,10 @@ type networks interface {
 	Adopted(ctx context.Context) error
 	Renamed(containerID, name string)
 	ChangePorts(ctx context.Context, containerID string, add, drop mnet.PortMap, keeper network.Keeper) (mnet.PortMap, error)
+	Asked(containerID string, ports mnet.PortMap, exposed mnet.PortSet, all bool)
 	Kernel(ctx context.Context, containerID string, ns *os.File) (*api.KernelNetwork, error)
-	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings) error
-	Disconnect(ctx context.Context, ref, containerID string, force bool) error
+	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings, keeper network.Keeper) (*network.Change, error)
+	Disconnect(ctx context.Context, ref, containerID string, keeper network.Keeper) (*network.Change, error)
 }
 
 // volumes is what containers need of the volume service.

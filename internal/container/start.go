@@ -169,6 +169,7 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 		return nil
 	}
 	spec := sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load())
+	spec.Detached = len(spec.Endpoints) > 0 // a container that has left every network starts on its first again
 	spec.UserNS = n.userns
 	sandbox, err := n.s.o.Networks.Prepare(ctx, spec)
 	if err != nil {

@@ -57,11 +57,15 @@ func (s *Service) ordered(spec SandboxSpec) ([]EndpointSpec, error) {
 		mode = predefinedBridge
 	}
 	first, err := s.findLocked(mode)
-	if err != nil {
-		return nil, err
+	var list []EndpointSpec
+	seen := map[string]bool{}
+	if !spec.Detached || slices.ContainsFunc(spec.Endpoints, func(e EndpointSpec) bool { n, _ := s.findLocked(e.Network); return n != nil && n == first }) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, EndpointSpec{Network: first.ID})
+		seen[first.ID] = true
 	}
-	list := []EndpointSpec{{Network: first.ID}}
-	seen := map[string]bool{first.ID: true}
 	rest := slices.Clone(spec.Endpoints)
 	slices.SortFunc(rest, func(a, b EndpointSpec) int { return strings.Compare(a.Network, b.Network) })
 	for _, es := range rest {
@@ -101,19 +105,26 @@ func (e *endpoint) check() error {
 	return nil
 }
 
-// arrange names the interfaces and chooses the endpoint with the default route:
-// of the highest priority, then the first by name, among those with a way out.
+// arrange names the interfaces and chooses the endpoint with the default route.
 func (sb *sandbox) arrange() error {
-	var way *endpoint
 	for i, e := range sb.endpoints {
-		if e.net.Driver != "bridge" {
-			if len(sb.endpoints) > 1 {
-				return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("conflicting options: cannot attach both user-defined and non-user-defined network-modes: %s", e.net.Name))
-			}
-			continue
+		if e.net.Driver == predefinedBridge {
+			e.iface = fmt.Sprintf("eth%d", i)
+		} else if len(sb.endpoints) > 1 {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("conflicting options: cannot attach both user-defined and non-user-defined network-modes: %s", e.net.Name))
 		}
-		e.iface = fmt.Sprintf("eth%d", i)
-		if e.net.Internal || len(e.net.IPAM.Config) == 0 {
+	}
+	if way := wayOf(sb.endpoints); way != nil {
+		way.gateway = true
+	}
+	return nil
+}
+
+// wayOf chooses the endpoint with the default route: of the highest priority, then
+// the first by name, among those with a way out; nil where there is none.
+func wayOf(endpoints []*endpoint) (way *endpoint) {
+	for _, e := range endpoints {
+		if e.net.Driver != predefinedBridge || e.net.Internal || len(e.net.IPAM.Config) == 0 {
 			continue
 		}
 		if way == nil || e.settings.GwPriority > way.settings.GwPriority ||
@@ -121,10 +132,7 @@ func (sb *sandbox) arrange() error {
 			way = e
 		}
 	}
-	if way != nil {
-		way.gateway = true
-	}
-	return nil
+	return way
 }
 
 func (p *preparation) forgetNetworks(context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 
@@ -23,6 +24,8 @@ import (
 type Keeper interface {
 	Hold(ctx context.Context, more []runtime.Held) error
 	LetGo(ctx context.Context, names []string) error
+	// Held gives duplicates, which the caller closes.
+	Held(ctx context.Context) (map[string]*os.File, error)
 }
 
 // portChange is one ChangePorts under way.
@@ -72,6 +75,16 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 	}
 	port.Close(c.bound) // the shim has its own
 	return c.register(), nil
+}
+
+// Asked takes note of what a container asks to publish from now on, for the time when
+// it gets a way to the world, or another one.
+func (s *Service) Asked(containerID string, ports network.PortMap, exposed network.PortSet, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sb := s.sandboxes[containerID]; sb != nil {
+		sb.spec.Ports, sb.spec.Exposed, sb.spec.PublishAll = ports, exposed, all
+	}
 }
 
 // find gives the bindings that are to go.

@@ -16,7 +16,7 @@ func (p *preparation) writeFiles(context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.out = &Sandbox{Hosts: hosts, ResolvConf: p.resolvConf()}
+	p.out = &Sandbox{Hosts: hosts, ResolvConf: p.s.resolvConf(p.sb)}
 	return nil
 }
 
@@ -25,9 +25,9 @@ func (p *preparation) hosts() ([]byte, error) {
 	var gateway netip.Addr
 	if way := p.sb.way(); way != nil {
 		gateway = way.settings.Gateway
-	} else if first := p.sb.endpoints[0]; p.sb.ns == nil {
+	} else if p.sb.ns == nil {
 		gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	} else if len(first.net.IPAM.Config) > 0 { // of an internal network: the host is there all the same
+	} else if first := p.sb.endpoints[0]; len(first.net.IPAM.Config) > 0 { // of an internal network: the host is there all the same
 		gateway = first.net.IPAM.Config[0].Gateway
 	}
 	var lines []hostfile.Host
@@ -42,30 +42,36 @@ func (p *preparation) hosts() ([]byte, error) {
 		file, err := p.s.hostsFile()
 		return hostfile.Append(file, lines), err
 	}
-	names := []string{spec.Hostname}
-	if spec.Hostname == "" {
-		names[0] = id.Short(spec.ID)
-	}
-	if spec.Domain != "" {
-		names = []string{names[0] + "." + spec.Domain, names[0]}
-	}
 	for _, e := range p.sb.endpoints {
-		for _, a := range prefixes(e.settings) {
-			lines = append(lines, hostfile.Host{Addr: a.Addr(), Names: names})
-		}
+		lines = append(lines, p.sb.hostLines(e)...)
 	}
 	return hostfile.Hosts(lines), nil
 }
 
+// hostLines are those of /etc/hosts that give a container its name on a network.
+func (sb *sandbox) hostLines(e *endpoint) (lines []hostfile.Host) {
+	names := []string{sb.spec.Hostname}
+	if sb.spec.Hostname == "" {
+		names[0] = id.Short(sb.spec.ID)
+	}
+	if sb.spec.Domain != "" {
+		names = []string{names[0] + "." + sb.spec.Domain, names[0]}
+	}
+	for _, a := range prefixes(e.settings) {
+		lines = append(lines, hostfile.Host{Addr: a.Addr(), Names: names})
+	}
+	return lines
+}
+
 // resolvConf points to our resolver where names are resolved; else it is the
 // host's, without what the container cannot reach.
-func (p *preparation) resolvConf() []byte {
-	spec := p.sb.spec
+func (s *Service) resolvConf(sb *sandbox) []byte {
+	spec := sb.spec
 	switch {
-	case p.sb.resolves():
-		return p.s.resolv.read().Override(nil, spec.DNSSearch, spec.DNSOptions).ForResolver().Bytes()
-	case p.sb.ns == nil || len(spec.DNS) > 0:
-		return p.s.resolv.read().Override(spec.DNS, spec.DNSSearch, spec.DNSOptions).Bytes()
+	case sb.resolves():
+		return s.resolv.read().Override(nil, spec.DNSSearch, spec.DNSOptions).ForResolver().Bytes()
+	case sb.ns == nil || len(spec.DNS) > 0:
+		return s.resolv.read().Override(spec.DNS, spec.DNSSearch, spec.DNSOptions).Bytes()
 	}
-	return p.s.resolv.forCopy().ForCopy().Override(nil, spec.DNSSearch, spec.DNSOptions).Bytes()
+	return s.resolv.forCopy().ForCopy().Override(nil, spec.DNSSearch, spec.DNSOptions).Bytes()
 }

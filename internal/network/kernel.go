@@ -43,7 +43,7 @@ func (s *Service) Kernel(_ context.Context, containerID string, ns *os.File) (*a
 	return k, err
 }
 
-// attached gives a sandbox's networks by interface, its bridges and its addresses.
+// attached gives a sandbox's networks by the hardware address of the interface, its bridges and its addresses.
 func (s *Service) attached(containerID string) (networks map[string]string, bridges []string, addresses []netip.Addr) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -53,7 +53,7 @@ func (s *Service) attached(containerID string) (networks map[string]string, brid
 		return networks, nil, nil
 	}
 	for _, e := range sb.endpoints {
-		networks[e.iface] = e.net.Name
+		networks[e.settings.MacAddress.String()] = e.net.Name
 		if e.net.Interface != "" {
 			bridges = append(bridges, e.net.Interface)
 		}
@@ -65,7 +65,7 @@ func (s *Service) attached(containerID string) (networks map[string]string, brid
 }
 
 func describe(i rtnl.Interface, links []rtnl.Link, networks map[string]string) api.KernelInterface {
-	d := api.KernelInterface{Name: i.Name, Index: i.Index, MAC: i.MAC, MTU: i.MTU, State: i.State, Network: networks[i.Name]}
+	d := api.KernelInterface{Name: i.Name, Index: i.Index, MAC: i.MAC, MTU: i.MTU, State: i.State, Network: networks[i.MAC]}
 	for _, a := range i.Addresses {
 		d.Addresses = append(d.Addresses, a.String())
 	}

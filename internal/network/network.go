@@ -26,6 +26,8 @@ type SandboxSpec struct {
 	// resolved by the caller: it asks no sandbox of its own.)
 	Mode      string
 	Endpoints []EndpointSpec
+	// Detached: Endpoints are all there is; the mode's network may have been left.
+	Detached bool
 	// Ports to publish; for Exposed see PublishAll.
 	Ports      network.PortMap
 	Exposed    network.PortSet

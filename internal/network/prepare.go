@@ -78,7 +78,7 @@ func (p *preparation) bringUp(ctx context.Context) error {
 // resolved, the resolver's sockets. Interfaces without an address of IPv6 shall not
 // give themselves one.
 func (p *preparation) makeNamespace(context.Context) error {
-	if p.sb.endpoints[0].net.Driver == "host" {
+	if len(p.sb.endpoints) > 0 && p.sb.endpoints[0].net.Driver == predefinedHost {
 		return nil
 	}
 	ns, err := netns.NewIn(p.sb.spec.UserNS, func() (err error) {
@@ -193,6 +193,7 @@ func (p *preparation) register(context.Context) error {
 			}
 			return errors.Join(err, out.Close())
 		}
+		sb.resolving = true
 	}
 	view := sb.view()
 	view.NetNS, view.Held, view.Hosts, view.ResolvConf = out.NetNS, out.Held, p.out.Hosts, p.out.ResolvConf

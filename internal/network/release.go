@@ -68,6 +68,9 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 	}
 	s.mu.Unlock()
 	if udp != nil && tcp != nil {
+		s.mu.Lock()
+		sb.resolving = true
+		s.mu.Unlock()
 		return errors.Join(err, s.resolver.Add(sb.id, udp, tcp))
 	}
 	for _, f := range []*os.File{udp, tcp} {

@@ -22,6 +22,8 @@ type sandbox struct {
 	ns       *os.File
 	mappings []netdriver.Mapping
 	ports    network.PortMap
+	// resolving: our resolver has sockets in the namespace.
+	resolving bool
 	// asked counts, at most once each, the names whose absence was explained.
 	asked sync.Map
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/meta"
 	"muelle/internal/netdriver"
@@ -160,22 +159,6 @@ func (s *Service) Adopted(ctx context.Context) error {
 // Warnings says what on this host would drop the containers' traffic, and the
 // command that mends it.
 func (s *Service) Warnings() []string { return s.bridge.Warnings() }
-
-// Connect attaches a running container to a further network: not implemented yet.
-func (s *Service) Connect(_ context.Context, ref, _ string, _ *network.EndpointSettings) error {
-	if _, err := s.find(ref); err != nil {
-		return err
-	}
-	return errdefs.ErrNotImplemented.WithMessage("connecting a running container to a network is not supported")
-}
-
-// Disconnect detaches a running container from a network: not implemented yet.
-func (s *Service) Disconnect(_ context.Context, ref, _ string, _ bool) error {
-	if _, err := s.find(ref); err != nil {
-		return err
-	}
-	return errdefs.ErrNotImplemented.WithMessage("disconnecting a running container from a network is not supported")
-}
 
 func (s *Service) publish(n *net, action events.Action, attrs map[string]string) {
 	if s.o.Bus == nil {

@@ -1,0 +1,139 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/internal/netdriver"
+	"muelle/internal/netdriver/bridge"
+	"muelle/internal/network/port"
+)
+
+// move leads the published ports of a running container to another address of it.
+type move struct {
+	// of the container before and after
+	before, mappings []netdriver.Mapping
+	bound            []port.Binding
+	fresh            bool // bound was reserved now: nothing was published before
+	from, to         netip.Addr
+	shown, ports     network.PortMap
+}
+
+// movePorts follows the default route: ports are published through the network that
+// leads to the world.
+func (c *connection) movePorts(ctx context.Context) (err error) {
+	if c.before == c.after {
+		return nil
+	}
+	m := &move{before: c.sb.mappings, shown: c.sb.ports}
+	if c.before != nil {
+		m.from = c.before.settings.IPAddress
+	}
+	if c.after != nil {
+		m.to = c.after.settings.IPAddress
+	}
+	switch {
+	case m.to.IsValid() && m.from.IsValid():
+		m.bound, err = c.heldBindings(ctx)
+	case m.to.IsValid():
+		m.fresh = true
+		m.bound, err = c.reserveAgain(ctx)
+	default:
+		m.bound, err = c.heldBindings(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	c.moved = m
+	m.ports = showPorts(c.sb.spec, nil)
+	if m.to.IsValid() {
+		m.mappings, m.ports = mappings(m.bound, m.to), showPorts(c.sb.spec, m.bound)
+	}
+	if err := c.lead(ctx, m.before, m.mappings, m.to, m.fresh); err != nil {
+		return errors.Join(err, c.portsBack(ctx))
+	}
+	return nil
+}
+
+// lead makes the shim and the rules follow: what was withdrawn, what is published.
+func (c *connection) lead(ctx context.Context, old, published []netdriver.Mapping, to netip.Addr, fresh bool) error {
+	if len(c.moved.bound) == 0 {
+		return nil
+	}
+	c.s.bridge.Withdraw(old)
+	if !fresh {
+		if err := c.keeper.LetGo(ctx, names(c.moved.bound)); err != nil {
+			return err
+		}
+	}
+	if !to.IsValid() {
+		return nil
+	}
+	if err := c.keeper.Hold(ctx, heldPorts(c.moved.bound, to)); err != nil {
+		return err
+	}
+	way := c.after
+	if to == c.moved.from {
+		way = c.before
+	}
+	if err := c.s.bridge.Hairpin(way.driverView()); err != nil {
+		return err
+	}
+	return c.s.bridge.Publish(ctx, published)
+}
+
+// portsBack publishes as before.
+func (c *connection) portsBack(ctx context.Context) error {
+	if c.moved == nil {
+		return nil
+	}
+	defer c.finishPorts()
+	err := c.lead(ctx, c.moved.mappings, c.moved.before, c.moved.from, false)
+	c.moved = nil
+	return err
+}
+
+// finishPorts closes our copies of the sockets: the shim has its own.
+func (c *connection) finishPorts() {
+	if c.moved != nil {
+		port.Close(c.moved.bound)
+		c.moved.bound = nil
+	}
+}
+
+// heldBindings asks the shim for the sockets that it holds for published ports.
+func (c *connection) heldBindings(ctx context.Context) (list []port.Binding, err error) {
+	if len(c.sb.mappings) == 0 {
+		return nil, nil
+	}
+	held, err := c.keeper.Held(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the held ports: %w", err)
+	}
+	for name, f := range held {
+		if b, ok := port.ParseName(name); ok {
+			b.File = f
+			list = append(list, b)
+			continue
+		}
+		f.Close()
+	}
+	return list, nil
+}
+
+// reserveAgain reserves what the container asked for when it had no way to the world.
+func (c *connection) reserveAgain(ctx context.Context) ([]port.Binding, error) {
+	requests, err := requests(c.sb.spec)
+	if err != nil {
+		return nil, err
+	}
+	bound, failed, err := c.s.reserveAll(ctx, requests, bridge.HostBinding(c.after.net.Options))
+	if err != nil {
+		return nil, c.s.explainTaken(c.sb, c.after, requests[failed], err)
+	}
+	return bound, nil
+}
