@@ -203,3 +203,28 @@ func TestTheDiagramIsThisTable(t *testing.T) {
 		}
 	}
 }
+
+// NOTICE names every module that go.mod requires directly.
+func TestNoticeNamesTheModules(t *testing.T) {
+	notice, err := os.ReadFile("../../NOTICE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := strings.Fields(string(notice))
+	gomod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := 0
+	for line := range strings.Lines(string(gomod)) {
+		words := strings.Fields(line)
+		if len(words) == 2 && strings.HasPrefix(line, "\t") {
+			if direct++; !slices.Contains(named, words[0]) {
+				t.Errorf("NOTICE does not name %s and its licence", words[0])
+			}
+		}
+	}
+	if direct == 0 {
+		t.Error("go.mod requires nothing")
+	}
+}
