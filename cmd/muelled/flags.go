@@ -32,6 +32,20 @@ type config struct {
 	MetricsAddr        string            `json:"metrics-addr"`
 	MinAPIVersion      string            `json:"min-api-version"`
 	BIP                string            `json:"bip"`
+	BIP6               string            `json:"bip6"`
+	Bridge             string            `json:"bridge"`
+	FixedCIDR          string            `json:"fixed-cidr"`
+	FixedCIDRv6        string            `json:"fixed-cidr-v6"`
+	DefaultGateway     netip.Addr        `json:"default-gateway"`
+	DefaultGatewayV6   netip.Addr        `json:"default-gateway-v6"`
+	IPv6               bool              `json:"ipv6"`
+	MTU                int               `json:"mtu"`
+	ICC                bool              `json:"icc"`
+	DefaultIP          netip.Addr        `json:"ip"`
+	Masquerade         bool              `json:"ip-masq"`
+	HostGateways       []netip.Addr      `json:"host-gateway-ips"`
+	HostGateway        netip.Addr        `json:"host-gateway-ip"`
+	NetworkOpts        networkOpts       `json:"default-network-opts"`
 	AddressPools       []addressPool     `json:"default-address-pools"`
 	DNS                []netip.Addr      `json:"dns"`
 	DNSOptions         []string          `json:"dns-opts"`
@@ -54,6 +68,7 @@ type config struct {
 	Runtimes           runtimes          `json:"runtimes"`
 	MaxDownloads       int               `json:"max-concurrent-downloads"`
 	MaxUploads         int               `json:"max-concurrent-uploads"`
+	MaxAttempts        int               `json:"max-download-attempts"`
 	ShutdownTimeout    int               `json:"shutdown-timeout"`
 	OOMScoreAdjust     int               `json:"oom-score-adjust"`
 	Experimental       bool              `json:"experimental"`
@@ -124,6 +139,8 @@ func (c *config) check() error {
 	switch {
 	case c.MaxDownloads < 1 || c.MaxUploads < 1:
 		return errors.New("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
+	case c.MaxAttempts < 1:
+		return fmt.Errorf("max download attempts must be greater than zero: %d", c.MaxAttempts)
 	case c.ShutdownTimeout < 0:
 		return fmt.Errorf("shutdown-timeout: %d seconds are less than none", c.ShutdownTimeout)
 	case c.StopTimeout < 0:
@@ -185,20 +202,6 @@ func (c *config) checkMinVersion() error {
 		return fmt.Errorf("minimum supported API version is %s: %s", api.MinVersion, v)
 	case n > minorOf(api.DefaultVersion):
 		return fmt.Errorf("maximum supported API version is %s: %s", api.DefaultVersion, v)
-	}
-	return nil
-}
-
-func (c *config) checkNetworks() error {
-	if c.BIP != "" {
-		if _, err := netip.ParsePrefix(c.BIP); err != nil {
-			return fmt.Errorf("bip: %q is no address with a prefix length", c.BIP)
-		}
-	}
-	for _, p := range c.AddressPools {
-		if err := p.check(); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func configFile(t *testing.T, text string) string {
 func defaults() config {
 	return config{
 		DataRoot: "/var/lib/muelle", ExecRoot: "/run/muelle", Group: "muelle", LogLevel: "info", LogFormat: "text", LogDriver: "json-file", StopTimeout: 10,
-		LiveRestore: true, DefaultRuntime: "muelle", MaxDownloads: 3, MaxUploads: 5, ShutdownTimeout: 15,
+		LiveRestore: true, DefaultRuntime: "muelle", MaxDownloads: 3, MaxAttempts: 5, MaxUploads: 5, ICC: true, Masquerade: true, ShutdownTimeout: 15,
 	}
 }
 
@@ -48,6 +48,13 @@ func TestParse(t *testing.T) {
 				c.Debug, c.LiveRestore, c.InsecureRegistries, c.ShmSize = true, false, []string{"a:5000"}, 128<<20
 				c.AddressPools, c.LogOpts = []addressPool{pool}, map[string]string{"max-size": "1m"}
 			}},
+		{"networks", `{"bip6":"fd00::1/64","fixed-cidr":"10.1.2.0/24","default-gateway":"10.1.0.9","ipv6":true,"mtu":1400,"icc":false,"ip":"127.0.0.1","ip-masq":false,
+			"host-gateway-ip":"10.0.0.1","default-network-opts":{"bridge":{"a":"b"}},"max-download-attempts":7}`, nil,
+			func(c *config) {
+				c.BIP6, c.FixedCIDR, c.DefaultGateway, c.IPv6, c.MTU = "fd00::1/64", "10.1.2.0/24", netip.MustParseAddr("10.1.0.9"), true, 1400
+				c.ICC, c.Masquerade, c.DefaultIP, c.HostGateway = false, false, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.0.1")
+				c.NetworkOpts, c.MaxAttempts = networkOpts{"bridge": {"a": "b"}}, 7
+			}},
 		{"group", `{"group":"docker"}`, nil, func(c *config) { c.Group = "docker" }},
 		{"empty file", " ", nil, func(*config) {}},
 	} {
@@ -58,7 +65,7 @@ func TestParse(t *testing.T) {
 			}
 			want := defaults()
 			tc.want(&want)
-			prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+			prefixes := cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 			if diff := cmp.Diff(&want, got, cmpopts.IgnoreUnexported(config{}), cmpopts.EquateEmpty(), prefixes); diff != "" {
 				t.Error(diff)
 			}
@@ -73,7 +80,12 @@ func TestParseRefuses(t *testing.T) {
 		want       string
 	}{
 		{"unknown key", `{"debgu":true,"zzz":1}`, nil, "the following directives don't match any configuration option: debgu, zzz"},
-		{"refused", `{"icc":false}`, nil, "icc: false is not supported: " + laterNetwork},
+		{"refused", `{"ip-forward":false}`, nil, "ip-forward: false is not supported: forwarding is switched on with the first bridge network, off again with the last, and what concerns no container is not forwarded"},
+		{"bridge and bip", `{"bridge":"br0","bip":"10.0.0.1/24"}`, nil, "you specified -b & --bip, mutually exclusive options, please specify only one"},
+		{"mtu", `{"mtu":7}`, nil, "invalid default MTU: 7"},
+		{"family", "", []string{"--ip", "::1"}, "ip: ::1 is of the wrong address family"},
+		{"attempts", `{"max-download-attempts":0}`, nil, "max download attempts must be greater than zero: 0"},
+		{"network option", "", []string{"--default-network-opt", "bridge=x"}, `invalid argument "bridge=x" for "--default-network-opt" flag: invalid value "bridge=x": use DRIVER=OPTION=VALUE`},
 		{"refused flag", "", []string{"--iptables=false"}, "iptables: false is not supported: published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other"},
 		{"proxies twice", `{"proxies":{"http-proxy":"http://u:p@h"}}`, []string{"--http-proxy", "http://u:p@i"}, "the following directives are specified both as a flag and in the configuration file: http-proxy: (from flag: ***, from file: ***)"},
 		{"ignored twice", `{"containerd":"/a"}`, []string{"--containerd", "/b"}, `the following directives are specified both as a flag and in the configuration file: containerd: (from flag: /b, from file: "/a")`},

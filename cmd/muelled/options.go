@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	laterNetwork = "the default bridge cannot be told that yet; make a network with the option and run containers there"
 	noContainerd = "containerd's libraries are linked into muelled, and no other daemon is asked"
 	noSwarm      = "there is no swarm mode"
 )
@@ -54,7 +53,7 @@ var options = []option{
 	{flag: "insecure-registry", key: "insecure-registries", reload: true, usage: "Enable insecure registry communication", value: list(func(c *config) *[]string { return &c.InsecureRegistries })},
 	{flag: "max-concurrent-downloads", key: "max-concurrent-downloads", reload: true, usage: "Set the max concurrent downloads", value: number(func(c *config) *int { return &c.MaxDownloads }, 3)},
 	{flag: "max-concurrent-uploads", key: "max-concurrent-uploads", reload: true, usage: "Set the max concurrent uploads", value: number(func(c *config) *int { return &c.MaxUploads }, 5)},
-	{flag: "max-download-attempts", key: "max-download-attempts", class: ignored, why: "a download that breaks off goes on where it stopped, as often as that helps", value: anything},
+	{flag: "max-download-attempts", key: "max-download-attempts", reload: true, usage: "Set how often the download of a layer is tried while nothing of it arrives", value: number(func(c *config) *int { return &c.MaxAttempts }, 5)},
 	{flag: "allow-nondistributable-artifacts", key: "allow-nondistributable-artifacts", class: ignored, why: "no image has such layers any more; Docker dropped it too", value: anything},
 	{flag: "http-proxy", key: "http-proxy", usage: "HTTP proxy URL to use for outgoing traffic", value: text(func(c *config) *string { return &c.HTTPProxy }, "")},
 	{flag: "https-proxy", key: "https-proxy", usage: "HTTPS proxy URL to use for outgoing traffic", value: text(func(c *config) *string { return &c.HTTPSProxy }, "")},
@@ -94,8 +93,8 @@ var options = []option{
 	{flag: "exec-opt", key: "exec-opts", usage: "Runtime execution options (native.cgroupdriver=cgroupfs|systemd)", value: list(func(c *config) *[]string { return &c.ExecOpts })},
 	{flag: "cpu-rt-period", key: "cpu-rt-period", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
 	{flag: "cpu-rt-runtime", key: "cpu-rt-runtime", class: refused, fine: []string{"0"}, why: "real-time scheduling of a parent cgroup is not offered", value: anything},
-	{flag: "default-runtime", key: "default-runtime", usage: "Default OCI runtime for containers", value: text(func(c *config) *string { return &c.DefaultRuntime }, container.OwnRuntime)},
-	{flag: "add-runtime", key: "runtimes", usage: "Register an additional OCI compatible runtime (name=path)", value: plain(func(c *config) pflag.Value { return &c.Runtimes })},
+	{flag: "default-runtime", key: "default-runtime", reload: true, usage: "Default OCI runtime for containers", value: text(func(c *config) *string { return &c.DefaultRuntime }, container.OwnRuntime)},
+	{flag: "add-runtime", key: "runtimes", reload: true, usage: "Register an additional OCI compatible runtime (name=path)", value: plain(func(c *config) pflag.Value { return &c.Runtimes })},
 	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", usage: "CDI specification directories to use (default /etc/cdi, /var/run/cdi)", value: list(func(c *config) *[]string { return &c.CDISpecDirs })},
 
 	// Security.
@@ -108,23 +107,23 @@ var options = []option{
 
 	// Networks.
 	{flag: "bip", key: "bip", usage: "IPv4 address for the default bridge, with its prefix length", value: text(func(c *config) *string { return &c.BIP }, "")},
-	{flag: "bip6", key: "bip6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
+	{flag: "bip6", key: "bip6", usage: "IPv6 address for the default bridge, with its prefix length", value: text(func(c *config) *string { return &c.BIP6 }, "")},
 	{flag: "default-address-pool", key: "default-address-pools", usage: "Default address pools for node specific local networks (base=10.0.0.0/8,size=24)", value: plain(func(c *config) pflag.Value { return (*poolsFlag)(&c.AddressPools) })},
 	{flag: "dns", key: "dns", usage: "DNS server to use", value: addresses(func(c *config) *[]netip.Addr { return &c.DNS })},
 	{flag: "dns-opt", key: "dns-opts", usage: "DNS options to use", value: list(func(c *config) *[]string { return &c.DNSOptions })},
 	{flag: "dns-search", key: "dns-search", usage: "DNS search domains to use", value: list(func(c *config) *[]string { return &c.DNSSearch })},
-	{flag: "host-gateway-ip", key: "host-gateway-ips", class: refused, why: "host-gateway is the address of the container's own network", value: anything},
-	{key: "host-gateway-ip", class: refused, why: "host-gateway is the address of the container's own network", value: anything},
-	{flag: "bridge", short: "b", key: "bridge", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
-	{flag: "fixed-cidr", key: "fixed-cidr", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
-	{flag: "fixed-cidr-v6", key: "fixed-cidr-v6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
-	{flag: "default-gateway", key: "default-gateway", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
-	{flag: "default-gateway-v6", key: "default-gateway-v6", class: refused, fine: []string{""}, why: laterNetwork, value: anything},
-	{flag: "ipv6", key: "ipv6", class: refused, fine: []string{"false"}, why: laterNetwork, value: anyBool},
-	{flag: "mtu", key: "mtu", class: refused, fine: []string{"0", "1500"}, why: laterNetwork, value: anything},
-	{flag: "icc", key: "icc", class: refused, fine: []string{"true"}, why: laterNetwork, value: anyBool},
-	{flag: "ip", key: "ip", class: refused, fine: []string{"", "0.0.0.0"}, why: "name the address where a port is published: -p 127.0.0.1:8080:80", value: anything},
-	{flag: "ip-masq", key: "ip-masq", class: refused, fine: []string{"true"}, why: laterNetwork, value: anyBool},
+	{flag: "host-gateway-ip", key: "host-gateway-ips", usage: "IP addresses that the special string 'host-gateway' in --add-host resolves to (default the host's address on the container's network)", value: addresses(func(c *config) *[]netip.Addr { return &c.HostGateways })},
+	{key: "host-gateway-ip", usage: "Old name of host-gateway-ips", value: address(func(c *config) *netip.Addr { return &c.HostGateway })},
+	{flag: "bridge", short: "b", key: "bridge", usage: "Attach containers to a network bridge of the host, or to none", value: text(func(c *config) *string { return &c.Bridge }, "")},
+	{flag: "fixed-cidr", key: "fixed-cidr", usage: "IPv4 subnet for fixed IPs on the default bridge", value: text(func(c *config) *string { return &c.FixedCIDR }, "")},
+	{flag: "fixed-cidr-v6", key: "fixed-cidr-v6", usage: "IPv6 subnet for fixed IPs on the default bridge", value: text(func(c *config) *string { return &c.FixedCIDRv6 }, "")},
+	{flag: "default-gateway", key: "default-gateway", usage: "Default gateway IPv4 address of containers on the default bridge", value: address(func(c *config) *netip.Addr { return &c.DefaultGateway })},
+	{flag: "default-gateway-v6", key: "default-gateway-v6", usage: "Default gateway IPv6 address of containers on the default bridge", value: address(func(c *config) *netip.Addr { return &c.DefaultGatewayV6 })},
+	{flag: "ipv6", key: "ipv6", usage: "Enable IPv6 on the default bridge", value: boolean(func(c *config) *bool { return &c.IPv6 }, false)},
+	{flag: "mtu", key: "mtu", usage: "Set the MTU of the default bridge (default that of the default route)", value: number(func(c *config) *int { return &c.MTU }, 0)},
+	{flag: "icc", key: "icc", usage: "Enable communication between containers on the default bridge", value: boolean(func(c *config) *bool { return &c.ICC }, true)},
+	{flag: "ip", key: "ip", usage: "Host IPv4 address for ports published from the default bridge (default 0.0.0.0)", value: address(func(c *config) *netip.Addr { return &c.DefaultIP })},
+	{flag: "ip-masq", key: "ip-masq", usage: "Enable IP masquerading on the default bridge", value: boolean(func(c *config) *bool { return &c.Masquerade }, true)},
 	{flag: "ip-forward", key: "ip-forward", class: refused, fine: []string{"true"}, why: "forwarding is switched on with the first bridge network, off again with the last, and what concerns no container is not forwarded", value: anyBool},
 	{flag: "ip-forward-no-drop", key: "ip-forward-no-drop", class: refused, fine: []string{"false"}, why: "where Muelle switched forwarding on, what concerns no container is dropped", value: anyBool},
 	{flag: "iptables", key: "iptables", class: refused, fine: []string{"true"}, why: "published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other", value: anyBool},
@@ -134,7 +133,7 @@ var options = []option{
 	{flag: "userland-proxy-path", key: "userland-proxy-path", class: ignored, why: "ports are published without a process per port", value: anything},
 	{flag: "allow-direct-routing", key: "allow-direct-routing", class: refused, fine: []string{"false"}, why: "containers are reached from elsewhere by their published ports only", value: anyBool},
 	{flag: "bridge-accept-fwmark", key: "bridge-accept-fwmark", class: refused, fine: []string{""}, why: "packets are not accepted by their mark", value: anything},
-	{flag: "default-network-opt", key: "default-network-opts", class: refused, why: "give the options to `network create`", value: anything},
+	{flag: "default-network-opt", key: "default-network-opts", usage: "Default network options (DRIVER=OPTION=VALUE)", value: plain(func(c *config) pflag.Value { return &c.NetworkOpts })},
 	{flag: "network-control-plane-mtu", key: "network-control-plane-mtu", class: ignored, why: noSwarm, value: anything},
 	{flag: "network-diagnostic-port", key: "network-diagnostic-port", class: refused, fine: []string{"0"}, why: "there is no diagnostic server", value: anything},
 	{key: "resolv-conf", class: refused, fine: []string{"", "/etc/resolv.conf"}, why: "the host's /etc/resolv.conf is read", value: anything},

@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -17,6 +19,7 @@ import (
 	"muelle/internal/event"
 	"muelle/internal/image"
 	"muelle/internal/remote"
+	"muelle/internal/runtime/outside"
 	"muelle/internal/system"
 )
 
@@ -27,6 +30,7 @@ type reloader struct {
 	containers *container.Service
 	images     *image.Service
 	remote     *remote.Resolver
+	runtimes   *outside.Runtime
 	system     *system.Service
 	bus        *event.Bus
 	id         string
@@ -101,17 +105,19 @@ func (r *reloader) apply(next *config) error {
 		return err
 	}
 	r.level.Set(level)
-	r.images.SetLimits(next.MaxDownloads, next.MaxUploads)
+	r.images.SetLimits(next.MaxDownloads, next.MaxAttempts, next.MaxUploads)
 	r.mu.Lock()
 	merged := *r.now
 	merged.Debug, merged.LiveRestore, merged.Labels, merged.ShutdownTimeout = next.Debug, next.LiveRestore, next.Labels, next.ShutdownTimeout
 	merged.RegistryMirrors, merged.InsecureRegistries = next.RegistryMirrors, next.InsecureRegistries
-	merged.MaxDownloads, merged.MaxUploads = next.MaxDownloads, next.MaxUploads
+	merged.MaxDownloads, merged.MaxAttempts, merged.MaxUploads = next.MaxDownloads, next.MaxAttempts, next.MaxUploads
+	merged.Runtimes, merged.DefaultRuntime = next.Runtimes, next.DefaultRuntime
 	merged.ShmSize, merged.IpcMode, merged.CgroupnsMode, merged.StopTimeout = next.ShmSize, next.IpcMode, next.CgroupnsMode, next.StopTimeout
 	r.now = &merged
 	r.mu.Unlock()
+	r.runtimes.Set(merged.Runtimes)
 	r.containers.SetDefaults(merged.containerDefaults())
-	r.system.Configure(merged.Debug, merged.LiveRestore, merged.Labels)
+	r.system.Configure(merged.Debug, merged.LiveRestore, merged.Labels, merged.Runtimes, merged.defaultRuntime())
 	r.bus.Publish(events.DaemonEventType, events.ActionReload, r.id, merged.reloaded())
 	r.log.Info("reloaded configuration", "debug", merged.Debug, "labels", merged.Labels)
 	return nil
@@ -136,7 +142,7 @@ func (c *config) reloaded() map[string]string {
 		"max-concurrent-downloads": strconv.Itoa(c.MaxDownloads), "max-concurrent-uploads": strconv.Itoa(c.MaxUploads),
 		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout), "default-stop-timeout": strconv.Itoa(c.StopTimeout),
 		"default-shm-size": strconv.FormatInt(d.ShmSize, 10), "default-ipc-mode": string(d.IpcMode), "default-cgroupns-mode": string(d.CgroupnsMode),
-		"default-runtime": c.defaultRuntime(), "name": hostname(),
+		"max-download-attempts": strconv.Itoa(c.MaxAttempts), "runtimes": c.Runtimes.String(), "default-runtime": c.defaultRuntime(), "name": hostname(),
 	}
 }
 
@@ -154,5 +160,6 @@ func (c *config) containerDefaults() container.Defaults {
 		ShmSize: int64(c.ShmSize), IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
 		StopTimeout: &c.StopTimeout, Ulimits: c.Ulimits.sorted(),
 		DNS: c.DNS, DNSOptions: c.DNSOptions, DNSSearch: c.DNSSearch,
+		Runtimes: slices.Sorted(maps.Keys(c.Runtimes)), Runtime: c.defaultRuntime(),
 	}
 }

@@ -73,6 +73,27 @@ func addresses(field func(*config) *[]netip.Addr) value {
 	}
 }
 
+func address(field func(*config) *netip.Addr) value {
+	return func(c *config, _ *option) pflag.Value {
+		p := field(c)
+		show := func() string {
+			if !p.IsValid() {
+				return ""
+			}
+			return p.String()
+		}
+		return &bound{set: func(s string) (err error) {
+			if *p = (netip.Addr{}); s == "" {
+				return nil
+			}
+			if *p, err = netip.ParseAddr(s); err != nil {
+				return fmt.Errorf("%s is not an ip address", s)
+			}
+			return nil
+		}, show: show, kind: "ip"}
+	}
+}
+
 func texts(field func(*config) *map[string]string) value {
 	return func(c *config, _ *option) pflag.Value {
 		p := field(c)

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -183,7 +180,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		return e, err
 	}
 	e.onClose("store", func(context.Context) error { return st.Close() })
-	images := image.New(image.Options{Store: st, Remote: resolver, Bus: bus, Log: log, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads})
+	images := image.New(image.Options{Store: st, Remote: resolver, Bus: bus, Log: log, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxAttempts: c.MaxAttempts})
 
 	rt, err := native.New(native.Options{ShimPath: shim, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Log: log})
 	if err != nil {
@@ -207,11 +204,12 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
+	binaries := outside.New(rt, c.Runtimes, shim)
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
-		Runtime: outside.New(rt, c.Runtimes, shim), Runtimes: slices.Collect(maps.Keys(c.Runtimes)), DefaultRuntime: c.defaultRuntime(),
-		Images: images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
+		Runtime: binaries,
+		Images:  images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
 		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users, Security: confined,
 		// Projects start their own, in the order of their dependencies.
@@ -245,7 +243,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(),
 		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Warnings: append(c.warnings(), securityWarnings(c, confined)...), CgroupDriver: string(driver), CDI: c.deviceInterface(), SecurityOptions: securityOptions(c, confined), Log: log,
 	})
-	r.containers, r.images, r.remote, r.system, r.bus, r.id = e.containers, images, resolver, sys, bus, id
+	r.containers, r.images, r.remote, r.runtimes, r.system, r.bus, r.id = e.containers, images, resolver, binaries, sys, bus, id
 	e.server = server.New(server.Options{
 		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects, Why: why.New(e.containers),
 		System: sys, Bus: bus, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Debug: c.Debug, Shutdown: shutdown,
@@ -278,12 +276,13 @@ func release(log *slog.Logger) {
 }
 
 func openNetworks(ctx context.Context, c *config, p *places, bus *event.Bus, log *slog.Logger) (*network.Service, error) {
-	o := network.Options{Root: filepath.Join(p.data, "networks"), Instance: p.instance, Bus: bus, Log: log}
-	if c.BIP != "" {
-		var err error
-		if o.BridgeIP, err = netip.ParsePrefix(c.BIP); err != nil {
-			return nil, fmt.Errorf("bip: %w", err)
-		}
+	bridge, err := c.defaultBridge()
+	if err != nil {
+		return nil, err
+	}
+	o := network.Options{
+		Root: filepath.Join(p.data, "networks"), Instance: p.instance, Bus: bus, Log: log,
+		DefaultBridge: bridge, NetworkOptions: c.NetworkOpts, HostGateways: c.hostGateways(),
 	}
 	for _, pool := range c.AddressPools {
 		o.AddressPools = append(o.AddressPools, network.AddressPool{Base: pool.Base, Size: pool.Size})

@@ -259,7 +259,7 @@ func (s *Service) hostDefaults(cfg *ctypes.Config, hc *ctypes.HostConfig) {
 	}
 	hc.LogConfig.Type, hc.LogConfig.Config = logopt.Merge(hc.LogConfig.Type, hc.LogConfig.Config, s.o.DefaultLog.Type, s.o.DefaultLog.Config)
 	if hc.Runtime == "" {
-		hc.Runtime = cmp.Or(s.o.DefaultRuntime, OwnRuntime)
+		hc.Runtime = cmp.Or(s.defaults.Load().Runtime, OwnRuntime)
 	}
 }
 

@@ -26,6 +26,10 @@ type Defaults struct {
 	DNS        []netip.Addr
 	DNSOptions []string
 	DNSSearch  []string
+	// Runtimes names what Options.Runtime knows beside the project's own; Runtime is what
+	// a container gets that names none, empty for the project's own.
+	Runtimes []string
+	Runtime  string
 }
 
 // SetDefaults replaces the defaults. Containers that exist keep what they were made

@@ -29,10 +29,6 @@ type Options struct {
 	CDI oci.CDI
 
 	Runtime runtime.Runtime
-	// Runtimes names what Runtime knows beside the project's own; DefaultRuntime is what
-	// a container gets that names none, empty for the project's own.
-	Runtimes       []string
-	DefaultRuntime string
 
 	Images   images   // *image.Service
 	Networks networks // *network.Service

@@ -16,7 +16,7 @@ var ownNames = []string{OwnRuntime, "runc", "io.containerd.runc.v2"}
 
 // checkRuntime knows the names that a container may ask for.
 func (s *Service) checkRuntime(name string) error {
-	if name == "" || slices.Contains(ownNames, name) || slices.Contains(s.o.Runtimes, name) {
+	if name == "" || slices.Contains(ownNames, name) || slices.Contains(s.defaults.Load().Runtimes, name) {
 		return nil
 	}
 	return errdefs.ErrInvalidArgument.WithMessage("unknown or invalid runtime name: " + name)
@@ -24,7 +24,7 @@ func (s *Service) checkRuntime(name string) error {
 
 // runtimeOf is the runtime's name in its contract, empty for the project's own.
 func (s *Service) runtimeOf(name string) string {
-	if slices.Contains(s.o.Runtimes, name) {
+	if slices.Contains(s.defaults.Load().Runtimes, name) {
 		return name
 	}
 	if slices.Contains(ownNames, name) {

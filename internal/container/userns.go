@@ -70,7 +70,7 @@ func (s *Service) checkUserns(hc *ctypes.HostConfig) (userns.Mode, error) {
 	case hc.PidMode.IsHost():
 		return mode, invalid("cannot share the host PID namespace when user namespaces are enabled")
 	}
-	if slices.Contains(s.o.Runtimes, hc.Runtime) {
+	if slices.Contains(s.defaults.Load().Runtimes, hc.Runtime) {
 		return mode, invalid("user namespaces need Muelle's own runtime, not %s: run the container with --userns host", hc.Runtime)
 	}
 	if err := userns.Supported(); err != nil {

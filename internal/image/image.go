@@ -6,11 +6,13 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -40,6 +42,10 @@ type Options struct {
 	// MaxDownloads is how many layers one pull fetches at once, 3 by default, and
 	// MaxUploads how many one push sends, 5 by default.
 	MaxDownloads, MaxUploads int
+	// MaxAttempts is how often the download of a layer is begun, 5 by default; RetryDelay
+	// the pause before the second, which grows by itself for each further one, 1 s by default.
+	MaxAttempts int
+	RetryDelay  time.Duration
 }
 
 // Service keeps the images of one store. It is safe for concurrent use.
@@ -51,6 +57,8 @@ type Service struct {
 	platform  platforms.MatchComparer
 	downloads atomic.Int64
 	uploads   atomic.Int64
+	attempts  atomic.Int64
+	delay     time.Duration
 
 	index    *index
 	locks    *keyLocker          // one fetch of a blob, one unpack of a chain at a time
@@ -75,9 +83,10 @@ type Image struct {
 	configDigest digest.Digest
 }
 
-// SetLimits says how many layers one pull fetches at once and one push sends, from
-// the next of them on.
-func (s *Service) SetLimits(downloads, uploads int) {
+// SetLimits says how many layers one pull fetches at once, how often it begins each,
+// and how many one push sends, from the next of them on.
+func (s *Service) SetLimits(downloads, attempts, uploads int) {
+	s.attempts.Store(int64(attempts))
 	s.downloads.Store(int64(downloads))
 	s.uploads.Store(int64(uploads))
 }
@@ -95,13 +104,14 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		store: o.Store, remote: o.Remote, bus: o.Bus, log: o.Log,
+		delay:    cmp.Or(o.RetryDelay, time.Second),
 		platform: platforms.Default(),
 		index:    newIndex(o.Store),
 		locks:    newKeyLocker(),
 		unpacks:  semaphore.NewWeighted(3),
 		holds:    map[string]hold{},
 	}
-	s.SetLimits(o.MaxDownloads, o.MaxUploads)
+	s.SetLimits(o.MaxDownloads, cmp.Or(o.MaxAttempts, 5), o.MaxUploads)
 	o.Store.OnImageChange(s.index.changed)
 	o.Store.OnImageReplace(s.keepDangling)
 	return s

@@ -49,7 +49,7 @@ func openAt(t *testing.T, root string, o remote.Options) engine {
 		t.Fatal(err)
 	}
 	bus := event.NewBus(64)
-	return engine{Service: image.New(image.Options{Store: st, Remote: resolver, Bus: bus}), store: st, bus: bus}
+	return engine{Service: image.New(image.Options{RetryDelay: 1, Store: st, Remote: resolver, Bus: bus}), store: st, bus: bus}
 }
 
 // events empties the bus into "action name" lines.

@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"slices"
+	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/containerd/v2/core/unpack"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -173,7 +179,7 @@ func (s *Service) fetchHandler(fetcher remotes.Fetcher, report *pullReport) imag
 		}
 		// A manifest does not tell the daemon which URLs to fetch.
 		desc.URLs = nil
-		err := remotes.Fetch(ctx, ingester, fetcher, desc)
+		err := s.download(ctx, ingester, fetcher, desc)
 		switch {
 		case errdefs.IsAlreadyExists(err):
 			report.exists(desc)
@@ -190,6 +196,40 @@ func (s *Service) fetchHandler(fetcher remotes.Fetcher, report *pullReport) imag
 		}
 		return nil, errors.Join(err, abortErr)
 	}
+}
+
+// download begins a layer's download again, where it stopped, while the registry cannot
+// be reached or has trouble of its own.
+func (s *Service) download(ctx context.Context, ingester content.Ingester, fetcher remotes.Fetcher, desc ocispec.Descriptor) error {
+	for attempt := int64(1); ; attempt++ {
+		err := remotes.Fetch(ctx, ingester, fetcher, desc)
+		if err == nil || !images.IsLayerType(desc.MediaType) || attempt >= s.attempts.Load() || !passing(ctx, err) {
+			return err
+		}
+		pause := time.Duration(attempt) * s.delay
+		s.log.Info("download failed, it is tried again", "layer", desc.Digest, "attempt", attempt, "pause", pause, "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// passing tells whether what failed may work a moment later: the connection broke, or
+// the registry answered with a status that says so.
+func passing(ctx context.Context, err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	var network net.Error
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case errors.As(err, &status):
+		return status.StatusCode >= 500 || status.StatusCode == http.StatusTooManyRequests || status.StatusCode == http.StatusRequestTimeout
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return true
+	}
+	return errdefs.IsUnavailable(err)
 }
 
 // explainFetch words what went wrong after the name was resolved.

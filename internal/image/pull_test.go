@@ -240,6 +240,41 @@ func TestPullErrors(t *testing.T) {
 	}
 }
 
+// max-download-attempts: a layer is asked for as often, and a registry in trouble forgiven.
+func TestPullTriesAgain(t *testing.T) {
+	b := small().Blobs()
+	layer := b.Layers[0].Digest
+	server := &imagetest.Registry{}
+	server.Add("x/busy", "latest", b)
+	ref := serve(t, server) + "/x/busy"
+	pull := func(busy, attempts int) (asked int, err error) {
+		e := open(t, remote.Options{})
+		e.SetLimits(3, attempts, 5)
+		server.Busy = map[digest.Digest]int{layer: busy}
+		before := len(server.Requests())
+		if err = e.Pull(t.Context(), ref, image.PullOptions{}); err != nil {
+			wantEmpty(t, e)
+		}
+		for _, r := range server.Requests()[before:] {
+			if strings.HasSuffix(r, "/blobs/"+layer.String()) {
+				asked++
+			}
+		}
+		return asked, err
+	}
+	// One attempt may be several requests, to one address by TLS and without.
+	once, err := pull(99, 1)
+	if err == nil || once == 0 {
+		t.Fatalf("asked %d times: %v", once, err)
+	}
+	if asked, err := pull(99, 3); err == nil || asked != 3*once {
+		t.Errorf("three attempts asked %d times, one %d: %v", asked, once, err)
+	}
+	if _, err := pull(2*once, 3); err != nil {
+		t.Errorf("the third attempt would have worked: %v", err)
+	}
+}
+
 // wantEmpty collects garbage and finds nothing left.
 func wantEmpty(t *testing.T, e engine) {
 	t.Helper()

@@ -18,6 +18,9 @@ type Network struct {
 	Subnets   []Subnet
 	Internal  bool
 	Options   map[string]string
+	// Borrowed: the interface is somebody else's, with its addresses; it is neither made
+	// nor changed nor removed.
+	Borrowed bool
 	// Default marks the predefined network of its driver.
 	Default bool
 }

@@ -29,11 +29,12 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 		Name: r.Name, ID: id.New(), Created: now(), Scope: "local", Driver: r.Driver,
 		EnableIPv4: true, EnableIPv6: r.EnableIPv6 != nil && *r.EnableIPv6,
 		Internal: r.Internal, Attachable: r.Attachable,
-		Options: copyOf(r.Options), Labels: copyOf(r.Labels),
+		Labels: copyOf(r.Labels),
 	}}
 	if rec.Network.Driver == "" || rec.Network.Driver == "default" {
 		rec.Network.Driver = "bridge"
 	}
+	rec.Network.Options = s.withDefaults(rec.Network.Driver, r.Options)
 	driver := s.drivers[rec.Network.Driver]
 	if err := s.assignSubnets(rec, r.IPAM); err != nil {
 		return network.CreateResponse{}, err

@@ -76,9 +76,9 @@ func (e *endpoint) takeAddresses() error {
 		}
 		c := e.net.IPAM.Config[i]
 		if want.six {
-			e.settings.GlobalIPv6Address, e.settings.GlobalIPv6PrefixLen, e.settings.IPv6Gateway = a, c.Subnet.Bits(), c.Gateway
+			e.settings.GlobalIPv6Address, e.settings.GlobalIPv6PrefixLen, e.settings.IPv6Gateway = a, c.Subnet.Bits(), wayOut(c)
 		} else {
-			e.settings.IPAddress, e.settings.IPPrefixLen, e.settings.Gateway = a, c.Subnet.Bits(), c.Gateway
+			e.settings.IPAddress, e.settings.IPPrefixLen, e.settings.Gateway = a, c.Subnet.Bits(), wayOut(c)
 		}
 	}
 	if e.net.Internal {

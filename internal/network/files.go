@@ -22,21 +22,14 @@ func (p *preparation) writeFiles(context.Context) error {
 
 func (p *preparation) hosts() ([]byte, error) {
 	spec := p.sb.spec
-	var gateway netip.Addr
-	if way := p.sb.way(); way != nil {
-		gateway = way.settings.Gateway
-	} else if p.sb.ns == nil {
-		gateway = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	} else if first := p.sb.endpoints[0]; len(first.net.IPAM.Config) > 0 { // of an internal network: the host is there all the same
-		gateway = first.net.IPAM.Config[0].Gateway
-	}
+	gateways := p.hostGateways()
 	var lines []hostfile.Host
 	for _, entry := range spec.ExtraHosts {
-		h, err := hostfile.Extra(entry, gateway)
+		list, err := hostfile.Extra(entry, gateways...)
 		if err != nil {
 			return nil, errdefs.ErrInvalidArgument.WithMessage(err.Error())
 		}
-		lines = append(lines, h)
+		lines = append(lines, list...)
 	}
 	if p.sb.ns == nil {
 		file, err := p.s.hostsFile()
@@ -61,6 +54,25 @@ func (sb *sandbox) hostLines(e *endpoint) (lines []hostfile.Host) {
 		lines = append(lines, hostfile.Host{Addr: a.Addr(), Names: names})
 	}
 	return lines
+}
+
+// hostGateways is what host-gateway stands for: what the daemon was told, or the
+// host's address on the container's network.
+func (p *preparation) hostGateways() []netip.Addr {
+	if len(p.s.o.HostGateways) > 0 {
+		return p.s.o.HostGateways
+	}
+	if p.sb.ns == nil {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	e := p.sb.way()
+	if e == nil {
+		e = p.sb.endpoints[0] // of an internal network: the host is there all the same
+	}
+	if len(e.net.IPAM.Config) > 0 {
+		return []netip.Addr{e.net.IPAM.Config[0].Gateway}
+	}
+	return nil
 }
 
 // resolvConf points to our resolver where names are resolved; else it is the

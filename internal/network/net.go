@@ -20,6 +20,8 @@ type record struct {
 	network.Network
 	// Interface is the driver's name for it on the host.
 	Interface string
+	// Borrowed: the interface is the host's own and stays what it is.
+	Borrowed bool `json:",omitempty"`
 	// Chosen: nobody asked for this subnet, so it may be replaced while unused.
 	Chosen bool
 }
@@ -94,7 +96,7 @@ func (n *net) resolves() bool { return n.Driver == "bridge" && n.Name != predefi
 // driverView is what the driver is told.
 func (n *net) driverView() netdriver.Network {
 	d := netdriver.Network{
-		ID: n.ID, Name: n.Name, Interface: n.Interface, Internal: n.Internal, Options: n.Options, Default: predefined(n.Name),
+		ID: n.ID, Name: n.Name, Interface: n.Interface, Internal: n.Internal, Options: n.Options, Default: predefined(n.Name), Borrowed: n.Borrowed,
 	}
 	for _, c := range n.IPAM.Config {
 		d.Subnets = append(d.Subnets, netdriver.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})
@@ -108,65 +110,28 @@ func (s *Service) driverView(n *net) netdriver.Network {
 	return n.driverView()
 }
 
-// predefine makes the three networks that are missing.
+// predefine makes the networks that always exist where they are missing, and the
+// bridge what the configuration wants.
 func (s *Service) predefine() error {
-	have := map[string]bool{}
+	have := map[string]*net{}
 	for _, n := range s.networks {
-		// An address of the bridge that the configuration changed: made anew, same id lost.
-		if p := s.o.BridgeIP; n.Name == predefinedBridge && p.IsValid() && (n.IPAM.Config[0].Gateway != p.Addr() || n.IPAM.Config[0].Subnet != p.Masked()) {
-			delete(s.networks, n.ID)
-			if err := s.records.Delete(n.ID); err != nil {
-				return err
-			}
-			continue
+		if predefined(n.Name) {
+			have[n.Name] = n
 		}
-		have[n.Name] = true
 	}
-	for name, driver := range map[string]string{predefinedBridge: "bridge", predefinedHost: "host", predefinedNone: "null"} {
-		if have[name] {
+	for name, driver := range map[string]string{predefinedHost: "host", predefinedNone: "null"} {
+		if have[name] != nil {
 			continue
 		}
-		r := &record{Network: network.Network{
+		err := s.keepPredefined(&record{Network: network.Network{
 			Name: name, ID: id.New(), Created: now(), Scope: "local", Driver: driver, EnableIPv4: true,
 			IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
-		}}
-		if name == predefinedBridge {
-			r.Network.Options = map[string]string{
-				"com.docker.network.bridge.default_bridge":       "true",
-				"com.docker.network.bridge.enable_icc":           "true",
-				"com.docker.network.bridge.enable_ip_masquerade": "true",
-				"com.docker.network.bridge.host_binding_ipv4":    "0.0.0.0",
-			}
-			config, err := s.bridgeSubnet()
-			if err != nil {
-				return fmt.Errorf("choose a subnet for network bridge: %w", err)
-			}
-			r.Chosen = !s.o.BridgeIP.IsValid()
-			r.Network.IPAM.Config = []network.IPAMConfig{config}
-		}
-		n, err := newNet(r)
+		}}, nil)
 		if err != nil {
 			return err
 		}
-		if n.Interface, err = s.drivers[driver].Check(n.driverView()); err != nil {
-			return err
-		}
-		if n.Interface != "" {
-			n.Options["com.docker.network.bridge.name"] = n.Interface
-		}
-		if err := s.save(n, false); err != nil {
-			return err
-		}
-		s.networks[n.ID] = n
 	}
-	return nil
-}
-
-func (s *Service) bridgeSubnet() (network.IPAMConfig, error) {
-	if p := s.o.BridgeIP; p.IsValid() {
-		return network.IPAMConfig{Subnet: p.Masked(), Gateway: p.Addr()}, nil
-	}
-	return s.chooseSubnet()
+	return s.predefineBridge(have[predefinedBridge])
 }
 
 // chooseSubnet takes the first subnet of the pools that clashes neither with

@@ -104,8 +104,8 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 	d.Publishes = e.gateway && len(e.sandbox.mappings) > 0
 	if e.gateway {
 		for _, c := range e.net.IPAM.Config {
-			if c.Gateway.IsValid() {
-				d.Gateways = append(d.Gateways, c.Gateway)
+			if gw := wayOut(c); gw.IsValid() {
+				d.Gateways = append(d.Gateways, gw)
 			}
 		}
 	}

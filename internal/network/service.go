@@ -40,10 +40,14 @@ type Options struct {
 	// Bus takes the network events; may be nil.
 	Bus publisher
 	// AddressPools replaces the default pools, unless empty.
-	AddressPools []AddressPool
-	// BridgeIP is the address and prefix of the predefined bridge (daemon.json bip),
-	// or the zero value: one is chosen from the pools.
-	BridgeIP netip.Prefix
+	AddressPools  []AddressPool
+	DefaultBridge DefaultBridge
+	// NetworkOptions are driver options by driver for networks created without them
+	// (default-network-opts).
+	NetworkOptions map[string]map[string]string
+	// HostGateways stand for host-gateway in extra hosts; empty: the host's address on
+	// the container's own network (host-gateway-ips).
+	HostGateways []netip.Addr
 	// ResolvConf and HostsFile are the host's files; default /etc/resolv.conf and /etc/hosts.
 	ResolvConf, HostsFile string
 	Log                   *slog.Logger
@@ -120,6 +124,9 @@ func Open(_ context.Context, o Options) (*Service, error) {
 			continue
 		}
 		s.networks[r.Network.ID] = n
+	}
+	if err := s.checkDefaults(); err != nil {
+		return nil, err
 	}
 	if err := s.predefine(); err != nil {
 		return nil, err

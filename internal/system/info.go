@@ -57,7 +57,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		Runtimes: map[string]system.RuntimeWithStatus{
 			Runtime: {Runtime: system.Runtime{Path: s.o.Shim}},
 		},
-		DefaultRuntime:      cmp.Or(s.o.DefaultRuntime, Runtime),
+		DefaultRuntime:      cmp.Or(now.defaultRuntime, Runtime),
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled:  now.liveRestore,
 		InitBinary:          "muelle-shim",
@@ -76,7 +76,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	if cgroup.Version() == 2 {
 		info.SecurityOptions = append(info.SecurityOptions, "name=cgroupns")
 	}
-	for name, b := range s.o.Runtimes {
+	for name, b := range now.runtimes {
 		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: b.Path, Args: b.Args}}
 	}
 	limits(info)

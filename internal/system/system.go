@@ -119,11 +119,13 @@ type Service struct {
 type live struct {
 	debug, liveRestore bool
 	labels             []string
+	runtimes           map[string]outside.Binary
+	defaultRuntime     string
 }
 
 // Configure replaces what Options said of these.
-func (s *Service) Configure(debug, liveRestore bool, labels []string) {
-	s.live.Store(&live{debug, liveRestore, labels})
+func (s *Service) Configure(debug, liveRestore bool, labels []string, runtimes map[string]outside.Binary, defaultRuntime string) {
+	s.live.Store(&live{debug, liveRestore, labels, runtimes, defaultRuntime})
 }
 
 // New makes a Service. It reads nothing before it is asked.
@@ -135,6 +137,6 @@ func New(o Options) *Service {
 		o.MinVersion = api.MinVersion
 	}
 	s := &Service{o: o, log: o.Log}
-	s.Configure(o.Debug, o.LiveRestore, o.Labels)
+	s.Configure(o.Debug, o.LiveRestore, o.Labels, o.Runtimes, o.DefaultRuntime)
 	return s
 }

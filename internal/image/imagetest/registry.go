@@ -19,6 +19,8 @@ type Registry struct {
 	Spoil, Lose map[digest.Digest]bool
 	// Hold, if not nil, is called before a blob is served.
 	Hold func(ctx context.Context, dgst digest.Digest)
+	// Busy is how often a blob is answered with 500 before it is served.
+	Busy map[digest.Digest]int
 	// User and Password are asked for by basic authentication where not empty.
 	User, Password string
 	// Bearer has them given at /token for a token instead.
@@ -133,7 +135,15 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, dgst dige
 	}
 	r.mu.Lock()
 	data, ok := r.blobs[dgst]
+	busy := r.Busy[dgst] > 0
+	if busy {
+		r.Busy[dgst]--
+	}
 	r.mu.Unlock()
+	if busy {
+		refuse(w, http.StatusInternalServerError, "UNKNOWN", "try again")
+		return
+	}
 	if !ok || r.Lose[dgst] {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
 		return

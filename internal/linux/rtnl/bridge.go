@@ -49,6 +49,19 @@ func AddBridge(b Bridge) (int, error) {
 	return link.Attrs().Index, nil
 }
 
+// BridgeIndex is the index of a bridge; errdefs.ErrFailedPrecondition where the name is
+// no bridge's.
+func BridgeIndex(name string) (int, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find bridge %s: %w", name, err)
+	}
+	if link.Type() != "bridge" {
+		return 0, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("interface %s is no bridge but a %s", name, link.Type()))
+	}
+	return link.Attrs().Index, nil
+}
+
 // CheckBridge gives errdefs.ErrFailedPrecondition where an interface of that name
 // exists and is not a bridge with that alias.
 func CheckBridge(name, alias string) error {
@@ -72,6 +85,11 @@ func checkOwner(link netlink.Link, alias string) error {
 func settle(link netlink.Link, b Bridge) error {
 	if err := netlink.LinkSetAlias(link, b.Alias); err != nil {
 		return fmt.Errorf("mark bridge %s: %w", b.Name, err)
+	}
+	if b.MTU > 0 && link.Attrs().MTU != b.MTU {
+		if err := netlink.LinkSetMTU(link, b.MTU); err != nil {
+			return fmt.Errorf("set MTU of bridge %s: %w", b.Name, err)
+		}
 	}
 	have, err := addresses(link, unix.AF_UNSPEC)
 	if err != nil {

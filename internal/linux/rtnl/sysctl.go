@@ -26,3 +26,9 @@ func HasIPv6() bool {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	return err == nil
 }
+
+// HasIPv6On tells whether an interface speaks IPv6.
+func HasIPv6On(name string) bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf/" + name)
+	return err == nil
+}

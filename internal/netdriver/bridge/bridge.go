@@ -47,6 +47,8 @@ type state struct {
 	index int
 	mtu   int
 	rules bridgeRules
+	// borrowed: the bridge is the host's own.
+	borrowed bool
 }
 
 // New makes a driver. Nothing in the kernel changes before Recover, and then only
@@ -71,25 +73,49 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	if err != nil {
 		return err
 	}
-	st := &state{name: n.Interface, mtu: o.effectiveMTU(), rules: bridgeRules{
+	st := &state{name: n.Interface, mtu: o.effectiveMTU(), borrowed: n.Borrowed, rules: bridgeRules{
 		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: o.icc,
 	}}
 	// A former network's bridge of the same name may still be on its way out; somebody
 	// else's interface must not come under our rules, not even for a moment.
 	d.reaper.await(n.Interface)
-	if err := rtnl.CheckBridge(n.Interface, d.owner()+n.Name); err != nil {
+	if !n.Borrowed {
+		err = rtnl.CheckBridge(n.Interface, d.owner()+n.Name)
+	}
+	if err != nil {
 		return fmt.Errorf("bring up network %s: %w", n.Name, err)
 	}
 	if err := d.fw.addBridge(st.rules); err != nil {
 		return fmt.Errorf("add rules for network %s: %w", n.Name, err)
 	}
-	if st.index, err = d.make(n, st.mtu); err != nil {
+	if n.Borrowed {
+		st.index, err = borrow(n.Interface)
+	} else {
+		st.index, err = d.make(n, st.mtu)
+	}
+	if err != nil {
 		d.fw.removeBridge(st.rules)
 		return fmt.Errorf("bring up network %s: %w", n.Name, err)
 	}
 	d.bridges[n.ID] = st
 	d.watch.start()
 	return nil
+}
+
+// borrow takes a bridge of the host's into use as it is. Translating 127.0.0.1:PORT
+// needs route_localnet there too; giveBack ends that.
+func borrow(name string) (index int, err error) {
+	if index, err = rtnl.BridgeIndex(name); err != nil {
+		return 0, err
+	}
+	return index, rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "1")
+}
+
+func giveBack(name string) error {
+	if !rtnl.Exists(name) {
+		return nil
+	}
+	return rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "0")
 }
 
 func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
@@ -123,7 +149,11 @@ func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
 // firewall's first chain, which was there before the bridge.
 func sysctls(name string, ipv6 bool) error {
 	err := rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "1")
-	if !rtnl.HasIPv6() {
+	// An interface with an MTU below 1280 has no IPv6.
+	if !rtnl.HasIPv6On(name) {
+		if ipv6 {
+			return errors.Join(err, errdefs.ErrInvalidArgument.WithMessage("IPv6 needs a kernel that speaks it and an MTU of 1280 or more"))
+		}
 		return err
 	}
 	disable := "1"
@@ -179,6 +209,11 @@ func (d *Driver) Down(_ context.Context, n netdriver.Network) error {
 	st := d.bridges[n.ID]
 	if st == nil {
 		return nil
+	}
+	if st.borrowed {
+		delete(d.bridges, n.ID)
+		d.fw.removeBridge(st.rules)
+		return giveBack(st.name)
 	}
 	if err := rtnl.DropAddresses(n.Interface); err != nil {
 		return fmt.Errorf("take down network %s: %w", n.Name, err)
@@ -336,7 +371,11 @@ func (d *Driver) Close(idle bool) error {
 	defer d.mu.Unlock()
 	var errs []error
 	for id, st := range d.bridges {
-		errs = append(errs, rtnl.Delete(st.name))
+		if st.borrowed {
+			errs = append(errs, giveBack(st.name))
+		} else {
+			errs = append(errs, rtnl.Delete(st.name))
+		}
 		delete(d.bridges, id)
 	}
 	return errors.Join(append(errs, d.fw.remove())...)

@@ -42,28 +42,34 @@ func Append(b []byte, lines []Host) []byte {
 	return b
 }
 
-// Extra parses "name:address" or "name=address" of --add-host; gateway stands for
-// the address host-gateway.
-func Extra(entry string, gateway netip.Addr) (Host, error) {
+// Extra parses "name:address" or "name=address" of --add-host; the gateways stand for
+// the address host-gateway, one line each.
+func Extra(entry string, gateways ...netip.Addr) ([]Host, error) {
 	name, value, ok := strings.Cut(entry, "=")
 	if !ok {
 		name, value, ok = strings.Cut(entry, ":")
 	}
 	value = strings.TrimSuffix(strings.TrimPrefix(value, "["), "]")
 	if !ok || name == "" || strings.ContainsAny(name, " \t\n#") {
-		return Host{}, fmt.Errorf("bad format for add-host: %q", entry)
+		return nil, fmt.Errorf("bad format for add-host: %q", entry)
 	}
 	if value == "host-gateway" {
-		if !gateway.IsValid() {
-			return Host{}, fmt.Errorf("unable to derive the IP value for host-gateway")
+		var list []Host
+		for _, a := range gateways {
+			if a.IsValid() {
+				list = append(list, Host{Addr: a, Names: []string{name}})
+			}
 		}
-		return Host{Addr: gateway, Names: []string{name}}, nil
+		if len(list) == 0 {
+			return nil, fmt.Errorf("unable to derive the IP value for host-gateway")
+		}
+		return list, nil
 	}
 	a, err := netip.ParseAddr(value)
 	if err != nil {
-		return Host{}, fmt.Errorf("invalid IP address in add-host: %q", value)
+		return nil, fmt.Errorf("invalid IP address in add-host: %q", value)
 	}
-	return Host{Addr: a, Names: []string{name}}, nil
+	return []Host{{Addr: a, Names: []string{name}}}, nil
 }
 
 // Resolv is a resolv.conf, understood.

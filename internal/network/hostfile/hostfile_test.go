@@ -35,10 +35,10 @@ func TestExtra(t *testing.T) {
 		{"two lines", "a\nb:10.0.0.1", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h, err := hostfile.Extra(tc.in, gateway)
+			list, err := hostfile.Extra(tc.in, gateway)
 			got := ""
-			if err == nil {
-				got = h.Addr.String() + " " + h.Names[0]
+			for _, h := range list {
+				got += h.Addr.String() + " " + h.Names[0]
 			}
 			if got != tc.want {
 				t.Errorf("got %q, %v, want %q", got, err, tc.want)

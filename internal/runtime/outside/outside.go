@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -35,7 +36,7 @@ type Binary struct {
 // Runtime chooses a container's runtime by its name.
 type Runtime struct {
 	*native.Runtime
-	binaries map[string]Binary
+	binaries atomic.Pointer[map[string]Binary]
 	init     string // the shim's binary, which serves as a container's init
 }
 
@@ -43,8 +44,13 @@ var _ runtime.Runtime = (*Runtime)(nil)
 
 // New puts binaries, by name, beside the project's own runtime.
 func New(own *native.Runtime, binaries map[string]Binary, shimPath string) *Runtime {
-	return &Runtime{Runtime: own, binaries: binaries, init: shimPath}
+	r := &Runtime{Runtime: own, init: shimPath}
+	r.Set(binaries)
+	return r
 }
+
+// Set replaces the binaries. Containers that run keep theirs.
+func (r *Runtime) Set(binaries map[string]Binary) { r.binaries.Store(&binaries) }
 
 // The files of a container's folder that this package adds.
 const (
@@ -66,7 +72,7 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task
 	if c.Runtime == "" {
 		return r.Runtime.Start(ctx, c)
 	}
-	b, ok := r.binaries[c.Runtime]
+	b, ok := (*r.binaries.Load())[c.Runtime]
 	if !ok {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("unknown or invalid runtime name: " + c.Runtime)
 	}
