@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/filter"
@@ -73,8 +74,16 @@ func lastUsed(r build.CacheRecord) int64 {
 	return r.LastUsedAt.UnixNano()
 }
 
-// Prune removes cache records that nothing uses.
+// Prune removes cache records that nothing uses, and tells of it.
 func (s *Service) Prune(ctx context.Context, o PruneOptions) (*build.CachePruneReport, error) {
+	report, err := s.prune(ctx, o)
+	if err == nil && s.o.Bus != nil {
+		s.o.Bus.Publish(events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
+	}
+	return report, err
+}
+
+func (s *Service) prune(ctx context.Context, o PruneOptions) (*build.CachePruneReport, error) {
 	info, err := pruneInfo(o, time.Now())
 	if err != nil {
 		return nil, err

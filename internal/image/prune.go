@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
@@ -65,7 +66,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (image.PruneReport, 
 	}
 	report.SpaceReclaimed = uint64(max(0, before-after))
 	if s.bus != nil {
-		s.bus.Publish(events.ImageEventType, events.ActionPrune, "", nil)
+		s.bus.Publish(events.ImageEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
 	}
 	return report, nil
 }

@@ -211,6 +211,9 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (network.PruneReport
 			return report, err
 		}
 	}
+	if s.o.Bus != nil {
+		s.o.Bus.Publish(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
+	}
 	return report, nil
 }
 
