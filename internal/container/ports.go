@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,7 +209,7 @@ func describe(p mnet.Port, b mnet.PortBinding) string {
 		text = b.HostPort + ":" + text
 	}
 	if b.HostIP.IsValid() {
-		text = b.HostIP.String() + ":" + text
+		text = strings.TrimSuffix(netip.AddrPortFrom(b.HostIP, 0).String(), "0") + text
 	}
 	return text
 }

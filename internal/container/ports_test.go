@@ -41,6 +41,7 @@ func TestUpdatePortsOfStopped(t *testing.T) {
 		{name: "drop by address", has: one(http, bind("127.0.0.1", "8080"), bind("127.0.0.2", "8080")), drop: one(http, bind("127.0.0.2", "8080")), want: one(http, bind("127.0.0.1", "8080"))},
 		{name: "move", has: one(http, bind("", "8080")), drop: one(http, bind("", "8080")), add: one(dns, bind("", "53")), want: one(dns, bind("", "53"))},
 		{name: "drop what is not", has: one(http, bind("", "8080")), drop: one(dns, bind("", "")), fails: "does not publish 53/udp: it publishes 8080:80/tcp"},
+		{name: "address and port are told apart", has: one(http, bind("::1", "8080"), bind("127.0.0.1", "8080")), drop: one(dns, bind("", "")), fails: "it publishes 127.0.0.1:8080:80/tcp, [::1]:8080:80/tcp"},
 		{name: "drop of nothing", has: mnet.PortMap{}, drop: one(http, bind("", "1")), fails: "does not publish 1:80/tcp: it publishes nothing"},
 		{name: "drop one of all", all: true, drop: one(dns, bind("", "")), want: one(http, bind("", ""))},
 	} {
