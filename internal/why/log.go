@@ -19,8 +19,11 @@ var (
 	notYours  = regexp.MustCompile(`(?i)operation not permitted|EPERM`)
 	noSpace   = regexp.MustCompile(`(?i)no space left on device|ENOSPC|disk quota exceeded`)
 	noProcess = regexp.MustCompile(`(?i)resource temporarily unavailable|can't fork|cannot fork|unable to create (?:native )?thread|pthread_create failed`)
-	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|nodename nor servname)`)
+	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|nodename nor servname|UnknownHostException)`)
 	inUse     = regexp.MustCompile(`(?i)address (?:already )?in use|EADDRINUSE`)
+	refused   = regexp.MustCompile(`(?i)connection refused|ECONNREFUSED`)
+	isFolder  = regexp.MustCompile(`(?i)is a directory|EISDIR`)
+	noFile    = regexp.MustCompile(`(?i)no such file or directory|ENOENT`)
 	onePath   = regexp.MustCompile(`(?:^|[\s'"(:=\x60‘])(/[^\s'":,;)\x60’]+)`)
 )
 
@@ -36,7 +39,8 @@ func (f *facts) fromLog() []api.WhyFinding {
 		say func(line string) *builder
 	}{
 		{readOnly, f.readOnly}, {noAccess, f.noAccess}, {notYours, f.notPermitted}, {noSpace, f.noSpace},
-		{noProcess, f.noProcess}, {noName, f.noName}, {inUse, f.inUse},
+		{noProcess, f.noProcess}, {noName, f.noName}, {inUse, f.inUse}, {refused, f.refused},
+		{isFolder, f.isFolder}, {noFile, f.noFile},
 	} {
 		if line, m := f.lineOf(c.re); m != nil {
 			if b := c.say(line); b != nil {
@@ -88,7 +92,10 @@ func (f *facts) readOnly(line string) *builder {
 		return b.probably().do("Give it a writable place: --tmpfs FOLDER, or a volume")
 	}
 	dir := p[:strings.LastIndexByte(p, '/')]
-	return b.do("Give it a writable place: --tmpfs %s, or a volume: -v NAME:%s", orWord(dir, "/"), orWord(dir, "/"))
+	if dir == "" {
+		return b.do("Let it write into a folder, and make that writable: --tmpfs /tmp, or a volume: -v NAME:/data")
+	}
+	return b.do("Give it a writable place: --tmpfs %s, or a volume: -v NAME:%s", dir, dir)
 }
 
 func orWord(s, other string) string {
@@ -131,10 +138,10 @@ func (f *facts) noAccess(line string) *builder {
 // ownerOf gives who owns a path of the container, or the nearest folder above it that
 // is there.
 func (f *facts) ownerOf(p string) (*syscall.Stat_t, string) {
-	root := f.rootDir()
 	// A stopped container's mounts are not in its root: look at their source. Links
 	// inside it are not followed.
-	base, rest := root, p
+	var base *os.File
+	rest := p
 	if m := f.mountOf(p); m != nil && f.e.State.Pid == 0 {
 		src, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -142,6 +149,8 @@ func (f *facts) ownerOf(p string) (*syscall.Stat_t, string) {
 		}
 		defer src.Close()
 		base, rest = src, strings.TrimPrefix(p, strings.TrimSuffix(m.Destination, "/"))
+	} else {
+		base = f.rootDir()
 	}
 	if base == nil {
 		return nil, ""
@@ -238,7 +247,7 @@ func (f *facts) noProcess(string) *builder {
 		do("muelle update --pids-limit %d %s", 2**p, f.e.Name)
 }
 
-var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |bad address ')([a-z0-9._-]+)`)
+var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |bad address '|host name "|UnknownHostException: )([a-z0-9._-]+)`)
 
 func (f *facts) noName(line string) *builder {
 	name := "a name"

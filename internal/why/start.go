@@ -1,12 +1,14 @@
 package why
 
 import (
+	"fmt"
 	"path"
 	"runtime"
 	"slices"
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	"muelle/api"
 	"muelle/internal/why/program"
@@ -65,16 +67,18 @@ func (f *facts) examine(name string) *program.Report {
 	if root == nil || name == "" {
 		return nil
 	}
-	return program.Examine(root, program.Options{Name: name, Env: f.e.Config.Env, Cwd: f.e.Config.WorkingDir})
+	o := program.Options{Name: name, Env: f.e.Config.Env, Cwd: f.e.Config.WorkingDir}
+	if f.e.State.Pid == 0 {
+		for _, m := range f.e.Mounts {
+			o.Mounts = append(o.Mounts, program.Mount{At: m.Destination, Source: m.Source})
+		}
+	}
+	return program.Examine(root, o)
 }
 
 func (f *facts) noProgram(text string) *builder {
 	if !strings.HasPrefix(text, "exec") {
 		return nil // another file is spoken of
-	}
-	if m := f.mountOf(f.e.Path); m != nil && strings.HasSuffix(text, "no such file or directory") && path.IsAbs(f.e.Path) {
-		// The image may have it; what the container saw there is the mount.
-		return f.missing(&program.Report{}, f.e.Path)
 	}
 	if r := f.examine(f.e.Path); r != nil {
 		return f.program(r, f.e.Path)
@@ -91,9 +95,13 @@ func (f *facts) program(r *program.Report, name string) *builder {
 		return f.finding("is-directory", "%s is a directory: it cannot be run.", r.Path).because("image", "%s is a directory", r.Path).
 			do("Name a program inside it: muelle run %s %s/PROGRAM", f.e.Config.Image, r.Path)
 	case !r.Executable:
-		return f.finding("not-executable", "%s is not executable: no permission to execute is set on it.", r.Path).
-			because("image", "%s has mode %#o", r.Path, r.Mode.Perm()).
-			do("In the Dockerfile: COPY --chmod=755 … or RUN chmod +x %s", r.Path).do("For a bind mount: chmod +x on the host's file")
+		b := f.finding("not-executable", "%s is not executable: no permission to execute is set on it.", r.Path)
+		if m := f.mountOf(r.Path); m != nil && m.Type == mount.TypeBind {
+			on := m.Source + strings.TrimPrefix(r.Path, m.Destination)
+			return b.because("mounts", "%s, which is there by a mount, has mode %#o", on, r.Mode.Perm()).do("On the host: chmod +x %s", on)
+		}
+		return b.because("image", "%s has mode %#o", r.Path, r.Mode.Perm()).
+			do("In the Dockerfile: COPY --chmod=755 … or RUN chmod +x %s", r.Path)
 	case r.Foreign:
 		return f.finding("wrong-architecture", "%s was built for %s, this machine is %s.", r.Path, r.Arch, runtime.GOARCH).
 			because("image", "%s is an ELF file for %s", r.Path, r.Arch).
@@ -113,7 +121,7 @@ func (f *facts) program(r *program.Report, name string) *builder {
 func (f *facts) missing(r *program.Report, name string) *builder {
 	b := f.finding("missing-program", "The program %s does not exist in the image.", name)
 	if len(r.Searched) > 0 {
-		b.f.What = "There is no program " + name + " in any folder of PATH."
+		b.f.What = fmt.Sprintf("There is no program %q in any folder of PATH.", name)
 		b.because("image", "searched %s", strings.Join(r.Searched, ", "))
 	} else {
 		b.because("image", "no file %s", name)
@@ -126,6 +134,9 @@ func (f *facts) missing(r *program.Report, name string) *builder {
 	}
 	if strings.Contains(name, " ") {
 		return b.do("A command and its arguments are words of their own: leave the quotes away, or use sh -c '%s'", name)
+	}
+	if r.Similar != "" {
+		return b.do("Did you mean %s?", r.Similar)
 	}
 	if slices.Contains([]string{"sh", "/bin/sh", "bash", "/bin/bash"}, name) {
 		b.do("An image without a shell runs its own program only: in the Dockerfile, write CMD and ENTRYPOINT as a JSON list")

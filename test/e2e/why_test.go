@@ -127,6 +127,10 @@ func TestWhyItEnded(t *testing.T) {
 	if err := os.WriteFile(profile, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_KILL_PROCESS"}]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	script := filepath.Join(host, "run.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\r\necho hi\r\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	sh := func(script string, flags ...string) []string { return append(flags, img, "sh", "-c", script) }
 	cases := []struct {
 		name  string
@@ -137,6 +141,13 @@ func TestWhyItEnded(t *testing.T) {
 		{"no-program", []string{img, "nosuch"}, "missing-program", []string{"searched /usr/local/sbin", "executable file not found"}},
 		{"quoted", []string{img, "ls -l"}, "missing-program", []string{"leave the quotes away"}},
 		{"hidden", []string{"-v", host + ":/bin", img, "/bin/sh"}, "missing-program", []string{"hides what the image has there"}},
+		{"typo", []string{img, "slepe", "1"}, "missing-program", []string{"Did you mean sleep?"}},
+		{"crlf-mounted", []string{"-v", script + ":/run.sh", img, "/run.sh"}, "crlf", []string{"Windows line endings"}},
+		{"not-executable-mounted", []string{"-v", profile + ":/run.sh", img, "/run.sh"}, "not-executable", []string{"chmod +x " + profile}},
+		{"folder-for-file", []string{"-v", host + "/app.conf:/etc/app.conf", img, "cat", "/etc/app.conf"}, "mounted-folder", []string{"rmdir " + host + "/app.conf"}},
+		{"missing-file", []string{img, "cat", "/srv/app.conf"}, "missing-file", []string{"looked for /srv/app.conf", "COPY"}},
+		{"refused", sh("echo 'connect ECONNREFUSED 127.0.0.1:5432'; exit 1"), "refused", []string{"is the container itself"}},
+		{"read-only-root", sh("echo x >/foo", "--read-only"), "read-only", []string{"--tmpfs /tmp"}},
 		{"crlf", []string{img, "/crlf.sh"}, "crlf", []string{"Windows line endings", `"#!/bin/sh\r"`, "sed -i"}},
 		{"no-interpreter", []string{img, "/lost.sh"}, "missing-interpreter", []string{"/usr/bin/python9"}},
 		{"not-executable", []string{img, "/plain.sh"}, "not-executable", []string{"0644", "COPY --chmod=755"}},

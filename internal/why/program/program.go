@@ -14,10 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
-
-	"muelle/internal/container/layer"
 )
 
 // Kind is what a file is.
@@ -38,6 +34,7 @@ type Report struct {
 	// Name is what was asked for, Path where it was found.
 	Name, Path string
 	Searched   []string // the folders of PATH, where one was searched
+	Similar    string   // where nothing was found: a program there of nearly that name
 	Kind       Kind
 	Executable bool // some permission to execute is given
 	Mode       os.FileMode
@@ -72,7 +69,13 @@ type Options struct {
 	Name string   // of the program, as execve or a shell is given it
 	Env  []string // of the process
 	Cwd  string
+	// Mounts are looked into where a path lies below one, the deepest first: what root
+	// has there is not what the program sees. Empty where root has its mounts.
+	Mounts []Mount
 }
+
+// Mount is a folder or file of the host that the container sees at another place.
+type Mount struct{ At, Source string }
 
 const (
 	maxHead      = 512      // of a file: the kernel reads 256 bytes of a script
@@ -82,19 +85,22 @@ const (
 
 // Examine looks at a program below root.
 func Examine(root *os.File, o Options) *Report {
-	x := &examination{root: root, env: o.Env}
+	x := &examination{root: root, env: o.Env, mounts: o.Mounts}
 	r := &Report{Name: o.Name, Kind: Missing, UID: -1, GID: -1}
 	for _, p := range x.candidates(o, r) {
 		if x.look(r, p) {
-			break
+			return r
 		}
 	}
+	r.Similar = x.similar(o.Name, r.Searched)
 	return r
 }
 
 type examination struct {
 	root *os.File
 	env  []string
+
+	mounts []Mount
 }
 
 func (x *examination) getenv(name string) string {
@@ -140,7 +146,7 @@ func (x *examination) candidates(o Options, r *Report) []string {
 
 // open opens a file so that neither a pipe nor a device can do harm.
 func (x *examination) open(name string) (*os.File, os.FileInfo, error) {
-	f, err := layer.OpenInRoot(x.root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	f, err := x.openAnywhere(name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -116,6 +116,67 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// TestExamineMounted: what lies below a mount is what the program sees there.
+func TestExamineMounted(t *testing.T) {
+	dir, host := t.TempDir(), t.TempDir()
+	for name, content := range map[string]string{
+		dir + "/bin/sh": "x", dir + "/app/run.sh": "", host + "/crlf.sh": "#!/bin/sh\r\n", host + "/deep/run.sh": "#!/bin/gone\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/hostname", host+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	mounts := []program.Mount{{At: "/app/run.sh", Source: host + "/crlf.sh"}, {At: "/app", Source: host}, {At: "/app/deep/", Source: host + "/deep"}, {At: "/tmp"}}
+	for name, want := range map[string]program.Report{
+		"/app/run.sh":      {Kind: program.Script, CRLF: true, Interpreter: "/bin/sh\r"},
+		"/app/crlf.sh":     {Kind: program.Script, CRLF: true, Interpreter: "/bin/sh\r"},
+		"/app/deep/run.sh": {Kind: program.Script, Interpreter: "/bin/gone", InterpreterMissing: true},
+		"/app/run.sh/x":    {Kind: program.Missing},
+		"/app/away":        {Kind: program.Missing},
+		"/application":     {Kind: program.Missing},
+		"/app/deep":        {Kind: program.Directory},
+		"/bin/sh":          {Kind: program.Other},
+	} {
+		r := program.Examine(root, program.Options{Name: name, Mounts: mounts})
+		if got := (program.Report{Kind: r.Kind, CRLF: r.CRLF, Interpreter: r.Interpreter, InterpreterMissing: r.InterpreterMissing}); !cmp.Equal(got, want) {
+			t.Errorf("%s: %s", name, cmp.Diff(want, got))
+		}
+	}
+}
+
+func TestSimilar(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"sleep", "python3", "sh", "echo"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, want := range map[string]string{
+		"slepe": "sleep", "sleeep": "sleep", "slee": "sleep", "selep": "sleep", "peels": "", "slepp": "sleep", "python": "python3", "pyhton3": "python3",
+		"eco": "echo", "ehco": "echo", "xs": "", "/slee": "", "other": "", "leep": "sleep", "echoo": "echo",
+	} {
+		if r := program.Examine(root, program.Options{Name: name, Env: []string{"PATH=/none:/"}}); r.Similar != want {
+			t.Errorf("%s: %q, want %q", name, r.Similar, want)
+		}
+	}
+}
+
 func FuzzExamine(f *testing.F) {
 	f.Add([]byte(elfFile(62, glibc, "liba.so", "libb.so")))
 	f.Add([]byte("#!/usr/bin/env -S a=b python\r\n"))
