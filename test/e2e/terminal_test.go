@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a client that a person uses: what is typed goes in by a
+// screen is a client that a person uses: what is typed goes in by a
 // pseudo-terminal, what is shown is kept.
-type terminal struct {
+type screen struct {
 	t      *testing.T
 	master *os.File
 	slave  *os.File
@@ -33,7 +33,7 @@ type terminal struct {
 }
 
 // onTerminal starts a client on a terminal of its own.
-func (c client) onTerminal(t *testing.T, rows, columns uint16, env []string, args ...string) *terminal {
+func (c client) onTerminal(t *testing.T, rows, columns uint16, env []string, args ...string) *screen {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -52,7 +52,7 @@ func (c client) onTerminal(t *testing.T, rows, columns uint16, env []string, arg
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	term := &terminal{t: t, master: master, slave: slave, cmd: c.command(ctx, args...), closed: make(chan struct{})}
+	term := &screen{t: t, master: master, slave: slave, cmd: c.command(ctx, args...), closed: make(chan struct{})}
 	term.resize(rows, columns)
 	term.cmd.Env = append(term.cmd.Env, env...)
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
@@ -69,7 +69,7 @@ func (c client) onTerminal(t *testing.T, rows, columns uint16, env []string, arg
 	return term
 }
 
-func (term *terminal) read() {
+func (term *screen) read() {
 	defer close(term.closed)
 	buf := make([]byte, 4096)
 	for {
@@ -83,14 +83,14 @@ func (term *terminal) read() {
 	}
 }
 
-func (term *terminal) resize(rows, columns uint16) {
+func (term *screen) resize(rows, columns uint16) {
 	term.t.Helper()
 	if err := unix.IoctlSetWinsize(int(term.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {
 		term.t.Fatal(err)
 	}
 }
 
-func (term *terminal) enter(keys string) {
+func (term *screen) enter(keys string) {
 	term.t.Helper()
 	if _, err := term.master.WriteString(keys); err != nil {
 		term.t.Fatal(err)
@@ -98,7 +98,7 @@ func (term *terminal) enter(keys string) {
 }
 
 // expect waits until text is shown behind what was expected before.
-func (term *terminal) expect(text string) {
+func (term *screen) expect(text string) {
 	term.t.Helper()
 	err := eventually(10*time.Second, func() error {
 		term.mu.Lock()
@@ -116,7 +116,7 @@ func (term *terminal) expect(text string) {
 }
 
 // until types keys until text is shown: for what is not ready to read yet.
-func (term *terminal) until(keys, text string) {
+func (term *screen) until(keys, text string) {
 	term.t.Helper()
 	err := eventually(10*time.Second, func() error {
 		term.enter(keys)
@@ -136,7 +136,7 @@ func (term *terminal) until(keys, text string) {
 
 // raw waits until the client has the terminal for itself: before that Ctrl-C is meant
 // for the client.
-func (term *terminal) raw() {
+func (term *screen) raw() {
 	term.t.Helper()
 	if err := eventually(10*time.Second, func() error {
 		attrs, err := unix.IoctlGetTermios(int(term.slave.Fd()), unix.TCGETS)
@@ -151,7 +151,7 @@ func (term *terminal) raw() {
 
 // ends waits for the client's end with that exit status, and for the terminal to be
 // as it was.
-func (term *terminal) ends(code int) {
+func (term *screen) ends(code int) {
 	term.t.Helper()
 	var exit *exec.ExitError
 	if err := term.cmd.Wait(); err != nil && !errors.As(err, &exit) || term.cmd.ProcessState.ExitCode() != code {
