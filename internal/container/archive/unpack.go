@@ -292,6 +292,10 @@ func (u *unpacker) overwrite(h *tar.Header, base string) error {
 func (u *unpacker) fill(f *os.File, size int64) error {
 	var hole bool
 	for {
+		// A hole of a sparse file may be as large as its header claims, and reads nothing.
+		if err := u.ctx.Err(); err != nil {
+			return err
+		}
 		n, err := io.ReadFull(u.t, u.buf)
 		if n > 0 {
 			if hole = zeroed(u.buf[:n]); hole {
