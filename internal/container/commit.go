@@ -172,7 +172,7 @@ func (s *Service) withLayer(ctx context.Context, c *entry, f func(upper, lower *
 	}
 	own, err := os.Open(c.upper())
 	if os.IsNotExist(err) {
-		return nil
+		return c.stillThere()
 	}
 	if err != nil {
 		return err
@@ -187,5 +187,8 @@ func (s *Service) withLayer(ctx context.Context, c *entry, f func(upper, lower *
 		return err
 	}
 	defer lower.Close()
-	return f(upper, lower)
+	if err := f(upper, lower); err != nil {
+		return err
+	}
+	return c.stillThere()
 }

@@ -85,7 +85,10 @@ func (s *Service) Archive(ctx context.Context, ref, name string, begin func(ctyp
 		return pathError(err, ref, name)
 	}
 	s.event(c, events.ActionArchivePath, nil)
-	return pathError(archive.Pack(ctx, begin(st), root, name, ownersOf(root)), ref, name)
+	if err := archive.Pack(ctx, begin(st), root, name, ownersOf(root)); err != nil {
+		return pathError(err, ref, name)
+	}
+	return c.stillThere()
 }
 
 // Export writes the root file system of a container as a tar stream to what begin
@@ -110,7 +113,10 @@ func (s *Service) Export(ctx context.Context, ref string, begin func() io.Writer
 	}
 	defer done()
 	s.event(c, events.ActionExport, nil)
-	return archive.PackTree(ctx, begin(), root, ownersOf(root))
+	if err := archive.PackTree(ctx, begin(), root, ownersOf(root)); err != nil {
+		return err
+	}
+	return c.stillThere()
 }
 
 // ExtractOptions are those of PUT /containers/NAME/archive.

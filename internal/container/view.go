@@ -158,7 +158,11 @@ func (s *Service) layersOf(ctx context.Context, c *entry, rec *record, o viewOpt
 	vo := rootfs.Options{Writable: o.writer != nil}
 	vo.ReadOnly = vo.Writable && rec.HostConfig.ReadonlyRootfs
 	if o.mounts {
-		vo.Mounts = restingMounts(rec)
+		images, err := s.mountedLayers(ctx, c.id, rec.Mounts)
+		if err != nil {
+			return vo, err
+		}
+		vo.Mounts = restingMounts(rec, images)
 	}
 	if vo.Writable {
 		// What the run before left mounted must be gone: a layer is mounted once.
@@ -202,10 +206,14 @@ func liveMounts(rec *record) []rootfs.Mount {
 	return out
 }
 
-// restingMounts are the volumes and binds of a container that does not run. A bind whose
+// restingMounts are the volumes, binds and images of a container that does not run. A bind whose
 // source is missing is left out, and so is what exists in a running container only.
-func restingMounts(rec *record) (out []rootfs.Mount) {
+func restingMounts(rec *record, images map[string][]string) (out []rootfs.Mount) {
 	for _, m := range rec.Mounts {
+		if m.Type == mount.TypeImage {
+			out = append(out, rootfs.Mount{Layers: images[m.Destination], Subpath: m.Subpath, Destination: m.Destination, ReadOnly: true})
+			continue
+		}
 		if (m.Type == mount.TypeBind || m.Type == mount.TypeVolume) && exists(m.Source) {
 			out = append(out, rootfs.Mount{
 				Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: !m.RW, NonRecursive: m.NonRecursive,
@@ -213,6 +221,17 @@ func restingMounts(rec *record) (out []rootfs.Mount) {
 		}
 	}
 	return out
+}
+
+// stillThere is asked when files of a container were read: a removal that came in between
+// may have taken some away.
+func (c *entry) stillThere() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return errdefs.ErrNotFound.WithMessage("No such container: " + c.id + " was removed meanwhile")
+	}
+	return nil
 }
 
 func exists(path string) bool {

@@ -5,12 +5,14 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tarNames lists an archive.
@@ -155,4 +157,78 @@ func (c client) eventuallyLogs(t *testing.T, name, text string) {
 		r = c.try(t, "logs", name)
 	}
 	t.Fatalf("%s never printed %q: %+v", name, text, r)
+}
+
+// TestReadWhileRemoved: what a removal took away in between is an error, not an archive
+// that has less.
+func TestReadWhileRemoved(t *testing.T) {
+	c := ours(world.daemon)
+	name := c.unique(t, "c")
+	c.must(t, "run", "--name", name, "busybox", "sh", "-c", "head -c 30000000 /dev/urandom >/bin/aaa; echo x >/zzz")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := c.command(ctx, "export", name)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		// It has begun, and waits for its reader.
+		_, err = io.CopyN(io.Discard, out, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "rm", "-f", name)
+	n, err := io.Copy(io.Discard, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("an export of what was removed succeeded with %d bytes", n)
+	}
+}
+
+// TestDaemonDiesDuringCommit: the container that the commit froze goes on.
+func TestDaemonDiesDuringCommit(t *testing.T) {
+	d := own(t)
+	c := ours(d)
+	c.must(t, "pull", "-q", "busybox")
+	name := c.unique(t, "c")
+	c.must(t, "run", "-d", "--name", name, "busybox", "sh", "-c", "head -c 64000000 /dev/urandom >/f; echo ready; sleep 1000")
+	c.remove(t, name)
+	if err := eventually(30*time.Second, func() error {
+		if !strings.Contains(c.must(t, "logs", name), "ready") {
+			return errors.New("not ready")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	pid := c.must(t, "inspect", "-f", "{{.State.Pid}}", name)
+	cmd := c.command(t.Context(), "commit", name, "frozen")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for c.must(t, "inspect", "-f", "{{.State.Status}}", name) != "paused" {
+		if t.Context().Err() != nil {
+			t.Fatal("never frozen")
+		}
+	}
+	d.kill(t)
+	if err := cmd.Wait(); err == nil {
+		t.Error("the commit succeeded without a daemon")
+	}
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.must(t, "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", name); got != "running "+pid {
+		t.Errorf("afterwards it is %s, was running %s", got, pid)
+	}
+	if got := c.must(t, "exec", name, "sh", "-c", "kill -CONT 1; echo goes on"); got != "goes on" {
+		t.Errorf("exec: %q", got)
+	}
+	if got := c.must(t, "images", "-q"); strings.Count(got, "\n") != 0 {
+		t.Errorf("half an image is left: %s", got)
+	}
 }

@@ -336,7 +336,8 @@ func TestDebugOnTerminal(t *testing.T) {
 			// The size follows the signal, whenever that comes.
 			x.write(t, "until [ \"$(stty size)\" = '50 120' ]; do :; done; echo re''sized\n")
 			x.until(t, "resized\r\n")
-			x.write(t, "echo wai''ting; sleep 1000\n")
+			// The program in the foreground says so itself: the signal is its.
+			x.write(t, "sh -c 'echo wai\"\"ting; exec sleep 1000'\n")
 			x.until(t, "waiting\r\n")
 			x.write(t, "\x03")
 			x.until(t, "# ")

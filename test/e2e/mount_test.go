@@ -114,6 +114,15 @@ func TestMountFlags(t *testing.T) {
 		}
 		// The image stays for a container that mounts it, though its name goes.
 		user := c.must(t, "create", "--mount", "type=image,src="+image+",dst=/v", "busybox", "cat", "/v/tree/deep/leaf")
+		for _, state := range []string{"created", "exited"} {
+			if r := c.try(t, "cp", user+":/v/tree/deep/leaf", "-"); r.code != 0 || !strings.Contains(r.out, "leaf\n") {
+				t.Errorf("cp out of a mounted image, %s: %d %s", state, r.code, r.err)
+			}
+			if r := c.try(t, "cp", "mount_test.go", user+":/v/x"); r.code == 0 || !strings.Contains(r.err, "marked read-only") {
+				t.Errorf("cp into a mounted image, %s: %+v", state, r)
+			}
+			c.must(t, "start", "-a", user)
+		}
 		c.must(t, "rmi", "-f", image)
 		if got := c.must(t, "start", "-a", user); got != "leaf" {
 			t.Errorf("got %q", got)

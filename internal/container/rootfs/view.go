@@ -22,6 +22,8 @@ type Mount struct {
 	Source, Destination    string
 	Subpath                string // of the source, which it cannot leave
 	ReadOnly, NonRecursive bool
+	// Layers, top first, are an image's, which is shown instead of a source.
+	Layers []string
 }
 
 // Options say what a view shows.
@@ -152,6 +154,29 @@ func (b *builder) visit() error {
 	return unix.Setns(home, unix.CLONE_NEWNS)
 }
 
+// layersTree shows the layers of a mounted image, or the part of it that is asked for.
+func layersTree(m Mount) (tree int, err error) {
+	if len(m.Layers) == 1 { // an overlay takes two at least
+		m.Source = m.Layers[0]
+		return sourceTree(m)
+	}
+	m.Source = stage + "/image"
+	if err := unix.Mkdir(m.Source, 0o700); err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, unix.Rmdir(m.Source)) }()
+	parent, dirs := relative(m.Layers)
+	if err := unix.Chdir(parent); err != nil {
+		return -1, err
+	}
+	err = unix.Mount("overlay", m.Source, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(dirs, ":"))
+	if err = errors.Join(err, unix.Chdir("/")); err != nil {
+		return -1, fmt.Errorf("mount layers: %w", err)
+	}
+	tree, err = sourceTree(m)
+	return tree, errors.Join(err, unix.Unmount(m.Source, unix.MNT_DETACH))
+}
+
 // mountBase puts the container's root at stage/root.
 func (b *builder) mountBase() error {
 	if len(b.o.Lower) == 0 && b.base < 0 {
@@ -224,7 +249,13 @@ func (b *builder) mount(root *Root, m Mount) error {
 	}
 	if !ok {
 		var err error
-		if tree, err = sourceTree(m); err != nil {
+		if len(m.Layers) > 0 {
+			m.NonRecursive = true
+			tree, err = layersTree(m)
+		} else {
+			tree, err = sourceTree(m)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", m.Source, err)
 		}
 		defer unix.Close(tree)
