@@ -129,9 +129,11 @@ func TestUserNamespaces(t *testing.T) {
 			}
 			testRemapped(t, c)
 			testRemappedShared(t, c)
+			testRemappedFiles(t, c)
 		})
 	}
 	testAuto(t, ours(d))
+	testRemappedFiles(t, ours(d), "--userns=auto") // which Docker's client does not know
 }
 
 func testRemapped(t *testing.T, c client) {
@@ -217,12 +219,10 @@ func testAuto(t *testing.T, c client) {
 	}
 }
 
-// makeBusybox gives another daemon the image that the first has.
+// makeBusybox gives another daemon the image.
 func makeBusybox(t *testing.T, d *daemon) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "busybox.tar")
-	ours(world.daemon).must(t, "save", "-o", file, "busybox")
-	ours(d).must(t, "load", "-i", file)
+	ours(d).must(t, "pull", "-q", "busybox")
 }
 
 // TestAdvisories tries attacks that have worked against other engines on ours. Those
