@@ -43,6 +43,7 @@ func TestBuild(t *testing.T) {
 	t.Run("environment of RUN", w.sub(testEnvironment))
 	t.Run("network", w.sub(testNetwork))
 	t.Run("symlink attacks", w.sub(testSymlinks))
+	t.Run("entitlements", w.sub(testEntitlements))
 	t.Run("classic", w.sub(testClassic))
 	t.Run("cancel", w.sub(testCancel))
 	t.Run("outputs", w.sub(testOutputs))
@@ -306,7 +307,7 @@ func testSymlinks(w *world) {
 	must(w.TB, os.WriteFile(filepath.Join(bait, "secret"), []byte("host"), 0o644))
 	plant := "FROM busybox AS evil\nRUN ln -s " + bait + " /link && mkdir /d && ln -s " + bait + "/secret /d/f && ln -s / /root-link\n"
 	for _, tc := range []struct{ name, dockerfile string }{
-		// CVE-2024-23651, CVE-2024-23653: sources of mounts and of copies that are links.
+		// CVE-2024-23651: sources of mounts and of copies that are links.
 		{"mount source", plant + "FROM busybox\nRUN --mount=type=bind,from=evil,source=/link,target=/m cat /m/secret\n"},
 		{"cache source", plant + "FROM busybox\nRUN --mount=type=cache,from=evil,source=/link,target=/m cat /m/secret\n"},
 		{"copy through a link", plant + "FROM busybox\nCOPY --from=evil /link/secret /x\n"},

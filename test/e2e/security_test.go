@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,7 +121,7 @@ func withSubids(t *testing.T, text string) {
 // TestUserNamespaces runs a daemon that remaps every container.
 func TestUserNamespaces(t *testing.T) {
 	withSubids(t, "dockremap:2000000:65536\n")
-	d := own(t, "--userns-remap", "default", "--userns-pool", "1000000:300000", "--no-new-privileges")
+	d := own(t, "--userns-remap", "default", "--userns-pool", "1000000:300000", "--no-new-privileges", "--add-runtime", "oci="+filepath.Join(world.bin, "muelle-oci"))
 	makeBusybox(t, d)
 	for _, c := range clients(t, d) {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,6 +135,26 @@ func TestUserNamespaces(t *testing.T) {
 	}
 	testAuto(t, ours(d))
 	testRemappedFiles(t, ours(d), "--userns=auto") // which Docker's client does not know
+	testComposeUsers(t, ours(d))
+}
+
+// testComposeUsers: userns_mode of a service.
+func testComposeUsers(t *testing.T, c client) {
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	text := "name: users\nservices:\n"
+	for service, mode := range map[string]string{"remapped": "", "host": "userns_mode: host, ", "auto": "userns_mode: auto, "} {
+		text += "  " + service + ": {" + mode + "image: busybox, command: sleep 600, stop_grace_period: 0s}\n"
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "compose", "-f", file, "up", "-d")
+	defer c.must(t, "compose", "-f", file, "down")
+	for service, want := range map[string]string{"remapped": "0 2000000 65536", "host": "0 0 4294967295", "auto": "0 10"} {
+		if got := strings.Join(strings.Fields(c.must(t, "compose", "-f", file, "exec", "-T", service, "cat", "/proc/self/uid_map")), " "); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: map %q, want %q", service, got, want)
+		}
+	}
 }
 
 func testRemapped(t *testing.T, c client) {
@@ -168,6 +189,7 @@ func testRemapped(t *testing.T, c client) {
 		"--privileged":   "privileged mode is incompatible with user namespaces",
 		"--network host": "cannot share the host's network namespace when user namespaces are enabled",
 		"--pid host":     "cannot share the host PID namespace when user namespaces are enabled",
+		"--runtime oci":  "user namespaces need Muelle's own runtime, not oci: run the container with --userns host",
 	} {
 		if r := c.try(t, append(append([]string{"run", "--rm"}, strings.Fields(options)...), "busybox", "true")...); r.code != 125 || !strings.Contains(r.err, want) {
 			t.Errorf("%s: %+v", options, r)
@@ -238,6 +260,33 @@ func TestAdvisories(t *testing.T) {
 			for _, args := range [][]string{{"run", "--rm", "-w", dir, "busybox", "ls", "../../../../../../etc/subuid"}, {"exec", "-w", dir, name, "ls", "../../../../../../etc/subuid"}} {
 				if r := c.try(t, args...); r.code == 0 {
 					t.Fatalf("%v: it got out: %s", args, r.out)
+				}
+			}
+		}
+	})
+	t.Run("CVE-2019-14271 cp loads nothing of a container", func(t *testing.T) {
+		// Whoever opened one of these for reading would wait for ever.
+		box := c.unique(t, "loaded")
+		c.must(t, "run", "-d", "--name", box, "busybox", "sh", "-c", `for l in /lib /lib64 /lib/x86_64-linux-gnu /lib/aarch64-linux-gnu /usr/lib; do mkdir -p $l
+for f in libnss_files.so.2 libnss_dns.so.2 libc.so.6 ld-linux-x86-64.so.2; do rm -f $l/$f; mkfifo $l/$f; done; done
+rm -f /etc/nsswitch.conf /etc/ld.so.cache /etc/ld.so.preload; mkfifo /etc/nsswitch.conf /etc/ld.so.cache /etc/ld.so.preload; mkdir /d; echo x >/d/f; touch /ready; exec sleep 600`)
+		c.remove(t, box)
+		c.must(t, "exec", box, "sh", "-c", "until [ -e /ready ]; do usleep 10000; done")
+		out := filepath.Join(t.TempDir(), "out")
+		c.must(t, "cp", "-a", box+":/d", out)
+		c.must(t, "cp", "-a", out, box+":/in")
+		if got := c.must(t, "exec", box, "cat", "/in/f"); got != "x" {
+			t.Errorf("copied %q", got)
+		}
+		for _, name := range []string{"muelled", "muelle-shim"} {
+			f, err := elf.Open(filepath.Join(world.bin, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+					t.Errorf("%s loads libraries", name)
 				}
 			}
 		}
