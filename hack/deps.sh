@@ -22,6 +22,8 @@ need qemu-system-x86_64 qemu-system-x86
 need mke2fs e2fsprogs
 need mmdebstrap mmdebstrap
 /usr/bin/python3 -c 'import pymongo, mongoengine' 2>/dev/null || missing="$missing python3-pymongo python3-mongoengine"
+# The lifecycle from a Python program.
+/usr/bin/python3 -c 'import docker' 2>/dev/null || missing="$missing python3-docker"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 # The unmodified Docker client judges from outside; Debian ships it with the engine, which is not started.
 need docker docker.io

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,44 @@ func TestWhatHasNoEffectIsSaid(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, c.notices()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A daemon.json as people have it: every key is taken, and what has no effect is said.
+func TestTypicalFile(t *testing.T) {
+	c, err := parse([]string{"-H", "fd://", "--containerd=/run/containerd/containerd.sock", "--config-file", configFile(t, `{
+		"log-driver": "json-file", "log-opts": {"max-size": "100m", "max-file": "3", "labels": "production", "env": "os,customer"},
+		"storage-driver": "overlay2", "storage-opts": ["overlay2.override_kernel_check=true"],
+		"live-restore": true, "userland-proxy": false, "iptables": true, "ip6tables": true, "icc": false, "mtu": 1450, "ip": "127.0.0.1",
+		"bip": "10.200.0.1/24", "fixed-cidr": "10.200.0.128/25", "ipv6": true, "fixed-cidr-v6": "2001:db8:1::/64",
+		"default-address-pools": [{"base": "172.30.0.0/16", "size": 24}, {"base": "192.168.64.0/18", "size": 26}],
+		"registry-mirrors": ["https://mirror.example.org"], "insecure-registries": ["registry.example.org:5000", "10.0.0.0/8"],
+		"dns": ["10.0.0.2", "8.8.8.8"], "dns-opts": ["ndots:1"], "dns-search": ["example.org"],
+		"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": "", "default-cgroupns-mode": "host",
+		"features": {"buildkit": true, "containerd-snapshotter": true}, "builder": {"gc": {"enabled": true, "defaultKeepStorage": "20GB"}},
+		"metrics-addr": "127.0.0.1:9323", "experimental": true, "debug": false, "log-level": "warn", "labels": ["rack=7"],
+		"max-concurrent-downloads": 10, "max-concurrent-uploads": 10, "max-download-attempts": 5, "shutdown-timeout": 30,
+		"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}, "default-shm-size": "128M",
+		"no-new-privileges": true, "selinux-enabled": false, "userns-remap": "", "group": "docker", "data-root": "/srv/docker",
+		"default-runtime": "runc", "runtimes": {}, "init": true, "oom-score-adjust": -500, "swarm-default-advertise-addr": "",
+		"tls": true, "tlsverify": true, "tlscacert": "/c/ca.pem", "tlscert": "/c/cert.pem", "tlskey": "/c/key.pem",
+		"proxies": {"http-proxy": "http://proxy:3128", "no-proxy": "localhost"}
+	}`)}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"builder", "containerd", "ip6tables", "swarm-default-advertise-addr", "userland-proxy"}
+	var got []string
+	for _, line := range c.notices() {
+		name, _, _ := strings.Cut(line, ":")
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if c.HTTPProxy != "http://proxy:3128" || !c.TLSVerify || c.ICC || c.MTU != 1450 || c.LogOpts["labels"] != "production" {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -208,8 +208,8 @@ func (s *Service) setDefaultRoute(sb *sandbox, way *endpoint) error {
 	if way != nil {
 		mac = way.settings.MacAddress.String()
 		for _, c := range way.net.IPAM.Config {
-			if c.Gateway.IsValid() {
-				gateways = append(gateways, c.Gateway)
+			if gw := wayOut(c); gw.IsValid() {
+				gateways = append(gateways, gw)
 			}
 		}
 	}

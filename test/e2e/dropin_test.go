@@ -223,7 +223,7 @@ func TestDockerdUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer events.Body.Close()
-	write(`{"labels":["c=d"],"debug":true,"max-concurrent-downloads":7}`)
+	write(`{"labels":["c=d"],"debug":true,"max-concurrent-downloads":7,"runtimes":{"other":{"path":"runc"}},"default-runtime":"other"}`)
 	hangUp := func() {
 		t.Helper()
 		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -242,6 +242,9 @@ func TestDockerdUnit(t *testing.T) {
 	}
 	if got := c.must(t, "info", "-f", "{{.Labels}} {{.Debug}}"); got != "[c=d] true" {
 		t.Errorf("after the reload: %s", got)
+	}
+	if got := c.must(t, "info", "-f", "{{.DefaultRuntime}} {{(index .Runtimes \"other\").Path}}"); !strings.HasPrefix(got, "other /") {
+		t.Errorf("runtimes after the reload: %s", got)
 	}
 	// What is wrong changes nothing.
 	write(`{"labels":["e"]}`)
