@@ -131,8 +131,14 @@ func (f *facts) askedFor(sig syscall.Signal, by *container.Asked) []api.WhyFindi
 		return evidence(b.do("muelle start %s", f.e.Name))
 	case container.AskedByTimeout:
 		b := f.stopTimeout()
-		if len(f.last.Asked) > 1 && f.last.Asked[len(f.last.Asked)-2].By == container.AskedByShutdown {
-			b.f.Cause, b.f.What = "shutdown", "The engine stopped it because the engine itself was shut down. "+b.f.What
+		if n := len(f.last.Asked); n > 1 {
+			switch f.last.Asked[n-2].By {
+			case container.AskedByShutdown:
+				b.f.Cause, b.f.What = "shutdown", "The engine stopped it because the engine itself was shut down. "+b.f.What
+			case container.AskedByHealth:
+				b.f.Cause, b.f.What = "stopped-unhealthy", endedForHealth+" "+b.f.What
+				f.lastCheck(b)
+			}
 		}
 		return evidence(b)
 	case container.AskedByKill:
@@ -147,8 +153,22 @@ func (f *facts) askedFor(sig syscall.Signal, by *container.Asked) []api.WhyFindi
 		}
 		return evidence(b)
 	}
-	b := f.finding("stopped-unhealthy", "The engine ended it because it had become unhealthy, as --health-on-failure asks.")
+	b := f.finding("stopped-unhealthy", endedForHealth)
+	f.lastCheck(b)
 	return evidence(b)
+}
+
+const endedForHealth = "The engine ended it because it had become unhealthy, as --health-on-failure asks."
+
+// lastCheck adds what the last health check said, and what follows from it.
+func (f *facts) lastCheck(b *builder) {
+	h := f.e.State.Health
+	if h == nil || len(h.Log) == 0 {
+		return
+	}
+	last := h.Log[len(h.Log)-1]
+	b.because("health check", "exit code %d: %s", last.ExitCode, strings.TrimSpace(last.Output))
+	f.healthAdvice(b, last)
 }
 
 // stopTimeout tells why a stop took its whole patience.

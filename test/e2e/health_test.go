@@ -304,3 +304,15 @@ func TestHealthOfACommand(t *testing.T) {
 		}
 	})
 }
+
+// TestWhyUnhealthyAndDeaf: a container that is stopped for its health and does not heed
+// the stop's signal was ended for its health all the same.
+func TestWhyUnhealthyAndDeaf(t *testing.T) {
+	c := ours(world.daemon)
+	name := c.unique(t, "deaf")
+	c.must(t, "run", "-d", "--name", name, "--stop-timeout", "1", "--health-tcp", "1", "--health-interval", "100ms", "--health-retries", "1",
+		"--health-on-failure", "stop", "busybox", "sleep", "1000")
+	c.remove(t, name)
+	c.must(t, "wait", name)
+	wantCause(t, name, "stopped-unhealthy", "did not end within 1 s", "SIGTERM sent at", "nothing listens on port 1")
+}
