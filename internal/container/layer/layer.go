@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -131,18 +132,44 @@ func readMounted(layers []string, name string, limit int64) ([]byte, error) {
 	return ReadInRoot(root, name, limit)
 }
 
-// ReadInRoot reads a regular file below root. It is opened in a way that neither a
-// device nor a pipe put there by the container can do harm.
+// Look opens a file below root and says what it is; see Reading.
+func Look(root *os.File, name string) (*os.File, os.FileInfo, error) {
+	f, err := OpenInRoot(root, name, unix.O_PATH)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Reading(f)
+}
+
+// Reading takes over an O_PATH descriptor and gives one that can be read, if it is of a
+// regular file or a directory. What else it may be of, a device, a pipe or a socket of
+// a container's or an image's making, is not touched: opening a device does something
+// already (a watchdog begins to count).
+func Reading(f *os.File) (*os.File, os.FileInfo, error) {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		return f, info, nil
+	}
+	defer f.Close()
+	// No path is walked a second time: it is the same file.
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, &os.PathError{Op: "open", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), info, nil
+}
+
+// ReadInRoot reads a regular file below root; nothing else is opened.
 func ReadInRoot(root *os.File, name string, limit int64) ([]byte, error) {
-	f, err := OpenInRoot(root, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	f, info, err := Look(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	if !info.Mode().IsRegular() || info.Size() > limit {
 		return nil, fmt.Errorf("%s is not a small regular file", name)
 	}

@@ -39,6 +39,9 @@ func (x *examination) libraries(o *object, name string, musl bool) []Library {
 			}
 			seen[lib] = true
 			at, f := x.find(lib, where)
+			if x.tooMany() {
+				return nil // whether it is missing is not known
+			}
 			if f == nil {
 				missing = append(missing, Library{lib, j.name})
 				continue
@@ -126,6 +129,9 @@ func (x *examination) ldSoConf(name string, depth int) []string {
 	}
 	var out []string
 	for line := range strings.Lines(x.small(name)) {
+		if len(out) >= maxLibraries || x.tooMany() {
+			break
+		}
 		line, _, _ = strings.Cut(line, "#")
 		f := strings.Fields(line)
 		switch {
@@ -142,6 +148,7 @@ func (x *examination) ldSoConf(name string, depth int) []string {
 
 // glob matches in the last element only, as these files do.
 func (x *examination) glob(pattern string) []string {
+	x.opened++
 	dir, err := layer.OpenInRoot(x.root, path.Dir(pattern), unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil

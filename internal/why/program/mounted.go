@@ -11,29 +11,28 @@ import (
 	"muelle/internal/container/layer"
 )
 
-const reading = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
-
 // openAnywhere opens a file of the root, or of the mount that lies over it.
-func (x *examination) openAnywhere(name string) (*os.File, error) {
+func (x *examination) openAnywhere(name string) (*os.File, os.FileInfo, error) {
 	m, below := x.mountOf(name)
 	if m == nil {
-		return layer.OpenInRoot(x.root, path.Join(".", name), reading)
+		return layer.Look(x.root, path.Join(".", name))
 	}
 	source, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	info, err := source.Stat()
+	if err == nil && info.Mode().IsRegular() && below == "" {
+		return layer.Reading(source)
 	}
 	defer source.Close()
-	info, err := source.Stat()
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case info.IsDir():
-		return layer.OpenInRoot(source, path.Join(".", below), reading)
-	case below != "" || !info.Mode().IsRegular(): // opening a device may do something
-		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ENOTDIR}
+		return layer.Look(source, path.Join(".", below))
 	}
-	return os.Open(m.Source)
+	return nil, nil, &os.PathError{Op: "open", Path: name, Err: unix.ENOTDIR}
 }
 
 // mountOf gives the deepest mount that a path lies in, and the rest of the path.

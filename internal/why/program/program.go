@@ -81,7 +81,10 @@ const (
 	maxHead      = 512      // of a file: the kernel reads 256 bytes of a script
 	maxLibraries = 128      // looked at
 	maxFile      = 64 << 10 // a configuration file of the loader
+	maxOpened    = 8192     // files looked for
 )
+
+var errTooMany = errors.New("too many files to look at")
 
 // Examine looks at a program below root.
 func Examine(root *os.File, o Options) *Report {
@@ -97,10 +100,10 @@ func Examine(root *os.File, o Options) *Report {
 }
 
 type examination struct {
-	root *os.File
-	env  []string
-
+	root   *os.File
+	env    []string
 	mounts []Mount
+	opened int
 }
 
 func (x *examination) getenv(name string) string {
@@ -144,19 +147,17 @@ func (x *examination) candidates(o Options, r *Report) []string {
 	return out
 }
 
-// open opens a file so that neither a pipe nor a device can do harm.
+// open opens a file so that neither a pipe nor a device can do harm. There is an end
+// to how many: an image may name as many folders as it likes, and files that include
+// one another.
 func (x *examination) open(name string) (*os.File, os.FileInfo, error) {
-	f, err := x.openAnywhere(name)
-	if err != nil {
-		return nil, nil, err
+	if x.opened++; x.opened > maxOpened {
+		return nil, nil, errTooMany
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
+	return x.openAnywhere(name)
 }
+
+func (x *examination) tooMany() bool { return x.opened > maxOpened }
 
 func (x *examination) exists(name string) bool {
 	f, info, err := x.open(name)
@@ -216,14 +217,14 @@ func (x *examination) script(r *Report, head []byte) {
 	name, argument, _ := strings.Cut(rest, " ")
 	r.Interpreter = name
 	clean := strings.TrimSuffix(name, "\r")
-	r.InterpreterMissing = !x.exists(clean)
+	r.InterpreterMissing = !x.exists(clean) && !x.tooMany()
 	argument = strings.TrimSuffix(strings.TrimSpace(argument), "\r")
 	if path.Base(clean) == "env" && !r.InterpreterMissing {
 		for word := range strings.FieldsSeq(argument) {
 			if strings.HasPrefix(word, "-") || strings.Contains(word, "=") {
 				continue
 			}
-			if !slices.ContainsFunc(x.candidates(Options{Name: word}, &Report{}), x.exists) {
+			if !slices.ContainsFunc(x.candidates(Options{Name: word}, &Report{}), x.exists) && !x.tooMany() {
 				r.EnvMissing = word
 			}
 			return
@@ -263,7 +264,7 @@ func (x *examination) elf(r *Report, f *os.File) {
 		return
 	}
 	r.Interpreter = o.interpreter
-	r.InterpreterMissing = !x.exists(r.Interpreter)
+	r.InterpreterMissing = !x.exists(r.Interpreter) && !x.tooMany()
 	if r.InterpreterMissing {
 		r.OtherLoader = x.otherLoader(r.Interpreter)
 		return

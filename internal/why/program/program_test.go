@@ -3,6 +3,8 @@ package program_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +176,46 @@ func TestSimilar(t *testing.T) {
 		if r := program.Examine(root, program.Options{Name: name, Env: []string{"PATH=/none:/"}}); r.Similar != want {
 			t.Errorf("%s: %q, want %q", name, r.Similar, want)
 		}
+	}
+}
+
+// TestHostileImages: what is no regular file is not opened, opening alone may have an
+// effect; and an image cannot make the engine look at files without end.
+func TestHostileImages(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, data string) {
+		t.Helper()
+		full := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(data), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Opening it fails; only who does not, sees it.
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	write(glibc, "x")
+	write("app", elfFile(62, glibc, "libgone.so"))
+	write("etc/ld.so.conf", strings.Repeat("include /etc/ld.so.conf.d/*\n", 2000))
+	for i := range 200 {
+		write(fmt.Sprintf("etc/ld.so.conf.d/%d.conf", i), strings.Repeat("include /etc/ld.so.conf.d/*\n", 2000))
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if r := program.Examine(root, program.Options{Name: "/socket"}); r.Kind != program.Special {
+		t.Errorf("a socket is %s", r.Kind)
+	}
+	r := program.Examine(root, program.Options{Name: "/app"})
+	if r.Kind != program.ELF || r.InterpreterMissing || len(r.Libraries) > 0 {
+		t.Errorf("%+v: what was not looked for is not missing", r)
 	}
 }
 
