@@ -144,7 +144,9 @@ func (s *Service) Stale() ([]string, error) {
 func (s *Service) unused(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.volumes[name] == nil {
+	// What is mounted on a volume without options is not the engine's: somebody has put
+	// a disk there.
+	if r := s.volumes[name]; r == nil || len(r.Options) == 0 {
 		return false
 	}
 	m := s.mounts[name]

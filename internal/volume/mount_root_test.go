@@ -55,6 +55,30 @@ func mounted(t *testing.T, root string) (lines []string) {
 	return lines
 }
 
+// TestDisksOfOthers: what an administrator has mounted on a volume without options is
+// no leak, and a daemon that starts leaves it where it is.
+func TestDisksOfOthers(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	for _, req := range []wire.CreateRequest{
+		{Name: "disk"},
+		{Name: "tmp", DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs"}},
+	} {
+		_, err := s.Create(t.Context(), req)
+		must(t, err)
+	}
+	must(t, syscall.Mount("tmpfs", filepath.Join(root, "disk", "_data"), "tmpfs", 0, ""))
+	defer syscall.Unmount(filepath.Join(root, "disk", "_data"), syscall.MNT_DETACH)
+	for _, s := range []*volume.Service{s, open(t, root)} {
+		must(t, s.Settle())
+		leaks, err := s.Leaks(t.Context())
+		must(t, err)
+		if len(leaks) > 0 || len(mounted(t, root)) != 1 {
+			t.Errorf("%+v is a leak; mounted is %q", leaks, mounted(t, root))
+		}
+	}
+}
+
 func TestMountedWhileSomebodyUsesIt(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
