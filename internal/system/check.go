@@ -60,28 +60,28 @@ func (s *Service) runtimeLeaks(ctx context.Context) ([]check.Leak, error) {
 	return s.o.Runtime.Leaks(ctx, func(id string) bool { return s.o.Containers.Runs(id) || s.o.Builds.Runs(id) })
 }
 
-// otherMounts are those below the engine's folders that are no noun's.
+// otherMounts are those below the exec-root that are no noun's. Below the data-root
+// the engine mounts nothing that is no noun's: what is there is the administrator's,
+// who may have given the store or the volumes a disk of their own.
 func (s *Service) otherMounts() ([]check.Leak, error) {
+	if s.o.ExecRoot == "" {
+		return nil, nil
+	}
+	points, err := check.MountsBelow(s.o.ExecRoot)
+	if err != nil {
+		return nil, err
+	}
 	var leaks []check.Leak
-	for _, root := range []string{s.o.DataRoot, s.o.ExecRoot} {
-		if root == "" {
+	for _, p := range points {
+		top, _, below := strings.Cut(strings.TrimPrefix(p, s.o.ExecRoot+"/"), "/")
+		if below && slices.Contains([]string{"containers", "build"}, top) || p == s.o.DataRoot || strings.HasPrefix(p, s.o.DataRoot+"/") {
 			continue
 		}
-		points, err := check.MountsBelow(root)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range points {
-			top, _, _ := strings.Cut(strings.TrimPrefix(p, root+"/"), "/")
-			if slices.Contains([]string{"containers", "volumes", "build", "buildkit", "tmp"}, top) && p != root+"/"+top {
-				continue
-			}
-			leaks = append(leaks, check.Leak{
-				Finding: api.Finding{Kind: "mount", Name: p, Problem: "nothing of the engine mounted it"},
-				There:   func() bool { return check.IsMounted(p) },
-				Mend:    func(context.Context) error { return unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) },
-			})
-		}
+		leaks = append(leaks, check.Leak{
+			Finding: api.Finding{Kind: "mount", Name: p, Problem: "nothing of the engine mounted it"},
+			There:   func() bool { return check.IsMounted(p) },
+			Mend:    func(context.Context) error { return unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) },
+		})
 	}
 	return leaks, nil
 }

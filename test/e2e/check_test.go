@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -137,6 +138,10 @@ func TestCheckFindsAndMends(t *testing.T) {
 	for _, point := range []string{filepath.Join(run, "containers", leftover, "shm"), filepath.Join(data, "tmp/left"), filepath.Join(run, "odd")} {
 		check(unix.Mount("planted", point, "tmpfs", 0, ""))
 	}
+	// A disk that an administrator gave to a part of the data is no leak.
+	disk := filepath.Join(data, "store")
+	check(unix.Mount(disk, disk, "", unix.MS_BIND, ""))
+	defer unix.Unmount(disk, unix.MNT_DETACH)
 	check(os.WriteFile(filepath.Join(data, "containers", web, "container.json"), []byte("garbage"), 0o600))
 	check(os.WriteFile(filepath.Join(data, "volumes/mem/volume.json"), []byte("garbage"), 0o600))
 	group := ""
@@ -180,6 +185,10 @@ func TestCheckFindsAndMends(t *testing.T) {
 		t.Errorf("still there: %s", text)
 	}
 	// What runs was left alone, what was damaged is whole again.
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, disk, 0, 0, &st); err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		t.Errorf("the administrator's disk was unmounted (%v)", err)
+	}
 	c.must(t, "pull", "-q", "busybox:1.36")
 	if _, text := report(t, c, 0); text != "" {
 		t.Errorf("after the pull: %s", text)
@@ -194,6 +203,51 @@ func TestCheckFindsAndMends(t *testing.T) {
 	}
 	c.must(t, "rm", "-f", "web")
 	c.must(t, "volume", "rm", "mem", "lost")
+}
+
+// TestRepairLeavesRuntimesAlone: what a shim has started, here another runtime that
+// takes its time, belongs to its container.
+func TestRepairLeavesRuntimesAlone(t *testing.T) {
+	dir := t.TempDir()
+	var pipes [2]*os.File
+	for i, name := range []string{"begun", "go"} {
+		at := filepath.Join(dir, name)
+		if err := unix.Mkfifo(at, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Both ends: nobody waits for the other to open it.
+		f, err := os.OpenFile(at, os.O_RDWR|unix.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		pipes[i] = f
+	}
+	slow := filepath.Join(dir, "slow")
+	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in *' create '*) echo >>%[1]s/begun; read x <%[1]s/go ;; esac\nexec %[2]s \"$@\"\n", dir, filepath.Join(world.bin, "muelle-oci"))
+	if err := os.WriteFile(slow, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := own(t, "--add-runtime", "slow="+slow)
+	c := ours(d)
+	c.must(t, "pull", "-q", "busybox:1.36")
+	done := make(chan result, 1)
+	go func() { done <- c.try(t, "run", "--rm", "--runtime", "slow", "busybox:1.36", "echo", "started") }()
+	if err := pipes[0].SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipes[0].Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, text := report(t, c, 0, "--repair"); text != "" {
+		t.Errorf("found: %s", text)
+	}
+	if _, err := pipes[1].WriteString("x\n"); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.code != 0 || r.out != "started\n" {
+		t.Errorf("%+v", r)
+	}
 }
 
 func plantPort(t *testing.T, table string) {

@@ -83,7 +83,8 @@ func pidsIn(dir string) (pids []int) {
 }
 
 // shimLeak: a shim may outlive its container to feed a slow reader; then this daemon
-// still talks to it.
+// still talks to it. What is no shim was started by one: a hook, or another OCI runtime
+// at work; or it is about to become one.
 func (r *Runtime) shimLeak(pid int, runs func(string) bool) check.Leak {
 	name, cid := commandOf(pid)
 	start := startTime(pid)
@@ -91,15 +92,15 @@ func (r *Runtime) shimLeak(pid int, runs func(string) bool) check.Leak {
 		Finding: api.Finding{Kind: "process", Name: strconv.Itoa(pid), Problem: fmt.Sprintf("%s of container %.12s, which does not run", name, cid)},
 		There:   func() bool { return start != 0 && startTime(pid) == start },
 		Owned: func() bool {
-			r.mu.Lock()
-			for t := range r.tasks {
-				if t.id == cid {
-					r.mu.Unlock()
+			for at := pid; at > 1; at = parentOf(at) {
+				if at == os.Getpid() {
 					return true
 				}
+				if name, cid := commandOf(at); name == shimapi.BinaryName {
+					return r.serves(cid) || runs(cid)
+				}
 			}
-			r.mu.Unlock()
-			return name == shimapi.BinaryName && runs(cid)
+			return false
 		},
 		Mend: func(context.Context) error {
 			fd, err := unix.PidfdOpen(pid, 0)
@@ -113,6 +114,18 @@ func (r *Runtime) shimLeak(pid int, runs func(string) bool) check.Leak {
 			return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 		},
 	}
+}
+
+// serves tells whether the daemon talks to the shim of a container.
+func (r *Runtime) serves(cid string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := range r.tasks {
+		if t.id == cid {
+			return true
+		}
+	}
+	return false
 }
 
 func commandOf(pid int) (name, first string) {

@@ -103,17 +103,32 @@ func readExit(dir string) (*shimapi.Exited, error) {
 
 // startTime is field 22 of /proc/PID/stat, or 0.
 func startTime(pid int) uint64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 {
-		return 0
-	}
-	v, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	v, err := strconv.ParseUint(statField(pid, 22), 10, 64)
 	if err != nil {
 		return 0
 	}
 	return v
+}
+
+// parentOf gives the parent of a process; 0: there is no such process.
+func parentOf(pid int) int {
+	n, err := strconv.Atoi(statField(pid, 4))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// statField gives a field of /proc/PID/stat, counted as in proc(5), from 3 on.
+func statField(pid, n int) string {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	// The second field is the program's name, which may have any character.
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
+	if len(fields) <= n-3 {
+		return ""
+	}
+	return string(fields[n-3])
 }
