@@ -166,6 +166,9 @@ func (c *config) check() error {
 	if err := c.checkNetworks(); err != nil {
 		return err
 	}
+	if err := c.checkHosts(); err != nil {
+		return err
+	}
 	for _, l := range c.Labels {
 		if key, _, ok := strings.Cut(l, "="); !ok || key == "" {
 			return fmt.Errorf("bad attribute format: %s", l)

@@ -98,6 +98,9 @@ func TestParseRefuses(t *testing.T) {
 		{"level", "", []string{"-l", "loud"}, "invalid logging level: loud"},
 		{"bip", "", []string{"--bip", "10.0.0.1"}, `bip: "10.0.0.1" is no address with a prefix length`},
 		{"pool", "", []string{"--default-address-pool", "base=10.0.0.0/8,size=4"}, "default-address-pools: a size of 4 does not fit base 10.0.0.0/8"},
+		{"host", `{"hosts":["ftp://a"]}`, nil, `host "ftp://a": it must begin with unix://, tcp:// or fd://`},
+		{"socket", "", []string{"-H", "unix://run/a.sock"}, `host "unix://run/a.sock": "run/a.sock" is not an absolute path`},
+		{"mirror", `{"registry-mirrors":["x"]}`, nil, `invalid registry mirror "x": want http://host:port or https://host:port`},
 		{"argument", "", []string{"start"}, `muelled takes no arguments, but was given ["start"]`},
 		{"label", "", []string{"--label", "x"}, "bad attribute format: x"},
 	} {
@@ -184,6 +187,7 @@ func TestListen(t *testing.T) {
 	dir := t.TempDir()
 	for _, tc := range []struct{ name, host, want string }{
 		{"tcp", "tcp://127.0.0.1:0", "refused, because"},
+		{"tcp unsaid", "127.0.0.1:0", "refused, because"},
 		{"other", "http://x", "it must begin with unix://, tcp:// or fd://"},
 		{"no scheme", "/run/x", "it must begin with unix://, tcp:// or fd://"},
 		{"relative", "unix://x", "is not an absolute path"},

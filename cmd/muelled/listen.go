@@ -13,6 +13,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/remote"
 )
 
 // listen opens every host that the daemon was told, or the default socket. On
@@ -31,10 +33,7 @@ func listen(c *config, p *places, log *slog.Logger) (all []net.Listener, err err
 		hosts = []string{"unix://" + filepath.Join(p.exec, "muelle.sock")}
 	}
 	for _, host := range hosts {
-		proto, addr, ok := strings.Cut(host, "://")
-		if !ok {
-			return all, fmt.Errorf("host %q: it must begin with unix://, tcp:// or fd://", host)
-		}
+		proto, addr := splitHost(host)
 		var l net.Listener
 		switch proto {
 		case "unix":
@@ -56,6 +55,30 @@ func listen(c *config, p *places, log *slog.Logger) (all []net.Listener, err err
 		}
 	}
 	return all, nil
+}
+
+// splitHost gives the protocol and the address; as in Docker it is tcp where nothing
+// else is said; a path alone has none.
+func splitHost(host string) (proto, addr string) {
+	proto, addr, ok := strings.Cut(host, "://")
+	if !ok && !strings.HasPrefix(host, "/") {
+		return "tcp", host
+	}
+	return proto, addr
+}
+
+// checkHosts refuses what nobody can listen on, and what no registry can be, before
+// anything is begun.
+func (c *config) checkHosts() error {
+	for _, host := range c.Hosts {
+		if proto, addr := splitHost(host); proto != "unix" && proto != "tcp" && proto != "fd" {
+			return fmt.Errorf("host %q: it must begin with unix://, tcp:// or fd://", host)
+		} else if proto == "unix" && !filepath.IsAbs(addr) {
+			return fmt.Errorf("host %q: %q is not an absolute path", host, addr)
+		}
+	}
+	_, err := remote.New(remote.Options{Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries})
+	return err
 }
 
 // listenUnix makes a socket that root and the group may use; without the group,
