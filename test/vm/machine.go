@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 )
 
 // modules are what the engine and the machine need of a stock kernel.
@@ -72,6 +74,10 @@ func (m Machine) Boot(ctx context.Context, w io.Writer) error {
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+m.Disk, "-device", "virtio-blk-pci,drive=disk",
 		"-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off "+m.Words)
 	cmd.Stdout, cmd.Stderr = w, w
+	// Whatever ends this process ends the machine; the kernel watches the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("qemu: %w", err)
 	}

@@ -59,7 +59,7 @@ func boot(t *testing.T, name, tree, words string, patience time.Duration) string
 	if err := vm.WriteDisk(t.Context(), m.Disk, tree); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(interrupted, patience)
 	defer cancel()
 	log, err := os.Create(filepath.Join("../../bin/vm", name+".log"))
 	if err != nil {
@@ -70,7 +70,10 @@ func boot(t *testing.T, name, tree, words string, patience time.Duration) string
 	if err := m.Boot(ctx, log); err != nil {
 		t.Errorf("%v (%v)", err, ctx.Err())
 	}
-	t.Logf("the machine ran for %v", time.Since(begun).Round(time.Second))
+	t.Logf("%s: the machine ran for %v", name, time.Since(begun).Round(time.Second))
+	if interrupted.Err() != nil {
+		t.Fatal("interrupted")
+	}
 	out, err := os.ReadFile(log.Name())
 	if err != nil {
 		t.Fatal(err)
