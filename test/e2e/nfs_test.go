@@ -44,7 +44,7 @@ func serveNFS(t *testing.T, dir string) {
 	const insecure, async, noSubtreeCheck, hasFsid = 0x2, 0x10, 0x400, 0x2000
 	for _, w := range [][2]string{
 		{server + "versions", "-3 +4.2\n"},
-		{server + "nfsv4gracetime", "10\n"}, {server + "nfsv4leasetime", "10\n"},
+		{server + "nfsv4gracetime", "10\n"},
 		{server + "portlist", "tcp 2049\n"},
 		{server + "threads", "2\n"},
 		{caches + "auth.unix.ip/channel", fmt.Sprintf("nfsd 127.0.0.1 %d %s\n", never, domain)},
@@ -64,9 +64,9 @@ func serveNFS(t *testing.T, dir string) {
 	}
 }
 
-// TestNFSVolume mounts a volume from an NFS server, the kernel's own.
-//
-//muelle:ring
+// TestNFSVolume mounts a volume from an NFS server, the kernel's own. It is not of the
+// ring: once, on a busy host, a mount of this test did not come back, and whether client
+// or server waited is not known. MUELLE_VM_RUN=TestNFSVolume runs it.
 func TestNFSVolume(t *testing.T) {
 	export := filepath.Join(world.dir, "export")
 	if err := os.MkdirAll(filepath.Join(export, "sub"), 0o755); err != nil {
