@@ -6,12 +6,17 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"muelle/api"
 	"muelle/internal/ocirun"
 )
 
 func main() {
+	// Most calls last a few milliseconds and collect nothing; what goes on is collected at
+	// the limit.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(32 << 20)
 	a := &ocirun.App{Version: api.Version, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	os.Exit(a.Main(os.Args[1:]))
 }
