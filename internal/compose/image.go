@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -36,6 +37,12 @@ func (a *app) ensureImages(ctx context.Context, p *types.Project, o *upFlags) er
 			scheduled[image] = true
 			pull = append(pull, s)
 		}
+		for _, m := range mountedImages(p, s) {
+			if s.GetScale() > 0 && mustPull(m, present[m.Image]) && !scheduled[m.Image] {
+				scheduled[m.Image] = true
+				pull = append(pull, m)
+			}
+		}
 	}
 	if err := a.pullAll(ctx, c, p, pull, &build, o); err != nil {
 		return err
@@ -46,12 +53,28 @@ func (a *app) ensureImages(ctx context.Context, p *types.Project, o *upFlags) er
 	return a.build(ctx, c, p, build, buildFlags{quiet: o.quietBuild})
 }
 
-// presentImages says which images of the services are there.
+// mountedImages are those that a service mounts and that none of the project is built
+// as, each as a service that has nothing but it.
+func mountedImages(p *types.Project, s types.ServiceConfig) (list []types.ServiceConfig) {
+	for _, v := range s.Volumes {
+		builds := func(o types.ServiceConfig) bool { return o.Build != nil && model.ImageName(p.Name, o) == v.Source }
+		if v.Type == types.VolumeTypeImage && !slices.ContainsFunc(slices.Collect(maps.Values(p.Services)), builds) {
+			one := types.ServiceConfig{Name: s.Name}
+			one.Image, one.Platform, one.PullPolicy = v.Source, s.Platform, s.PullPolicy
+			list = append(list, one)
+		}
+	}
+	return list
+}
+
+// presentImages says which images of the services are there, and of those they mount.
 func presentImages(ctx context.Context, c *client.Client, p *types.Project) (map[string]bool, error) {
 	names := []string{}
 	for _, s := range p.Services {
-		if name := model.ImageName(p.Name, s); !slices.Contains(names, name) {
-			names = append(names, name)
+		for _, one := range append(mountedImages(p, s), s) {
+			if name := model.ImageName(p.Name, one); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
 	found := make([]bool, len(names))

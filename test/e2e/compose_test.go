@@ -167,6 +167,24 @@ func project(t *testing.T, text string) (compose func(args ...string) result) {
 	return compose
 }
 
+// TestComposeMountedImage: an image that a service mounts is pulled as its own is.
+func TestComposeMountedImage(t *testing.T) {
+	c := ours(world.daemon)
+	const image = registryAddr + "/library/alpine:3.20"
+	c.try(t, "rmi", image)
+	t.Cleanup(func() { c.try(t, "rmi", image) })
+	compose := project(t, `
+services:
+  app:
+    image: busybox
+    command: ls /tree/bin/busybox
+    volumes: [{type: image, source: "`+image+`", target: /tree}]
+`)
+	if r := compose("up", "--no-log-prefix"); r.code != 0 || !strings.Contains(r.out, "/tree/bin/busybox") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestDependsOnConditions(t *testing.T) {
 	compose := project(t, `
 services:
