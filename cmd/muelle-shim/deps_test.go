@@ -16,7 +16,7 @@ var linked = []string{
 	"slices", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "time", "unicode", "unicode/utf8",
 	"unsafe",
 	"golang.org/x/sys/unix",
-	"muelle/internal/linux/mountattr", "muelle/internal/linux/spawn", "muelle/internal/logdriver", "muelle/internal/logdriver/jsonfile", "muelle/internal/logdriver/remote",
+	"muelle/internal/linux/mountattr", "muelle/internal/linux/spawn", "muelle/internal/linux/thread", "muelle/internal/logdriver", "muelle/internal/logdriver/jsonfile", "muelle/internal/logdriver/remote",
 	"muelle/internal/shim", "muelle/internal/shimapi", "muelle/cmd/muelle-shim",
 }
 
