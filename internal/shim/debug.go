@@ -61,7 +61,7 @@ func (s *shim) mayEnter(m *shimapi.Exec) error {
 		return nil
 	}
 	if !m.Unconfined {
-		return &failure{code: shimapi.CodeFailed, text: "the seccomp filter of a container that another OCI runtime runs is not known: use --privileged"}
+		return &failure{code: shimapi.CodeFailed, text: "the seccomp filter of a container that another OCI runtime runs is not known: debug it with --privileged"}
 	}
 	var own, its unix.Stat_t
 	if err := unix.Fstatat(s.proc, "self/ns/user", &own, 0); err != nil {

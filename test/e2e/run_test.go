@@ -100,7 +100,7 @@ func TestRunFlags(t *testing.T) {
 			{"masked paths", []string{"busybox", "sh", "-c", "wc -c </proc/interrupts; ls /sys/firmware | wc -l"}, "0\n0"},
 			{"sysctl", []string{"--sysctl", "net.ipv4.ip_default_ttl=77", "busybox", "cat", "/proc/sys/net/ipv4/ip_default_ttl"}, "77"},
 			{"shm size", []string{"--shm-size", "8m", "busybox", "sh", "-c", "df -k /dev/shm | awk 'NR==2{print $2}'"}, "8192"},
-			{"extra host", []string{"--add-host", "db:10.1.2.3", "busybox", "grep", "db", "/etc/hosts"}, "10.1.2.3\tdb"},
+			{"extra host", []string{"--add-host", "db:10.1.2.3", "busybox", "grep", "-w", "db", "/etc/hosts"}, "10.1.2.3\tdb"},
 			{"init", []string{"--init", "busybox", "sh", "-c", "echo $$ | grep -v '^1$' >/dev/null && echo not first"}, "not first"},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
