@@ -3,4 +3,4 @@
 set -eu
 cd "$(dirname "$0")/../.."
 go build -o bin/.bench ./hack/bench
-exec bin/.bench -bin bin "$@"
+exec bin/.bench -bin bin -plot bin/performance.svg "$@"
