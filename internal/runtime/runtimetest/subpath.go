@@ -102,7 +102,7 @@ func testSubpaths(t *testing.T, s *suite) {
 			}
 		}
 	})
-	t.Run("CVE-2021-30465 a mount point in a volume is replaced by a link meanwhile", func(t *testing.T) {
+	s.run(t, "CVE-2021-30465 a mount point in a volume is replaced by a link meanwhile", func(t *testing.T) {
 		victim, vol, src := t.TempDir(), t.TempDir(), source(t)
 		must(t, os.Mkdir(filepath.Join(vol, "point"), 0o755))
 		must(t, os.Symlink(strings.Repeat("../", 30)+victim, filepath.Join(vol, "evil")))
