@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 )
 
 // Network is what a driver is told of a network. It is read, never kept or changed.
@@ -47,12 +48,20 @@ type Endpoint struct {
 	Publishes bool
 }
 
-// Mapping is one published port: what arrives for Host goes to Target. An
-// unspecified Host address means all of the host's IPv4 addresses.
+// Mapping is one published port: what arrives for Host goes to the Targets, which
+// share its new connections. An unspecified Host address means all of the host's
+// addresses of its family; the Targets are of the same family.
 type Mapping struct {
-	UDP          bool
-	Host, Target netip.AddrPort
+	Protocol string // "tcp", "udp" or "sctp"
+	Host     netip.AddrPort
+	Targets  []netip.AddrPort
 }
+
+// Same tells whether two mappings are of the same port of the host.
+func (m Mapping) Same(o Mapping) bool { return m.Protocol == o.Protocol && m.Host == o.Host }
+
+// Equal tells whether they also lead to the same targets, in the same order.
+func (m Mapping) Equal(o Mapping) bool { return m.Same(o) && slices.Equal(m.Targets, o.Targets) }
 
 // Driver carries the packets of networks. Methods are safe for concurrent use, and
 // idempotent, so that a daemon that was killed in between finishes the next time.
@@ -70,8 +79,9 @@ type Driver interface {
 	// Leave detaches after it has returned; gone is called when the address can be
 	// given to somebody else. The namespace may be gone before.
 	Leave(n Network, e Endpoint, gone func())
-	// Publish makes the ports reachable, all or none. Unpublish takes effect soon
-	// after it returns; a Publish of the same port may follow at once.
+	// Publish makes the ports reachable, all or none; a port that is published already
+	// leads to its new Targets from then on. Unpublish takes effect soon after it
+	// returns; a Publish of the same port may follow at once.
 	Publish(ctx context.Context, ports []Mapping) error
 	Unpublish(ports []Mapping)
 }

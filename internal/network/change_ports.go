@@ -178,7 +178,7 @@ func (c *portChange) register() network.PortMap {
 	defer c.s.mu.Unlock()
 	sb := c.sb
 	gone := c.mappings(c.dropped)
-	sb.mappings = slices.DeleteFunc(slices.Clone(sb.mappings), func(m netdriver.Mapping) bool { return slices.Contains(gone, m) })
+	sb.mappings = slices.DeleteFunc(slices.Clone(sb.mappings), func(m netdriver.Mapping) bool { return slices.ContainsFunc(gone, m.Equal) })
 	sb.mappings = append(sb.mappings, c.mappings(c.bound)...)
 	shown := network.PortMap{}
 	for p, bindings := range sb.ports {

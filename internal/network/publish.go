@@ -165,15 +165,8 @@ type endedPort struct {
 func (s *Service) noteEnded(ports []netdriver.Mapping) {
 	maps.DeleteFunc(s.ended, func(_ endedPort, at time.Time) bool { return time.Since(at) >= lately })
 	for _, m := range ports {
-		s.ended[endedPort{protoOf(m), m.Host.Port()}] = time.Now()
+		s.ended[endedPort{network.IPProtocol(m.Protocol), m.Host.Port()}] = time.Now()
 	}
-}
-
-func protoOf(m netdriver.Mapping) network.IPProtocol {
-	if m.UDP {
-		return network.UDP
-	}
-	return network.TCP
 }
 
 // explainTaken words a failure as Docker does, and says who has the port.
@@ -199,7 +192,7 @@ func (s *Service) publisherOf(e *port.TakenError) string {
 	for _, sb := range s.sandboxes {
 		for _, m := range sb.mappings {
 			overlap := m.Host.Addr() == e.Host.Addr() || m.Host.Addr().IsUnspecified() || e.Host.Addr().IsUnspecified()
-			if overlap && m.Host.Port() == e.Host.Port() && protoOf(m) == e.Proto {
+			if overlap && m.Host.Port() == e.Host.Port() && m.Protocol == string(e.Proto) {
 				return sb.name
 			}
 		}
@@ -212,7 +205,8 @@ func mappings(bound []port.Binding, target netip.Addr) (list []netdriver.Mapping
 	for _, b := range bound {
 		if b.Host.Addr().Is4() {
 			list = append(list, netdriver.Mapping{
-				UDP: b.Container.Proto() == network.UDP, Host: b.Host, Target: netip.AddrPortFrom(target, b.Container.Num()),
+				Protocol: string(b.Container.Proto()), Host: b.Host,
+				Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
 			})
 		}
 	}

@@ -14,7 +14,9 @@ import (
 func cutFlows(ports []netdriver.Mapping) {
 	filter := portFlows{}
 	for _, p := range ports {
-		filter[flowKey{p.UDP, p.Host.Port(), p.Target}] = true
+		for _, t := range p.Targets {
+			filter[flowKey{protocolNumber(p.Protocol), p.Host.Port(), t}] = true
+		}
 	}
 	if len(filter) > 0 {
 		// A flow that stays ends by itself; nothing new gets through.
@@ -25,9 +27,9 @@ func cutFlows(ports []netdriver.Mapping) {
 // flowKey is what identifies the flows of a published port: who asked for the
 // host's port was answered by the target.
 type flowKey struct {
-	udp    bool
-	port   uint16
-	target netip.AddrPort
+	protocol uint8
+	port     uint16
+	target   netip.AddrPort
 }
 
 // portFlows matches tracked flows.
@@ -36,8 +38,8 @@ type portFlows map[flowKey]bool
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
 func (f portFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	answering, ok := netip.AddrFromSlice(flow.Reverse.SrcIP)
-	if !ok || flow.Forward.Protocol != unix.IPPROTO_TCP && flow.Forward.Protocol != unix.IPPROTO_UDP {
+	if !ok {
 		return false
 	}
-	return f[flowKey{flow.Forward.Protocol == unix.IPPROTO_UDP, flow.Forward.DstPort, netip.AddrPortFrom(answering.Unmap(), flow.Reverse.SrcPort)}]
+	return f[flowKey{flow.Forward.Protocol, flow.Forward.DstPort, netip.AddrPortFrom(answering.Unmap(), flow.Reverse.SrcPort)}]
 }

@@ -17,11 +17,11 @@ import (
 
 // portKey identifies an element of one of the maps.
 type portKey struct {
-	udp  bool
-	host netip.AddrPort
+	protocol string
+	host     netip.AddrPort
 }
 
-func keyOf(m netdriver.Mapping) portKey { return portKey{m.UDP, m.Host} }
+func keyOf(m netdriver.Mapping) portKey { return portKey{m.Protocol, m.Host} }
 
 // chunk is how many elements fit a netlink attribute of 64 KiB, with room to spare.
 const chunk = 400
@@ -30,7 +30,7 @@ const chunk = 400
 func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
 	var all, single []nftables.SetElement
 	for _, p := range ports {
-		e := nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Target)}
+		e := nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Targets[0])}
 		if p.Host.Addr().IsUnspecified() {
 			all = append(all, e)
 		} else {
@@ -55,9 +55,11 @@ func (t *table) eachTarget(ports []netdriver.Mapping, f func(*nftables.Set, []nf
 	seen := map[netip.Addr]bool{}
 	var elements []nftables.SetElement
 	for _, p := range ports {
-		if a := p.Target.Addr(); !seen[a] {
-			seen[a] = true
-			elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
+		for _, t := range p.Targets {
+			if a := t.Addr(); !seen[a] {
+				seen[a] = true
+				elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
+			}
 		}
 	}
 	for part := range slices.Chunk(elements, chunk) {
@@ -73,13 +75,19 @@ func elementKey(m netdriver.Mapping) []byte {
 	if !m.Host.Addr().IsUnspecified() {
 		key = append(key, m.Host.Addr().AsSlice()...)
 	}
-	proto := byte(unix.IPPROTO_TCP)
-	if m.UDP {
-		proto = unix.IPPROTO_UDP
-	}
-	key = append(key, proto, 0, 0, 0)
+	key = append(key, protocolNumber(m.Protocol), 0, 0, 0)
 	key = binary.BigEndian.AppendUint16(key, m.Host.Port())
 	return append(key, 0, 0)
+}
+
+func protocolNumber(name string) byte {
+	switch name {
+	case "udp":
+		return unix.IPPROTO_UDP
+	case "sctp":
+		return unix.IPPROTO_SCTP
+	}
+	return unix.IPPROTO_TCP
 }
 
 func elementTarget(t netip.AddrPort) []byte {
@@ -136,18 +144,27 @@ func (f *firewall) ended(removed, added []netdriver.Mapping) []netdriver.Mapping
 		going[keyOf(p)] = true
 	}
 	alive := map[netip.Addr]bool{}
+	live := func(p netdriver.Mapping) {
+		for _, t := range p.Targets {
+			alive[t.Addr()] = true
+		}
+	}
 	for _, p := range added {
-		alive[p.Target.Addr()] = true
+		live(p)
 	}
 	for _, p := range f.ports {
-		alive[p.Target.Addr()] = true
+		live(p)
 	}
 	for key, p := range f.doomed {
 		if !going[key] {
-			alive[p.Target.Addr()] = true
+			live(p)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(removed), func(p netdriver.Mapping) bool { return alive[p.Target.Addr()] })
+	removed = slices.Clone(removed)
+	for i, p := range removed {
+		removed[i].Targets = slices.DeleteFunc(slices.Clone(p.Targets), func(t netip.AddrPort) bool { return alive[t.Addr()] })
+	}
+	return removed
 }
 
 func (f *firewall) remember(ports []netdriver.Mapping) {
@@ -167,7 +184,7 @@ func (f *firewall) unpublish(ports []netdriver.Mapping) {
 	defer f.mu.Unlock()
 	first := len(f.doomed) == 0
 	for _, p := range ports {
-		if f.ports[keyOf(p)] == p {
+		if f.ports[keyOf(p)].Equal(p) {
 			delete(f.ports, keyOf(p))
 			f.doomed[keyOf(p)] = p
 		}
@@ -210,9 +227,11 @@ func (f *firewall) bury() {
 func forgetFlows(ports []netdriver.Mapping) {
 	filter := udpFlows{ports: map[uint16]bool{}, targets: map[netip.Addr]bool{}, local: map[netip.Addr]bool{}}
 	for _, p := range ports {
-		if p.UDP {
+		if p.Protocol == "udp" {
 			filter.ports[p.Host.Port()] = true
-			filter.targets[p.Target.Addr()] = true
+			for _, t := range p.Targets {
+				filter.targets[t.Addr()] = true
+			}
 		}
 	}
 	if len(filter.ports) == 0 {

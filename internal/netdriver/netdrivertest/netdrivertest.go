@@ -52,8 +52,8 @@ func Run(t *testing.T, s Subject) {
 		join(t, s, n, e)
 	}
 	ports := []netdriver.Mapping{
-		{Host: netip.MustParseAddrPort("0.0.0.0:8080"), Target: netip.MustParseAddrPort("10.0.0.2:80")},
-		{Host: netip.MustParseAddrPort("127.0.0.1:8080"), Target: netip.MustParseAddrPort("10.0.0.2:80"), UDP: true},
+		{Protocol: "tcp", Host: netip.MustParseAddrPort("0.0.0.0:8080"), Targets: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:80")}},
+		{Protocol: "udp", Host: netip.MustParseAddrPort("127.0.0.1:8080"), Targets: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:80")}},
 	}
 	for range 3 { // the same ports again at once
 		if err := d.Publish(ctx, ports); err != nil {
