@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+
+	"muelle/api"
 )
 
 // Network is what a driver is told of a network. It is read, never kept or changed.
@@ -24,6 +26,8 @@ type Network struct {
 	Borrowed bool
 	// Default marks the predefined network of its driver.
 	Default bool
+	// Zone says what the network may do.
+	Zone api.Zone
 }
 
 // Subnet is one range of addresses; Gateway is the host's own address in it.

@@ -122,11 +122,19 @@ func (sb *sandbox) arrange() error {
 
 // wayOf chooses the endpoint with the default route: of the highest priority, then
 // the first by name, among those with a way out; nil where there is none.
-func wayOf(endpoints []*endpoint) (way *endpoint) {
+func wayOf(endpoints []*endpoint) *endpoint {
+	var out []*endpoint
 	for _, e := range endpoints {
-		if e.net.Driver != predefinedBridge || e.net.Internal || len(e.net.IPAM.Config) == 0 {
-			continue
+		if e.net.Driver == predefinedBridge && !e.net.Internal && len(e.net.IPAM.Config) > 0 {
+			out = append(out, e)
 		}
+	}
+	return first(out)
+}
+
+// first is the endpoint of the highest priority, or the first by name among equals.
+func first(endpoints []*endpoint) (way *endpoint) {
+	for _, e := range endpoints {
 		if way == nil || e.settings.GwPriority > way.settings.GwPriority ||
 			e.settings.GwPriority == way.settings.GwPriority && e.net.Name < way.net.Name {
 			way = e

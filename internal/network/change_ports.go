@@ -52,7 +52,7 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 	if sb == nil {
 		return nil, errdefs.ErrFailedPrecondition.WithMessage("container " + containerID + " has no network of its own")
 	}
-	c := &portChange{s: s, sb: sb, way: sb.way(), keeper: keeper}
+	c := &portChange{s: s, sb: sb, way: sb.publisher(), keeper: keeper}
 	if c.way == nil || !c.way.settings.IPAddress.IsValid() {
 		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 			"container %s is on no network through which ports can be published (it is on %v): connect it to a bridge network that is not internal", sb.name, sb.networkNames()))

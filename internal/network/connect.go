@@ -42,10 +42,12 @@ type connection struct {
 	keeper Keeper
 	// before and after are the endpoints with the default route, or nil.
 	before, after *endpoint
-	joined        bool
-	udp, tcp      *os.File
-	moved         *move
-	out           *Change
+	// published and publishes are those that published ports lead to, or nil.
+	published, publishes *endpoint
+	joined               bool
+	udp, tcp             *os.File
+	moved                *move
+	out                  *Change
 }
 
 // Connect attaches a running container to a further network: interface, address,
@@ -103,7 +105,9 @@ func (c *connection) find(ref, containerID string, settings *network.EndpointSet
 		return err
 	}
 	c.before = sb.way()
-	c.after = wayOf(append(slices.Clone(sb.endpoints), c.e))
+	all := append(slices.Clone(sb.endpoints), c.e)
+	c.after = wayOf(all)
+	c.published, c.publishes = sb.publisher(), publisherOf(all, c.after)
 	n.pending++
 	return nil
 }
@@ -279,6 +283,7 @@ func (s *Service) Disconnect(ctx context.Context, ref, containerID string, keepe
 	c.sb, c.e, c.before = sb, sb.endpoints[i], sb.way()
 	rest := slices.Delete(slices.Clone(sb.endpoints), i, i+1)
 	c.after = wayOf(rest)
+	c.published, c.publishes = sb.publisher(), publisherOf(rest, c.after)
 	err = step.Run(ctx,
 		step.Step{Name: "default route", Do: c.route, Undo: c.routeBack},
 		step.Step{Name: "ports", Do: c.movePorts, Undo: c.portsBack},

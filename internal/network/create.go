@@ -43,6 +43,9 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
+	if err := checkZone(n); err != nil {
+		return network.CreateResponse{}, err
+	}
 	if n.Interface, err = driver.Check(n.driverView()); err != nil {
 		return network.CreateResponse{}, err
 	}

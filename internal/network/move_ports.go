@@ -26,15 +26,15 @@ type move struct {
 // movePorts follows the default route: ports are published through the network that
 // leads to the world.
 func (c *connection) movePorts(ctx context.Context) (err error) {
-	if c.before == c.after {
+	if c.published == c.publishes {
 		return nil
 	}
 	m := &move{before: c.sb.mappings, shown: c.sb.ports}
-	if c.before != nil {
-		m.from = c.before.settings.IPAddress
+	if c.published != nil {
+		m.from = c.published.settings.IPAddress
 	}
-	if c.after != nil {
-		m.to = c.after.settings.IPAddress
+	if c.publishes != nil {
+		m.to = c.publishes.settings.IPAddress
 	}
 	switch {
 	case m.to.IsValid() && m.from.IsValid():
@@ -76,9 +76,9 @@ func (c *connection) lead(ctx context.Context, old, published []netdriver.Mappin
 	if err := c.keeper.Hold(ctx, heldPorts(c.moved.bound, to)); err != nil {
 		return err
 	}
-	way := c.after
+	way := c.publishes
 	if to == c.moved.from {
-		way = c.before
+		way = c.published
 	}
 	if err := c.s.bridge.Hairpin(way.driverView()); err != nil {
 		return err
@@ -131,9 +131,9 @@ func (c *connection) reserveAgain(ctx context.Context) ([]port.Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	bound, failed, err := c.s.reserveAll(ctx, requests, bridge.HostBinding(c.after.net.Options))
+	bound, failed, err := c.s.reserveAll(ctx, requests, bridge.HostBinding(c.publishes.net.Options))
 	if err != nil {
-		return nil, c.s.explainTaken(c.sb, c.after, requests[failed], err)
+		return nil, c.s.explainTaken(c.sb, c.publishes, requests[failed], err)
 	}
 	return bound, nil
 }

@@ -97,6 +97,7 @@ func (n *net) resolves() bool { return n.Driver == "bridge" && n.Name != predefi
 func (n *net) driverView() netdriver.Network {
 	d := netdriver.Network{
 		ID: n.ID, Name: n.Name, Interface: n.Interface, Internal: n.Internal, Options: n.Options, Default: predefined(n.Name), Borrowed: n.Borrowed,
+		Zone: n.zone(),
 	}
 	for _, c := range n.IPAM.Config {
 		d.Subnets = append(d.Subnets, netdriver.Subnet{Prefix: c.Subnet, Gateway: c.Gateway})

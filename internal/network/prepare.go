@@ -174,7 +174,7 @@ func (p *preparation) register(context.Context) error {
 		}
 		out.Held = []runtime.Held{{Name: heldUDP, File: udp}, {Name: heldTCP, File: tcp}}
 	}
-	if way := sb.way(); way != nil {
+	if way := sb.publisher(); way != nil {
 		out.Held = append(out.Held, heldPorts(p.bound, way.settings.IPAddress)...)
 	}
 	s.mu.Lock()

@@ -41,7 +41,12 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	way := p.sb.way()
+	way := p.sb.publisher()
+	if way == nil && len(requests) > 0 {
+		if err := p.sb.silenced(); err != nil {
+			return err
+		}
+	}
 	if way == nil || !way.settings.IPAddress.IsValid() {
 		p.sb.ports = showPorts(p.sb.spec, nil)
 		return nil

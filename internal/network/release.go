@@ -55,7 +55,7 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 		}
 	}
 	err := s.adoptEndpoints(ctx, sb)
-	if way := sb.way(); way != nil {
+	if way := sb.publisher(); way != nil {
 		sb.mappings = mappings(bound, way.settings.IPAddress)
 		err = errors.Join(err, s.bridge.Publish(ctx, sb.mappings))
 	}

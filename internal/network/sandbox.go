@@ -101,7 +101,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 		MAC: []byte(e.settings.MacAddress),
 	}
 	d.Addresses = prefixes(e.settings)
-	d.Publishes = e.gateway && len(e.sandbox.mappings) > 0
+	d.Publishes = len(e.sandbox.mappings) > 0 && e == e.sandbox.publisher()
 	if e.gateway {
 		for _, c := range e.net.IPAM.Config {
 			if gw := wayOut(c); gw.IsValid() {

@@ -23,7 +23,7 @@ const module = "muelle"
 // strictly lower lines and its own subtree.
 var layers = [][]string{
 	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver", "internal/metric", "internal/compressed"},
-	{"client", "internal/meta", "internal/check", "internal/oci", "internal/shimapi"},
+	{"client", "internal/meta", "internal/check", "internal/oci", "internal/shimapi", "internal/policy"},
 	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
 	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},
 	{"internal/image", "internal/network", "internal/volume", "internal/ocirun"},
