@@ -13,7 +13,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
-build: toolchain ## the seven static binaries in bin/
+build: toolchain ## the eight static binaries in bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 

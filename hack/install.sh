@@ -4,7 +4,7 @@ set -eu
 prefix=${1:?usage: install.sh PREFIX}
 top=$(cd "$(dirname "$0")/.." && pwd)
 install -d -m 755 "$prefix/bin"
-for b in muelle muelle-build muelle-compose muelled muelle-shim muelle-oci muelle-registry; do
+for b in muelle muelle-build muelle-compose muelled muelle-shim muelle-tls muelle-oci muelle-registry; do
 	install -m 755 "$top/bin/$b" "$prefix/bin/$b.new"
 	mv "$prefix/bin/$b.new" "$prefix/bin/$b" # running ones keep theirs
 done

@@ -12,7 +12,7 @@ list() {
 		# A zombie waits for a parent that is not ours.
 		[ -n "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ] || continue
 		case $(cat "$p/comm" 2>/dev/null) in
-		muelled | muelle-shim | muelle-registry) echo "process ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ;;
+		muelled | muelle-shim | muelle-tls | muelle-registry) echo "process ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ;;
 		esac
 	done
 	grep -i muelle /proc/self/mountinfo | sed 's/^/mount /'

@@ -21,6 +21,7 @@ import (
 	"muelle/internal/image"
 	"muelle/internal/linux/memory"
 	"muelle/internal/linux/userns"
+	"muelle/internal/logdriver/secure"
 	"muelle/internal/network"
 	"muelle/internal/project"
 	"muelle/internal/remote"
@@ -210,8 +211,8 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
 		Runtime: binaries,
 		Images:  images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
-		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts},
-		Defaults:   c.containerDefaults(), Init: c.Init, UserNS: users, Security: confined,
+		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts}, LogHelper: filepath.Join(filepath.Dir(shim), secure.BinaryName),
+		Defaults: c.containerDefaults(), Init: c.Init, UserNS: users, Security: confined,
 		// Projects start their own, in the order of their dependencies.
 		StartOnBoot: func(labels map[string]string) bool { return labels[api.LabelProject] == "" },
 	})

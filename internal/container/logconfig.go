@@ -38,7 +38,7 @@ func logInfo(rec *record) *logopt.Info {
 
 // resolveLog completes the log's configuration for this run.
 func (n *starting) resolveLog(ctx context.Context) (err error) {
-	n.rec.Log, err = logopt.Resolve(ctx, n.rec.Log, logInfo(&n.rec))
+	n.rec.Log, err = logopt.Resolve(ctx, n.rec.Log, logInfo(&n.rec), n.s.o.LogHelper)
 	return err
 }
 
@@ -53,10 +53,14 @@ func (r *record) logPath(started bool) string {
 
 // unreachable words that a log's service does not answer, as Docker does.
 func unreachable(r logdriver.Remote, err error) error {
+	cause := strings.TrimPrefix(err.Error(), runtime.ErrLog.Error()+": ")
+	const failed = "failed to create task for container: failed to initialize logging driver: "
+	if len(r.Helper) > 0 {
+		return errdefs.ErrUnknown.WithMessage(failed + cause)
+	}
 	address := r.Path
 	if ip, ok := netip.AddrFromSlice(r.Addr); ok {
 		address = netip.AddrPortFrom(ip, r.Port).String()
 	}
-	cause := strings.TrimPrefix(err.Error(), runtime.ErrLog.Error()+": ")
-	return errdefs.ErrUnknown.WithMessage("failed to create task for container: failed to initialize logging driver: dial " + r.Network + " " + address + ": connect: " + cause)
+	return errdefs.ErrUnknown.WithMessage(failed + "dial " + r.Network + " " + address + ": connect: " + cause)
 }

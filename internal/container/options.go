@@ -39,6 +39,8 @@ type Options struct {
 	// DefaultLog is used for containers that ask for no log driver; the zero value
 	// means json-file, 10 MiB × 5, compressed.
 	DefaultLog LogDefaults
+	// LogHelper is the path of the program that sends logs over TLS.
+	LogHelper string
 	// Defaults of what a container does not say itself; SetDefaults replaces them.
 	Defaults Defaults
 	// Security is what containers have that say nothing themselves.

@@ -35,7 +35,7 @@ type Config struct {
 type Remote struct {
 	// Kind is "syslog" or "journald".
 	Kind string
-	// Network is "udp", "tcp", "unix" or "unixgram".
+	// Network is "udp", "tcp", "unix", "unixgram" or "tcp+tls".
 	Network string
 	// Path of a unix socket, or Addr, the 4 or 16 bytes of an address, with Port.
 	Path string
@@ -45,7 +45,8 @@ type Remote struct {
 	// Format, Facility, Hostname and Tag are syslog's; Fields are those that every
 	// entry of the journal has, in its native protocol.
 	Format   Format
-	Facility int // already shifted: LOG_DAEMON is 24
+	Framed   bool // each message has its length before it: RFC 5425
+	Facility int  // already shifted: LOG_DAEMON is 24
 	Hostname string
 	Tag      string
 	Fields   []byte
@@ -53,7 +54,17 @@ type Remote struct {
 	// slow; otherwise the container waits for it.
 	NonBlocking bool
 	Buffer      int64
+	// Helper, unless empty, is a program and its arguments that makes the connection:
+	// what is written to the socket that is its standard input goes to the service. It
+	// first answers with HelperReady or with at most HelperWords bytes of why not.
+	Helper []string
 }
+
+// What a helper answers.
+const (
+	HelperReady = 0
+	HelperWords = 512
+)
 
 // Format is how a syslog message is written.
 type Format uint8

@@ -38,8 +38,9 @@ func (s *shim) openLog(m *shimapi.Start) (*output, error) {
 		o.file = w
 	}
 	if m.Log.Remote.Kind != "" {
-		w, err := remote.New(m.Log.Remote, unix.Getpid())
+		w, err := remote.New(m.Log.Remote, unix.Getpid(), s.helper)
 		if err != nil {
+			s.endHelpers()
 			return nil, &failure{code: shimapi.CodeLog, text: err.Error()}
 		}
 		w.Closing = s.loop.ignore
@@ -84,7 +85,11 @@ func (o *output) settle() {
 	switch {
 	case fd < 0:
 	case pending:
-		if err := o.s.loop.watch(fd, unix.EPOLLOUT, o); err != nil {
+		events := uint32(unix.EPOLLOUT)
+		if o.remote.Greeting() {
+			events = unix.EPOLLIN
+		}
+		if err := o.s.loop.watch(fd, events, o); err != nil {
 			o.s.complain("watch log", err)
 		}
 	default:

@@ -86,6 +86,7 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 	}
 	c.send(shimapi.TypeReply, h.Seq, reply, out)
 	if h.Type == shimapi.TypeStart && err != nil {
+		s.endHelpers()
 		s.loop.done = true
 	}
 }

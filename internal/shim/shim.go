@@ -38,8 +38,9 @@ type shim struct {
 	exit    shimapi.Exited
 	waiting []pendingShutdown
 
-	outside bool // another OCI runtime makes the processes; what they leave comes to us
-	pending int  // its execs that have not begun
+	outside bool      // another OCI runtime makes the processes; what they leave comes to us
+	pending int       // its execs that have not begun
+	helpers []*helped // programs that send the log and have not ended
 }
 
 type pendingShutdown struct {
@@ -116,7 +117,7 @@ func (s *shim) maybeQuit() {
 	if len(s.conns) > 0 || (s.main != nil && !s.exit.Ended) {
 		return
 	}
-	if s.log != nil && s.log.closed && s.log.busy() {
+	if s.log != nil && s.log.closed && s.log.busy() || len(s.helpers) > 0 {
 		return
 	}
 	if s.main != nil {

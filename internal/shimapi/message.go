@@ -250,6 +250,8 @@ func logFields(c *coder, l *logdriver.Config) {
 	c.bytes(&r.Fields)
 	c.bool(&r.NonBlocking)
 	integer(c, &r.Buffer)
+	c.strings(&r.Helper)
+	c.bool(&r.Framed)
 }
 
 // IDRange maps Size ids of a user namespace, from Container on, to the host's.

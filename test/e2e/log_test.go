@@ -5,8 +5,15 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -37,7 +44,9 @@ func TestLogOptions(t *testing.T) {
 			{"pattern", "json-file", "labels-regex=(", "missing closing )"},
 			{"tag", "json-file", "tag={{.Nope}}", "Nope"},
 			{"scheme", "syslog", "syslog-address=http://x", "unsupported scheme: 'http'"},
-			{"TLS", "syslog", "syslog-address=tcp+tls://x", "tcp+tls is not supported"},
+			{"TLS switch", "syslog", "syslog-address=tcp+tls://x,syslog-tls-skip-verify=perhaps", "invalid value for option syslog-tls-skip-verify: perhaps"},
+			{"TLS files", "syslog", "syslog-address=tcp+tls://x,syslog-tls-ca-cert=/nope", `could not read CA certificate "/nope"`},
+			{"TLS key", "syslog", "syslog-address=tcp+tls://x,syslog-tls-cert=/nope", "could not load X509 key pair"},
 			{"facility", "syslog", "syslog-facility=nope", "invalid syslog facility"},
 			{"format", "syslog", "syslog-format=nope", "invalid syslog format"},
 			{"no socket", "syslog", "syslog-address=unix:///nope", "no such file or directory"},
@@ -45,8 +54,10 @@ func TestLogOptions(t *testing.T) {
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				args := []string{"create", "--log-driver", tt.driver}
-				if tt.opt != "" {
-					args = append(args, "--log-opt", tt.opt)
+				for opt := range strings.SplitSeq(tt.opt, ",") {
+					if opt != "" {
+						args = append(args, "--log-opt", opt)
+					}
 				}
 				if r := c.try(t, append(args, "busybox")...); r.code == 0 || !strings.Contains(r.err, tt.want) {
 					t.Errorf("%+v, want %q", r, tt.want)
@@ -177,6 +188,10 @@ func TestSyslog(t *testing.T) {
 		{"unix", "unix://" + dir + "/stream", func() *collector { return collectStreams(t, listenStream(t, "unix", dir+"/stream")) },
 			[]string{"syslog-format=rfc3164", "tag=mine"}, " mine["},
 		{"unixgram", "unixgram://" + dir + "/gram", func() *collector { return collectPackets(t, listenPacket(t, "unixgram", dir+"/gram")) }, nil, "TAG["},
+		{"tls", "tcp+tls://localhost:5517", func() *collector {
+			return collectStreams(t, tls.NewListener(listenStream(t, "tcp", "127.0.0.1:5517"), secured(t, dir)))
+		},
+			[]string{"syslog-format=rfc5424", "syslog-tls-ca-cert=" + dir + "/cert.pem"}, " TAG "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := tt.open()
@@ -207,6 +222,24 @@ func TestSyslog(t *testing.T) {
 			})
 		})
 	}
+}
+
+// secured makes a certificate for localhost and writes it to dir/cert.pem.
+func secured(t *testing.T, dir string) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, model, model, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
 // TestSyslogWithoutServer: a container is not started without its server, and one

@@ -55,8 +55,9 @@ func Check(driver string, info *Info) error {
 }
 
 // Resolve completes a log's configuration for one run: tag and attributes, which
-// follow the container's name, and the service that lines are sent to.
-func Resolve(ctx context.Context, c logdriver.Config, info *Info) (logdriver.Config, error) {
+// follow the container's name, and the service that lines are sent to. helper is the
+// path of the program that sends them over TLS.
+func Resolve(ctx context.Context, c logdriver.Config, info *Info, helper string) (logdriver.Config, error) {
 	if c.Type == "none" {
 		return c, nil
 	}
@@ -80,7 +81,7 @@ func Resolve(ctx context.Context, c logdriver.Config, info *Info) (logdriver.Con
 	}
 	switch c.Type {
 	case "syslog":
-		err = resolveSyslog(ctx, &c, info)
+		err = resolveSyslog(ctx, &c, info, helper)
 	case "journald":
 		err = resolveJournal(&c, info)
 	default:
@@ -93,7 +94,7 @@ func Resolve(ctx context.Context, c logdriver.Config, info *Info) (logdriver.Con
 	return c, err
 }
 
-func resolveSyslog(ctx context.Context, c *logdriver.Config, info *Info) error {
+func resolveSyslog(ctx context.Context, c *logdriver.Config, info *Info, helper string) error {
 	s, err := parseSyslog(info.Config)
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func resolveSyslog(ctx context.Context, c *logdriver.Config, info *Info) error {
 	if err != nil {
 		return err
 	}
-	c.Remote, err = s.remote(ctx, tag)
+	c.Remote, err = s.remote(ctx, tag, helper)
 	return err
 }
 

@@ -7,17 +7,17 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"muelle/internal/logdriver"
+	"muelle/internal/logdriver/secure"
 )
 
 const (
-	secure      = "tcp+tls"
+	overTLS     = "tcp+tls"
 	defaultPort = "514"
 	// lookupPatience bounds the name service at a container's start.
 	lookupPatience = 5 * time.Second
@@ -37,6 +37,7 @@ var localSockets = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
 type syslog struct {
 	network  string // empty: this machine's
 	address  string // HOST:PORT or a path
+	server   secure.Server
 	facility int
 	format   logdriver.Format
 }
@@ -48,6 +49,11 @@ func parseSyslog(opts map[string]string) (s syslog, err error) {
 	}
 	if s.facility, err = parseFacility(opts["syslog-facility"]); err != nil {
 		return s, err
+	}
+	if s.network == overTLS {
+		if s.server, err = parseTLS(s.address, opts); err != nil {
+			return s, err
+		}
 	}
 	switch opts["syslog-format"] {
 	case "":
@@ -77,10 +83,7 @@ func parseAddress(text string) (network, address string, err error) {
 			return "", "", invalid("%s", err)
 		}
 		return u.Scheme, u.Path, nil
-	case "udp", "tcp":
-	case secure:
-		return "", "", errdefs.ErrNotImplemented.WithMessage("syslog-address: tcp+tls is not supported: the small process beside each container that writes its log speaks no TLS; " +
-			"send to this machine's own syslog server (unixgram:///dev/log), which forwards over TLS")
+	case "udp", "tcp", overTLS:
 	default:
 		return "", "", invalid("unsupported scheme: '%s'", u.Scheme)
 	}
@@ -91,6 +94,28 @@ func parseAddress(text string) (network, address string, err error) {
 		return u.Scheme, net.JoinHostPort(strings.Trim(u.Host, "[]"), defaultPort), nil
 	}
 	return u.Scheme, u.Host, nil
+}
+
+// parseTLS reads what proves who the server is, and who we are. Docker skips the
+// verification with any value of syslog-tls-skip-verify, also "false".
+func parseTLS(address string, opts map[string]string) (secure.Server, error) {
+	s := secure.Server{Address: address, CA: opts["syslog-tls-ca-cert"], Cert: opts["syslog-tls-cert"], Key: opts["syslog-tls-key"]}
+	if v, given := opts["syslog-tls-skip-verify"]; given {
+		skip, err := strconv.ParseBool(v)
+		if err != nil && v != "" {
+			return s, invalid("invalid value for option syslog-tls-skip-verify: %s", v)
+		}
+		s.SkipVerify = skip || v == ""
+	}
+	for _, path := range []string{s.CA, s.Cert, s.Key} {
+		if path != "" && !filepath.IsAbs(path) {
+			return s, invalid("syslog-tls: %s is not an absolute path", path)
+		}
+	}
+	if _, err := s.Config(); err != nil {
+		return s, invalid("failed to initialize logging driver: %s", err)
+	}
+	return s, nil
 }
 
 func parseFacility(text string) (int, error) {
@@ -109,7 +134,7 @@ func parseFacility(text string) (int, error) {
 
 // remote finds the server: names are looked up by the daemon, since the shim, which
 // writes, is kept too small for that.
-func (s syslog) remote(ctx context.Context, tag string) (logdriver.Remote, error) {
+func (s syslog) remote(ctx context.Context, tag, helper string) (logdriver.Remote, error) {
 	r := logdriver.Remote{Kind: "syslog", Network: s.network, Format: s.format, Facility: s.facility, Tag: tag}
 	var err error
 	if r.Hostname, err = os.Hostname(); err != nil {
@@ -120,6 +145,11 @@ func (s syslog) remote(ctx context.Context, tag string) (logdriver.Remote, error
 		return s.local(r)
 	case "unix", "unixgram":
 		r.Path = s.address
+		return r, nil
+	case overTLS:
+		// The program looks names up itself, for each connection.
+		r.Helper = append([]string{helper}, s.server.Args()...)
+		r.Framed = s.format == logdriver.FormatRFC5424 || s.format == logdriver.FormatRFC5424Micro
 		return r, nil
 	}
 	addr, err := lookup(ctx, s.network, s.address)

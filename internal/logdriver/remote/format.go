@@ -29,6 +29,7 @@ func syslog(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
 	if len(head)+len(tail) == 0 {
 		return
 	}
+	start := len(w.queue)
 	b := append(w.queue, '<')
 	b = strconv.AppendInt(b, int64(w.cfg.Facility|severity(s)), 10)
 	b = append(b, '>')
@@ -56,7 +57,20 @@ func syslog(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
 		b = append(b, "]: "...)
 	}
 	b = append(append(append(b, head...), tail...), '\n')
+	if w.cfg.Framed {
+		b = frame(b, start)
+	}
 	w.queue = b
+}
+
+// frame puts a message's length before it: RFC 5425, section 4.3.
+func frame(b []byte, start int) []byte {
+	length := strconv.AppendInt(nil, int64(len(b)-start), 10)
+	length = append(length, ' ')
+	b = append(b, length...)
+	copy(b[start+len(length):], b[start:])
+	copy(b[start:], length)
+	return b
 }
 
 func join(b []byte, words ...string) []byte {

@@ -42,6 +42,11 @@ type Writer struct {
 	// Closing, unless nil, is told of a socket that is about to be closed.
 	Closing func(fd int)
 
+	// helper starts the program that makes the connection, and gives the socket to it.
+	helper   func(args []string) (fd int, err error)
+	greeting bool // it has not said yet how that went
+	begun    time.Time
+
 	fd         int // -1: not connected
 	connecting bool
 	retry      time.Duration
@@ -57,9 +62,10 @@ type Writer struct {
 	part  partial
 }
 
-// New connects to the service. pid is what messages say.
-func New(cfg logdriver.Remote, pid int) (*Writer, error) {
-	w := &Writer{cfg: cfg, fd: -1, pid: pid, format: syslog}
+// New connects to the service. pid is what messages say; helper starts cfg.Helper and
+// gives a socket to it, which does not block.
+func New(cfg logdriver.Remote, pid int, helper func(args []string) (fd int, err error)) (*Writer, error) {
+	w := &Writer{cfg: cfg, fd: -1, pid: pid, format: syslog, helper: helper}
 	// They may point into a buffer that is used again.
 	w.cfg.Addr, w.cfg.Fields = append([]byte(nil), cfg.Addr...), append([]byte(nil), cfg.Fields...)
 	if cfg.Kind == "journald" {
@@ -71,7 +77,11 @@ func New(cfg logdriver.Remote, pid int) (*Writer, error) {
 	if err := w.dial(); err != nil {
 		return nil, err
 	}
-	if err := w.await(DialPatience); err != nil {
+	patience := DialPatience
+	if w.helping() {
+		patience += time.Second // it says itself why it gives up
+	}
+	if err := w.await(patience); err != nil {
 		w.disconnect()
 		return nil, err
 	}
@@ -125,6 +135,9 @@ func (w *Writer) add(s logdriver.Stream, head, tail []byte, at time.Time) {
 // FD is the socket to watch for being writable while Pending is not 0, or -1.
 func (w *Writer) FD() int { return w.fd }
 
+// Greeting tells that FD is to be watched for being readable: a helper connects.
+func (w *Writer) Greeting() bool { return w.greeting }
+
 // Pending is how many bytes wait for the service.
 func (w *Writer) Pending() int { return len(w.queue) - w.sent }
 
@@ -173,7 +186,7 @@ func (w *Writer) Flush() {
 			continue
 		}
 		w.disconnect()
-		if !again {
+		if !again || w.helping() { // processes are not started as fast as messages come
 			w.later()
 			return
 		}
@@ -198,5 +211,7 @@ func (w *Writer) taken(n int) {
 		w.ends[i] -= cut
 	}
 	w.sent = max(0, w.sent-cut)
-	w.retry = 0
+	if !w.helping() || time.Since(w.begun) > lastRetry {
+		w.retry = 0
+	}
 }

@@ -23,7 +23,7 @@ var at = time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
 
 func open(t *testing.T, cfg logdriver.Remote) *remote.Writer {
 	t.Helper()
-	w, err := remote.New(cfg, 42)
+	w, err := remote.New(cfg, 42, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,13 +304,85 @@ func TestServerComesBack(t *testing.T) {
 func TestNobodyThere(t *testing.T) {
 	l, cfg := tcp(t)
 	l.Close()
-	if w, err := remote.New(cfg, 1); err == nil {
+	if w, err := remote.New(cfg, 1, nil); err == nil {
 		w.Drop()
 		t.Error("connected to nobody")
 	}
 	cfg = logdriver.Remote{Kind: "journald", Network: "unixgram", Path: filepath.Join(t.TempDir(), "none")}
-	if w, err := remote.New(cfg, 1); err == nil {
+	if w, err := remote.New(cfg, 1, nil); err == nil {
 		w.Drop()
 		t.Error("connected to nobody")
+	}
+}
+
+// helper stands for the program that makes a connection; its end of the socket comes
+// by the channel.
+func helper() (func([]string) (int, error), chan int) {
+	theirs := make(chan int, 10)
+	return func([]string) (int, error) {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
+		}
+		if _, err := unix.Write(pair[1], []byte{logdriver.HelperReady}); err != nil {
+			return -1, err
+		}
+		theirs <- pair[1]
+		return pair[0], unix.SetNonblock(pair[0], true)
+	}, theirs
+}
+
+// TestHelper: messages wait for the helper's word, carry their length where that is
+// asked for, and go to the next helper when one ends.
+func TestHelper(t *testing.T) {
+	start, theirs := helper()
+	cfg := logdriver.Remote{Kind: "syslog", Network: "tcp+tls", Helper: []string{"h"}, Framed: true, Format: logdriver.FormatRFC5424, Hostname: "host", Tag: "tag"}
+	w, err := remote.New(cfg, 42, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Drop)
+	receive := func(fd int) string {
+		b := make([]byte, 1<<16)
+		n, err := unix.Read(fd, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	first := <-theirs
+	write(t, w, logdriver.Stdout, "one\ntwo\n")
+	message := "<6>1 2026-01-02T03:04:05Z host tag 42 tag - "
+	length := strconv.Itoa(len(message) + 4)
+	if got, want := receive(first), length+" "+message+"one\n"+length+" "+message+"two\n"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	unix.Close(first)
+	write(t, w, logdriver.Stdout, "new\n")
+	if w.FD() >= 0 || w.Retry().IsZero() {
+		t.Error("another helper is started at once")
+	}
+	drain(t, w)
+	second := <-theirs
+	defer unix.Close(second)
+	if got, want := receive(second), length+" "+message+"new\n"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestHelperRefuses(t *testing.T) {
+	for _, text := range []string{"tls: certificate is for elsewhere", ""} {
+		_, err := remote.New(logdriver.Remote{Kind: "syslog", Network: "tcp+tls", Helper: []string{"h"}}, 42, func([]string) (int, error) {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return -1, err
+			}
+			unix.Write(pair[1], []byte(text))
+			unix.Close(pair[1])
+			return pair[0], unix.SetNonblock(pair[0], true)
+		})
+		if want := map[bool]string{true: "h ended without a word", false: text}[text == ""]; err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }

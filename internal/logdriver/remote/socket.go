@@ -4,12 +4,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/logdriver"
 )
 
 // stream tells whether the socket carries bytes rather than messages.
 func (w *Writer) stream() bool {
-	return w.cfg.Network == "tcp" || w.cfg.Network == "unix"
+	return w.cfg.Network == "tcp" || w.cfg.Network == "unix" || w.helping()
 }
+
+func (w *Writer) helping() bool { return len(w.cfg.Helper) > 0 }
 
 // address gives the service's address and its family.
 func (w *Writer) address() (unix.Sockaddr, int, error) {
@@ -27,6 +31,14 @@ func (w *Writer) address() (unix.Sockaddr, int, error) {
 
 // dial begins to connect.
 func (w *Writer) dial() error {
+	if w.helping() {
+		w.begun = time.Now()
+		fd, err := w.helper(w.cfg.Helper)
+		if err == nil {
+			w.fd, w.connecting, w.greeting = fd, true, true
+		}
+		return err
+	}
 	addr, family, err := w.address()
 	if err != nil {
 		return err
@@ -56,7 +68,11 @@ func (w *Writer) await(patience time.Duration) error {
 		if left <= 0 {
 			return unix.ETIMEDOUT
 		}
-		p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}
+		events := int16(unix.POLLOUT)
+		if w.greeting {
+			events = unix.POLLIN
+		}
+		p := []unix.PollFd{{Fd: int32(w.fd), Events: events}}
 		if _, err := unix.Poll(p, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
 			return err
 		}
@@ -69,6 +85,9 @@ func (w *Writer) await(patience time.Duration) error {
 
 // settle asks how a connection that is being made stands.
 func (w *Writer) settle() error {
+	if w.greeting {
+		return w.greet()
+	}
 	p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
 		return nil // not yet
@@ -81,6 +100,29 @@ func (w *Writer) settle() error {
 		return unix.Errno(e)
 	}
 	w.connecting = false
+	return nil
+}
+
+// refusal is why a helper could not connect.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// greet hears how a helper fared.
+func (w *Writer) greet() error {
+	var b [logdriver.HelperWords]byte
+	n, err := unix.Read(w.fd, b[:])
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return nil // not yet
+	case err != nil:
+		return err
+	case n == 0:
+		return refusal(w.cfg.Helper[0] + " ended without a word")
+	case b[0] != logdriver.HelperReady:
+		return refusal(b[:n])
+	}
+	w.connecting, w.greeting = false, false
 	return nil
 }
 
@@ -116,7 +158,7 @@ func (w *Writer) disconnect() {
 		unix.Close(w.fd)
 	}
 	// What a stream has taken of a message is taken again: half of one is none.
-	w.fd, w.connecting, w.sent = -1, false, 0
+	w.fd, w.connecting, w.greeting, w.sent = -1, false, false, 0
 }
 
 // send passes messages on until the service takes no more.
