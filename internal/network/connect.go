@@ -245,7 +245,7 @@ func (c *connection) register(context.Context) error {
 	c.e.net.endpoints[c.e.id] = c.e
 	c.e.list()
 	c.settle()
-	c.out.AddHosts = hostfile.Append(nil, sb.hostLines(c.e))
+	c.out.AddHosts = hostfile.Append(nil, s.hostLines(sb, c.e))
 	return nil
 }
 
@@ -298,7 +298,7 @@ func (s *Service) Disconnect(ctx context.Context, ref, containerID string, keepe
 	delete(n.endpoints, c.e.id)
 	c.e.unlist()
 	c.settle()
-	c.out.DropHosts = hostfile.Append(nil, sb.hostLines(c.e))
+	c.out.DropHosts = hostfile.Append(nil, s.hostLines(sb, c.e))
 	s.mu.Unlock()
 	s.leave(c.e)
 	s.publish(n, events.ActionDisconnect, map[string]string{"container": containerID})

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/containerd/errdefs"
 
@@ -22,7 +21,7 @@ func (p *preparation) writeFiles(context.Context) error {
 
 func (p *preparation) hosts() ([]byte, error) {
 	spec := p.sb.spec
-	gateways := p.hostGateways()
+	gateways := p.s.hostAddresses(p.sb)
 	var lines []hostfile.Host
 	for _, entry := range spec.ExtraHosts {
 		list, err := hostfile.Extra(entry, gateways...)
@@ -36,13 +35,15 @@ func (p *preparation) hosts() ([]byte, error) {
 		return hostfile.Append(file, lines), err
 	}
 	for _, e := range p.sb.endpoints {
-		lines = append(lines, p.sb.hostLines(e)...)
+		lines = append(lines, p.s.hostLines(p.sb, e)...)
 	}
 	return hostfile.Hosts(lines), nil
 }
 
-// hostLines are those of /etc/hosts that give a container its name on a network.
-func (sb *sandbox) hostLines(e *endpoint) (lines []hostfile.Host) {
+// hostLines are those of /etc/hosts that give a container its name on a network, and
+// the host its names where there is no resolver.
+func (s *Service) hostLines(sb *sandbox, e *endpoint) []hostfile.Host {
+	lines := s.hostNameLines(sb, e)
 	names := []string{sb.spec.Hostname}
 	if sb.spec.Hostname == "" {
 		names[0] = id.Short(sb.spec.ID)
@@ -54,25 +55,6 @@ func (sb *sandbox) hostLines(e *endpoint) (lines []hostfile.Host) {
 		lines = append(lines, hostfile.Host{Addr: a.Addr(), Names: names})
 	}
 	return lines
-}
-
-// hostGateways is what host-gateway stands for: what the daemon was told, or the
-// host's address on the container's network.
-func (p *preparation) hostGateways() []netip.Addr {
-	if len(p.s.o.HostGateways) > 0 {
-		return p.s.o.HostGateways
-	}
-	if p.sb.ns == nil {
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	}
-	e := p.sb.way()
-	if e == nil {
-		e = p.sb.endpoints[0] // of an internal network: the host is there all the same
-	}
-	if len(e.net.IPAM.Config) > 0 {
-		return []netip.Addr{e.net.IPAM.Config[0].Gateway}
-	}
-	return nil
 }
 
 // resolvConf points to our resolver where names are resolved; else it is the

@@ -1,10 +1,15 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
 	"muelle/internal/id"
 	"muelle/internal/network/resolver"
 )
@@ -22,8 +27,9 @@ func (d directory) Upstream(asker string) resolver.Upstream {
 	return resolver.Upstream{}
 }
 
-// Lookup implements resolver.Directory: the first network of the asker on which
-// the name is known answers.
+// Lookup implements resolver.Directory. The first network, in the asker's order, on
+// which a name is known says whose it is; the same containers' addresses on further
+// networks in common follow.
 func (d directory) Lookup(asker, name string) resolver.Answer {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -31,24 +37,101 @@ func (d directory) Lookup(asker, name string) resolver.Answer {
 	if sb == nil {
 		return resolver.Answer{}
 	}
-	for _, own := range sb.endpoints {
-		if !own.net.resolves() {
-			continue
+	if found := sb.lookup(name); len(found) > 0 {
+		return answerOf(found)
+	}
+	if slices.Contains(hostNames[:], name) {
+		if addrs := d.hostAddresses(sb); len(addrs) > 0 {
+			return resolver.Answer{Known: true, Addrs: addrs, From: "host"}
 		}
-		found := own.net.names[own.linked(name)]
-		if len(found) == 0 {
-			// "web.front" is web on the network front.
-			short, ok := strings.CutSuffix(name, "."+strings.ToLower(own.net.Name))
-			if ok {
-				found = own.net.names[short]
-			}
-		}
-		if found = sameProject(found, sb, name); len(found) > 0 {
-			return resolver.Answer{Known: true, Addrs: addresses(found)}
+		return resolver.Answer{Hidden: true, Reason: "the host has no address on the container's networks"}
+	}
+	reason := d.hidden(sb, name)
+	return resolver.Answer{Hidden: reason != "", Reason: reason}
+}
+
+// lookup gives the endpoints that have a name for the asker, in its order of networks.
+func (sb *sandbox) lookup(name string) (found []*endpoint) {
+	own := sb.preferred()
+	for i, e := range own {
+		if found = e.lookup(name); len(found) > 0 {
+			own = own[i+1:]
+			break
 		}
 	}
-	hidden := d.hidden(sb, name)
-	return resolver.Answer{Hidden: hidden}
+	if len(found) == 0 {
+		return nil
+	}
+	first := found
+	for _, e := range own {
+		for _, other := range e.lookup(name) {
+			if slices.ContainsFunc(first, other.sameOwner) {
+				found = append(found[:len(found):len(found)], other)
+			}
+		}
+	}
+	return sameProject(found, sb, name)
+}
+
+// lookup gives the endpoints of that name on the network; "web.front" is web on the
+// network front, which may be a project's own name for it.
+func (e *endpoint) lookup(name string) []*endpoint {
+	if !e.net.resolves() {
+		return nil
+	}
+	if found := e.net.names[e.linked(name)]; len(found) > 0 {
+		return found
+	}
+	short, ok := strings.CutSuffix(name, "."+strings.ToLower(e.net.Name))
+	if label := e.net.Labels[api.LabelNetwork]; !ok && label != "" && e.net.Labels[api.LabelProject] == e.sandbox.spec.Project {
+		short, ok = strings.CutSuffix(name, "."+strings.ToLower(label))
+	}
+	if !ok {
+		return nil
+	}
+	return e.net.names[short]
+}
+
+// sameOwner tells whether two endpoints are one container's, or one service's.
+func (e *endpoint) sameOwner(o *endpoint) bool {
+	a, b := &e.sandbox.spec, &o.sandbox.spec
+	return e.sandbox == o.sandbox || a.Service != "" && a.Service == b.Service && a.Project == b.Project
+}
+
+// preferred are the endpoints in the order in which names are looked for: of the
+// highest gw-priority first, then as the interfaces.
+func (sb *sandbox) preferred() []*endpoint {
+	higher := func(a, b *endpoint) int { return b.settings.GwPriority - a.settings.GwPriority }
+	if slices.IsSortedFunc(sb.endpoints, higher) {
+		return sb.endpoints
+	}
+	list := slices.Clone(sb.endpoints)
+	slices.SortStableFunc(list, higher)
+	return list
+}
+
+// answerOf lists one address of every container and family first, that of the network
+// that the asker prefers, and then the others.
+func answerOf(found []*endpoint) resolver.Answer {
+	a := resolver.Answer{Known: true, From: "network " + found[0].net.Name}
+	var four, six, further []netip.Addr
+	for i, e := range found {
+		known := slices.ContainsFunc(found[:i], func(o *endpoint) bool { return o.sandbox == e.sandbox })
+		for _, addr := range []netip.Addr{e.settings.IPAddress, e.settings.GlobalIPv6Address} {
+			switch {
+			case !addr.IsValid():
+			case known:
+				further = append(further, addr)
+			case addr.Is4():
+				four = append(four, addr)
+			default:
+				six = append(six, addr)
+			}
+		}
+	}
+	a.Equal = len(four) + len(six)
+	a.Addrs = append(append(four, six...), further...)
+	return a
 }
 
 // linked follows the asker's own links, "container:alias".
@@ -70,7 +153,7 @@ func sameProject(found []*endpoint, asker *sandbox, name string) []*endpoint {
 	}
 	var own []*endpoint
 	for _, e := range found {
-		if e.sandbox.spec.Project == asker.spec.Project && strings.EqualFold(e.sandbox.spec.Service, name) {
+		if e.sandbox.spec.Project == asker.spec.Project && called(e.sandbox.spec.Service, name) {
 			own = append(own, e)
 		}
 	}
@@ -80,22 +163,18 @@ func sameProject(found []*endpoint, asker *sandbox, name string) []*endpoint {
 	return found
 }
 
-func addresses(found []*endpoint) (addrs []netip.Addr) {
-	for _, e := range found {
-		for _, a := range []netip.Addr{e.settings.IPAddress, e.settings.GlobalIPv6Address} {
-			if a.IsValid() {
-				addrs = append(addrs, a)
-			}
-		}
-	}
-	return addrs
+// called tells whether a name is the service's, alone or with a network's.
+func called(service, name string) bool {
+	head, rest := name[:min(len(service), len(name))], name[min(len(service), len(name)):]
+	return service != "" && strings.EqualFold(head, service) && (rest == "" || rest[0] == '.')
 }
 
-// hidden tells whether a name exists in the asker's project on networks that it is
-// not on. The first time it is asked for, the log says why it gets no answer.
-func (s *Service) hidden(asker *sandbox, name string) bool {
+// hidden says why a name that exists in the asker's project is not answered: nobody
+// who has it is on a network of the asker. Empty: there is none. The log tells of
+// it the first time.
+func (s *Service) hidden(asker *sandbox, name string) string {
 	if asker.spec.Project == "" {
-		return false
+		return ""
 	}
 	for _, other := range s.sandboxes {
 		if other == asker || other.spec.Project != asker.spec.Project || !other.called(name) {
@@ -106,27 +185,79 @@ func (s *Service) hidden(asker *sandbox, name string) bool {
 				"container", asker.name, "networks", asker.networkNames(),
 				"name", name, "belongs_to", other.name, "its_networks", other.networkNames())
 		}
-		return true
+		return fmt.Sprintf("%s is on %s, %s on %s: they share no network", other.name, other.networks(), asker.name, asker.networks())
 	}
-	return false
+	return ""
 }
 
+// networks names a sandbox's networks in a sentence.
+func (sb *sandbox) networks() string {
+	names := sb.networkNames()
+	switch len(names) {
+	case 0:
+		return "no network"
+	case 1:
+		return "network " + names[0]
+	}
+	return "networks " + strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// Services implements resolver.Directory.
+func (d directory) Services(asker, name, proto string, port uint16) (list []resolver.Target) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	sb := d.sandboxes[asker]
+	if sb == nil {
+		return nil
+	}
+	wanted, ok := network.PortFrom(port, network.IPProtocol(proto))
+	if !ok {
+		return nil
+	}
+	seen := map[*sandbox]bool{}
+	for _, e := range sb.lookup(name) {
+		_, exposed := e.sandbox.spec.Exposed[wanted]
+		_, published := e.sandbox.ports[wanted]
+		if seen[e.sandbox] || !exposed && !published {
+			continue
+		}
+		seen[e.sandbox] = true
+		t := resolver.Target{Name: strings.ToLower(e.sandbox.name + "." + e.net.Name)}
+		for _, p := range prefixes(e.settings) {
+			t.Addrs = append(t.Addrs, p.Addr())
+		}
+		list = append(list, t)
+	}
+	return list
+}
+
+// Answered implements resolver.Directory.
+func (d directory) Answered(string, string, []netip.Addr, time.Duration) error { return nil }
+
 // Reverse implements resolver.Directory.
-func (d directory) Reverse(asker string, a netip.Addr) (string, bool) {
+func (d directory) Reverse(asker string, a netip.Addr) (name string, own bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	sb := d.sandboxes[asker]
 	if sb == nil {
 		return "", false
 	}
-	for _, own := range sb.endpoints {
-		if !own.net.resolves() {
+	for _, e := range sb.endpoints {
+		if !e.net.resolves() || e.net.subnetOf(a) == nil {
 			continue
 		}
-		for _, e := range own.net.endpoints {
-			if e.settings.IPAddress == a || e.settings.GlobalIPv6Address == a {
-				return e.sandbox.name + "." + own.net.Name, true
+		for _, other := range e.net.endpoints {
+			if other.settings.IPAddress == a || other.settings.GlobalIPv6Address == a {
+				return other.sandbox.name + "." + e.net.Name, true
 			}
+		}
+		if slices.ContainsFunc(e.net.IPAM.Config, func(c network.IPAMConfig) bool { return c.Gateway == a }) {
+			return hostName, true
+		}
+	}
+	for _, n := range d.networks {
+		if n.subnetOf(a) != nil {
+			return "", true
 		}
 	}
 	return "", false

@@ -104,14 +104,29 @@ func service(s network.SandboxSpec, project, service string, aliases ...string) 
 	return s
 }
 
+func exposing(s network.SandboxSpec, ports ...string) network.SandboxSpec {
+	s.Exposed = mobynet.PortSet{}
+	for _, p := range ports {
+		s.Exposed[mobynet.MustParsePort(p)] = struct{}{}
+	}
+	return s
+}
+
+func gateway(w *world, name string) string {
+	w.Helper()
+	n, err := w.Get(name)
+	must(w.TB, err)
+	return n.IPAM.Config[0].Gateway.String()
+}
+
 func TestNames(t *testing.T) {
 	w := newWorld(t)
 	w.upstream(nil, "127.0.0.1:53")
 	w.network("front")
 	w.network("back", internal)
 	client := w.start(service(spec("zones-client-1", "front"), "zones", "client"))
-	app := w.start(service(spec("zones-app-1", "front", "back"), "zones", "app", "API"))
-	app2 := w.start(service(spec("zones-app-2", "front"), "zones", "app"))
+	app := w.start(exposing(service(spec("zones-app-1", "front", "back"), "zones", "app", "API"), "5000/tcp", "80/tcp"))
+	app2 := w.start(exposing(service(spec("zones-app-2", "front"), "zones", "app"), "5000/tcp"))
 	mongo := w.start(service(spec("zones-mongo-1", "back"), "zones", "mongo"))
 	other := w.start(service(spec("other-app-1", "front"), "other", "app"))
 	both := strings.Join(sorted(w.address(app, "front"), w.address(app2, "front")), " ")
@@ -141,6 +156,17 @@ func TestNames(t *testing.T) {
 		{"unknown upstream", client, "nobody.example.org", dns.TypeA, "NXDOMAIN"},
 		{"unknown single label", client, "nobody", dns.TypeA, "NXDOMAIN"},
 		{"no way out", mongo, "example.org", dns.TypeA, "SERVFAIL"},
+		{"by the project's name of the network", client, "app.front", dns.TypeA, both},
+		{"the host", client, "host.docker.internal", dns.TypeA, gateway(w, "front")},
+		{"the host, from an internal network", mongo, "Host.Muelle.Internal", dns.TypeA, gateway(w, "back")},
+		{"the host's gateway", client, "gateway.docker.internal", dns.TypeA, gateway(w, "front")},
+		{"the host's IPv6 address", client, "host.docker.internal", dns.TypeAAAA, ""},
+		{"the host's name", client, reverse(t, gateway(w, "front")), dns.TypePTR, "host.muelle.internal."},
+		{"another type", client, "app", dns.TypeTXT, ""},
+		{"an exposed port", client, "_5000._tcp.app", dns.TypeSRV, "0 1 5000 zones-app-1.front. 0 1 5000 zones-app-2.front."},
+		{"a port by its name", client, "_http._tcp.app", dns.TypeSRV, "0 1 80 zones-app-1.front."},
+		{"another port", client, "_5001._tcp.app", dns.TypeSRV, "NXDOMAIN"},
+		{"a port on no network in common", client, "_27017._tcp.mongo", dns.TypeSRV, "NXDOMAIN"},
 	} {
 		for _, proto := range []string{"udp", "tcp"} {
 			t.Run(tc.name+" "+proto, func(t *testing.T) {
@@ -152,6 +178,15 @@ func TestNames(t *testing.T) {
 	}
 	if n := strings.Count(w.log.String(), "no network in common"); n != 1 {
 		t.Errorf("the reason is logged %d times:\n%s", n, w.log)
+	}
+	var reasons []string
+	for _, q := range w.Queries(client.ID) {
+		if q.Name == "mongo" && q.Proto == "udp" && q.Type == "A" {
+			reasons = append(reasons, q.Code+": "+q.Reason)
+		}
+	}
+	if diff := cmp.Diff([]string{"NXDOMAIN: zones-mongo-1 is on network back, zones-client-1 on network front: they share no network"}, reasons); diff != "" {
+		t.Error(diff)
 	}
 	w.Renamed(app.ID, "/renamed")
 	if got := resolve(t, client.NetNS, "udp", "renamed", dns.TypeA); got != w.address(app, "front") {
@@ -201,7 +236,7 @@ func TestResolversOfAContainer(t *testing.T) {
 	if diff := cmp.Diff("nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch example.org\n", string(d.ResolvConf)); diff != "" {
 		t.Error(diff)
 	}
-	if want := "ff02::2\tip6-allrouters\n172.17.0.1\tup\n172.17.0.2\tweb.example.net web\n"; !strings.HasSuffix(string(d.Hosts), want) {
+	if want := "ff02::2\tip6-allrouters\n172.17.0.1\tup\n172.17.0.1\thost.docker.internal host.muelle.internal gateway.docker.internal\n172.17.0.2\tweb.example.net web\n"; !strings.HasSuffix(string(d.Hosts), want) {
 		t.Errorf("got %q", d.Hosts)
 	}
 }
@@ -295,5 +330,56 @@ func TestAdopt(t *testing.T) {
 	}
 	if _, err := w.Prepare(context.Background(), published(spec("second", "front"), "8080->80/tcp")); err == nil || !strings.Contains(err.Error(), "by container web") {
 		t.Errorf("got %v for a port of an adopted container", err)
+	}
+}
+
+// A container on several networks finds each other container by the network that it
+// prefers, and then by the others that they share; one that is called the same on
+// another network is somebody else.
+func TestNamesOnSeveralNetworks(t *testing.T) {
+	w := newWorld(t)
+	w.network("a")
+	w.network("b")
+	w.network("c", func(r *mobynet.CreateRequest) { yes := true; r.EnableIPv6 = &yes })
+	one := w.start(service(spec("one", "a", "b"), "p", "app"))
+	two := w.start(service(spec("two", "b"), "p", "app"))
+	stranger := w.start(service(spec("stranger", "c"), "q", "app"))
+	asker := w.start(spec("asker", "a", "b", "c"))
+	preferring := spec("preferring", "a", "b", "c")
+	preferring.Endpoints[1].Settings = &mobynet.EndpointSettings{GwPriority: 5}
+	other := w.start(preferring)
+	in := func(sb *network.Sandbox, name string, kind uint16) (list []string) {
+		reply, err := lookup(t, sb.NetNS, "udp", name, kind)
+		must(t, err)
+		for _, rr := range reply.Answer {
+			list = append(list, strings.TrimPrefix(rr.String(), rr.Header().String()))
+		}
+		return list
+	}
+	if diff := cmp.Diff([]string{w.address(one, "a"), w.address(one, "b")}, in(asker, "one", dns.TypeA)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{w.address(one, "b"), w.address(one, "a")}, in(other, "one", dns.TypeA)); diff != "" {
+		t.Error(diff)
+	}
+	got := in(asker, "app", dns.TypeA)
+	if slices.Sort(got[:2]); len(got) != 3 || !slices.Equal(got, append(sorted(w.address(one, "a"), w.address(two, "b")), w.address(one, "b"))) {
+		t.Errorf("got %v: want one address of each replica first, none of %s", got, w.address(stranger, "c"))
+	}
+	if got := in(asker, "stranger", dns.TypeA); !slices.Equal(got, []string{w.address(stranger, "c")}) {
+		t.Errorf("got %v", got)
+	}
+	six := stranger.Endpoints["c"].GlobalIPv6Address
+	if got := in(asker, "stranger", dns.TypeAAAA); !slices.Equal(got, []string{six.String()}) {
+		t.Errorf("got %v, want %s", got, six)
+	}
+	if got := in(asker, reverse(t, six.String()), dns.TypePTR); !slices.Equal(got, []string{"stranger.c."}) {
+		t.Errorf("got %v", got)
+	}
+	if got := in(asker, "host.docker.internal", dns.TypeAAAA); len(got) != 1 {
+		t.Errorf("got %v for the host's IPv6 address", got)
+	}
+	if got := in(one, reverse(t, w.address(stranger, "c")), dns.TypePTR); len(got) != 0 {
+		t.Errorf("got %v for an address on a network that is not shared", got)
 	}
 }

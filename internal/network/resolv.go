@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"muelle/internal/network/hostfile"
 	"muelle/internal/network/resolver"
@@ -21,9 +20,8 @@ type resolvConf struct {
 	path string
 
 	mu      sync.Mutex
-	changed time.Time
+	last    os.FileInfo // nil: not read yet
 	content hostfile.Resolv
-	known   bool
 }
 
 func (c *resolvConf) read() hostfile.Resolv {
@@ -33,14 +31,15 @@ func (c *resolvConf) read() hostfile.Resolv {
 	if err != nil {
 		return hostfile.Resolv{}
 	}
-	if c.known && info.ModTime().Equal(c.changed) {
+	// Another file of the same time is another file: tools replace it by renaming.
+	if c.last != nil && info.ModTime().Equal(c.last.ModTime()) && info.Size() == c.last.Size() && os.SameFile(info, c.last) {
 		return c.content
 	}
 	data, err := os.ReadFile(c.path)
 	if err != nil {
 		return hostfile.Resolv{}
 	}
-	c.content, c.changed, c.known = hostfile.ParseResolv(data), info.ModTime(), true
+	c.content, c.last = hostfile.ParseResolv(data), info
 	return c.content
 }
 
@@ -71,10 +70,15 @@ func (s *Service) upstream(sb *sandbox) resolver.Upstream {
 				up.Servers = append(up.Servers, resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns})
 			}
 		}
+		up.Reason = "the container's --dns names only its own resolver"
 		return up
 	}
 	if !sb.outside() {
+		up.Reason = "nobody on the container's networks is called so, and it is on internal networks only, from which nobody outside is asked"
 		return up
+	}
+	if len(host.Servers) == 0 {
+		up.Reason = "the host's " + s.resolv.path + " names no name server"
 	}
 	for _, a := range host.Servers {
 		f := resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns}

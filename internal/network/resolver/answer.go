@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -12,30 +13,48 @@ import (
 // ttl is short: a container's address changes when it is started again.
 const ttl = 5
 
-// answer gives the reply to what the networks know, or nil: ask upstream.
-func (s *Server) answer(asker string, query *dns.Msg) *dns.Msg {
-	if query.Response || query.Opcode != dns.OpcodeQuery {
-		return fail(query, dns.RcodeNotImplemented)
+// answer gives the reply to what the networks know, or nil: ask upstream. It fills
+// the record.
+func (s *Server) answer(asker string, query *dns.Msg, e *record) *dns.Msg {
+	if query.Opcode != dns.OpcodeQuery {
+		return fail(query, dns.RcodeNotImplemented, e, "not a query")
 	}
 	if len(query.Question) != 1 {
-		return fail(query, dns.RcodeFormatError)
+		return fail(query, dns.RcodeFormatError, e, "not one question")
 	}
 	q := query.Question[0]
+	e.name, e.kind = strings.ToLower(strings.TrimSuffix(q.Name, ".")), q.Qtype
+	if opt := query.IsEdns0(); opt != nil && opt.Version() != 0 {
+		return fail(query, dns.RcodeBadVers, e, "EDNS version "+strconv.Itoa(int(opt.Version()))+" is not known")
+	}
 	if q.Qclass != dns.ClassINET {
 		return nil
 	}
 	if q.Qtype == dns.TypePTR {
-		return s.pointer(asker, query, q)
+		if a, ok := parseReverse(q.Name); ok {
+			return s.pointer(asker, query, a, e)
+		}
 	}
-	name := strings.ToLower(strings.TrimSuffix(q.Name, "."))
-	found := s.dir.Lookup(asker, name)
+	if e.name == "localhost" || strings.HasSuffix(e.name, ".localhost") {
+		// RFC 6761, section 6.3: never asked of anybody else.
+		e.from = "loopback"
+		return addresses(query, q, Answer{Addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}}, e)
+	}
+	found := s.dir.Lookup(asker, e.name)
+	e.from, e.reason = found.From, found.Reason
 	switch {
 	case found.Known:
-		return addresses(query, q, found.Addrs)
+		return addresses(query, q, found, e)
 	case found.Hidden:
-		return fail(query, dns.RcodeNameError)
-	case s.dir.Upstream(asker).Qualified && !strings.Contains(name, "."):
-		return fail(query, dns.RcodeNameError)
+		return fail(query, dns.RcodeNameError, e, found.Reason)
+	}
+	if port, proto, name, ok := parseService(e.name); ok {
+		if found := s.dir.Lookup(asker, name); found.Known || found.Hidden {
+			return s.service(asker, query, found, port, proto, name, e)
+		}
+	}
+	if !strings.Contains(e.name, ".") && s.dir.Upstream(asker).Qualified {
+		return fail(query, dns.RcodeNameError, e, "nobody on the container's networks is called so, and with the option ndots above 0 names without a dot are not asked for elsewhere")
 	}
 	return nil
 }
@@ -43,35 +62,120 @@ func (s *Server) answer(asker string, query *dns.Msg) *dns.Msg {
 // addresses answers with the records of the type asked for, in an order that
 // changes, so that the containers of a service share the load. A name without any
 // of that type exists all the same.
-func addresses(query *dns.Msg, q dns.Question, addrs []netip.Addr) *dns.Msg {
+func addresses(query *dns.Msg, q dns.Question, found Answer, e *record) *dns.Msg {
 	r := reply(query)
-	for _, i := range rand.Perm(len(addrs)) {
-		a := addrs[i]
-		header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: ttl}
+	first := 0
+	if found.Equal > 1 {
+		first = rand.IntN(found.Equal)
+	}
+	for i := range found.Addrs {
+		if i < found.Equal {
+			i = (i + first) % found.Equal
+		}
+		if rr := addressRecord(q.Name, q.Qtype, found.Addrs[i]); rr != nil {
+			r.Answer = append(r.Answer, rr)
+			e.addrs = append(e.addrs, found.Addrs[i])
+		}
+	}
+	if len(r.Answer) == 0 && e.reason == "" {
 		switch {
-		case q.Qtype == dns.TypeA && a.Is4():
-			r.Answer = append(r.Answer, &dns.A{Hdr: header, A: a.AsSlice()})
-		case q.Qtype == dns.TypeAAAA && a.Is6():
-			r.Answer = append(r.Answer, &dns.AAAA{Hdr: header, AAAA: a.AsSlice()})
+		case q.Qtype == dns.TypeAAAA:
+			e.reason = "it has no IPv6 address on these networks"
+		case q.Qtype == dns.TypeA:
+			e.reason = "it has no IPv4 address on these networks"
+		default:
+			e.reason = "the name has addresses only"
 		}
 	}
 	return r
 }
 
-func (s *Server) pointer(asker string, query *dns.Msg, q dns.Question) *dns.Msg {
-	a, ok := parseReverse(q.Name)
-	if !ok {
-		return nil
+func addressRecord(name string, kind uint16, a netip.Addr) dns.RR {
+	switch {
+	case (kind == dns.TypeA || kind == dns.TypeANY) && a.Is4():
+		return &dns.A{Hdr: header(name, dns.TypeA), A: a.AsSlice()}
+	case (kind == dns.TypeAAAA || kind == dns.TypeANY) && a.Is6():
+		return &dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: a.AsSlice()}
 	}
-	name, ok := s.dir.Reverse(asker, a)
-	if !ok {
-		return nil
+	return nil
+}
+
+func header(name string, kind uint16) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// parseService reads _PORT._PROTO.NAME; a port is a number or a name that
+// /etc/services of the host knows (RFC 2782, RFC 6335).
+func parseService(name string) (port uint16, proto, host string, ok bool) {
+	if !strings.HasPrefix(name, "_") {
+		return 0, "", "", false
+	}
+	first, rest, _ := strings.Cut(name[1:], ".")
+	proto, host, ok = strings.Cut(rest, ".")
+	proto, ok = strings.CutPrefix(proto, "_")
+	if !ok || host == "" || proto != "tcp" && proto != "udp" && proto != "sctp" {
+		return 0, "", "", false
+	}
+	if n, err := strconv.ParseUint(first, 10, 16); err == nil {
+		return uint16(n), proto, host, true
+	}
+	network := proto
+	if proto == "sctp" {
+		network = "tcp" // Go knows two; the names are the same
+	}
+	n, err := net.LookupPort(network, first)
+	if err != nil {
+		n = 0 // a service that nobody has
+	}
+	return uint16(n), proto, host, true
+}
+
+// service answers a lookup of _PORT._PROTO.NAME: where the containers called NAME
+// serve that port, all with the same priority and weight.
+func (s *Server) service(asker string, query *dns.Msg, found Answer, port uint16, proto, name string, e *record) *dns.Msg {
+	if found.Hidden {
+		return fail(query, dns.RcodeNameError, e, found.Reason)
+	}
+	var targets []Target
+	if port != 0 {
+		targets = s.dir.Services(asker, name, proto, port)
+	}
+	e.from = found.From
+	if len(targets) == 0 {
+		what := "that port"
+		if port != 0 {
+			what = strconv.Itoa(int(port)) + "/" + proto
+		}
+		return fail(query, dns.RcodeNameError, e, name+" neither exposes nor publishes "+what)
 	}
 	r := reply(query)
-	r.Answer = append(r.Answer, &dns.PTR{
-		Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: ttl},
-		Ptr: dns.Fqdn(name),
-	})
+	if q := query.Question[0]; q.Qtype == dns.TypeSRV || q.Qtype == dns.TypeANY {
+		for _, i := range rand.Perm(len(targets)) {
+			t := targets[i]
+			target := dns.Fqdn(t.Name)
+			r.Answer = append(r.Answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Weight: 1, Port: port, Target: target})
+			for _, a := range t.Addrs {
+				r.Extra = append([]dns.RR{addressRecord(target, dns.TypeANY, a)}, r.Extra...)
+			}
+		}
+		r.Compress = true
+		e.data = dataOf(r)
+	}
+	return r
+}
+
+func (s *Server) pointer(asker string, query *dns.Msg, a netip.Addr, e *record) *dns.Msg {
+	name, own := s.dir.Reverse(asker, a)
+	switch {
+	case !own:
+		return nil
+	case name == "":
+		return fail(query, dns.RcodeNameError, e, a.String()+" belongs to a network of Muelle, and to nobody whom the container may know")
+	}
+	e.from = "network"
+	r := reply(query)
+	r.Answer = append(r.Answer, &dns.PTR{Hdr: header(query.Question[0].Name, dns.TypePTR), Ptr: dns.Fqdn(name)})
+	e.data = dataOf(r)
 	return r
 }
 
@@ -106,14 +210,14 @@ func reply(query *dns.Msg) *dns.Msg {
 	r := new(dns.Msg)
 	r.SetReply(query)
 	r.RecursionAvailable = true
-	r.Compress = true
 	if opt := query.IsEdns0(); opt != nil {
-		r.SetEdns0(largestQuery, false)
+		r.SetEdns0(largestQuery, opt.Do())
 	}
 	return r
 }
 
-func fail(query *dns.Msg, code int) *dns.Msg {
+func fail(query *dns.Msg, code int, e *record, reason string) *dns.Msg {
+	e.reason = reason
 	r := reply(query)
 	r.Rcode = code
 	return r

@@ -2,182 +2,350 @@ package resolver
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
-	"math/rand/v2"
-	"net"
+	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
-
-	"muelle/internal/linux/netns"
 )
 
-// patience is for one server: a client asks again after five seconds.
-const patience = 2 * time.Second
+const (
+	// patience is for all servers together: a client asks again after five seconds.
+	patience = 4500 * time.Millisecond
+	// stagger is what a server that says nothing costs before the next one is asked too.
+	stagger = 200 * time.Millisecond
+	// grudge is how long a server that was silent is asked after the others.
+	grudge = 30 * time.Second
+	// tries of one datagram, each of which may be lost.
+	tries = 3
+)
 
-// forward asks the upstreams in order and gives the first answer, with the query's
-// id; raw is the query as it came, which is asked unchanged.
-func (s *Server) forward(asker, proto string, raw []byte, query *dns.Msg) []byte {
-	var last []byte
-	for _, up := range s.dir.Upstream(asker).Servers {
-		answer, err := s.ask(up, proto, raw)
-		if err != nil {
-			if s.ctx.Err() != nil {
-				return nil // the daemon ends: the next one's resolver is asked again
-			}
-			s.log.Debug("name server does not answer", "server", up.Addr, "container", asker, "err", err)
-			continue
-		}
-		switch last = answer; int(answer[3] & 0xf) {
-		case dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused:
-			continue // the next one may know
-		}
-		return answer
-	}
-	if last == nil {
-		packed, err := fail(query, dns.RcodeServerFailure).Pack()
-		if err != nil {
-			return nil
-		}
-		return packed
-	}
-	return last
+// result is what became of asking one server.
+type result struct {
+	from netip.AddrPort
+	msg  *dns.Msg
+	raw  []byte
+	err  error
 }
 
-func (s *Server) ask(up Forwarder, proto string, raw []byte) ([]byte, error) {
+// good tells whether the answer settles the matter: another server may know what
+// this one refuses to say.
+func (r result) good() bool {
+	if r.err != nil {
+		return false
+	}
+	switch r.msg.Rcode {
+	case dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused, dns.RcodeFormatError:
+		return false
+	}
+	return true
+}
+
+func (r result) String() string {
+	if r.err != nil {
+		return "name server " + r.from.Addr().String() + ": " + plain(r.err)
+	}
+	return "name server " + r.from.Addr().String() + " says " + dns.RcodeToString[r.msg.Rcode]
+}
+
+func plain(err error) string {
+	var errno unix.Errno
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, os.ErrClosed):
+		return "no answer"
+	case errors.As(err, &errno):
+		return errno.Error()
+	}
+	return err.Error()
+}
+
+// forward asks the upstreams and gives the first good answer, with the query's id.
+// nil: there is no answer, for the daemon ends; the next one's resolver is asked again.
+func (s *Server) forward(c *client, tcp bool, query *dns.Msg, e *record) []byte {
+	up := s.dir.Upstream(c.id)
+	if len(up.Servers) == 0 {
+		return pack(fail(query, dns.RcodeServerFailure, e, up.Reason), e)
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
+	best, failed := s.race(ctx, c, up.Servers, tcp, query)
+	if s.ctx.Err() != nil {
+		e.code = -1
+		return nil
+	}
+	if best == nil {
+		return pack(fail(query, dns.RcodeServerFailure, e, strings.Join(failed, "; ")), e)
+	}
+	e.from, e.code, e.data = best.from.Addr().String(), best.msg.Rcode, dataOf(best.msg)
+	switch {
+	case !best.good():
+		e.reason = strings.Join(failed, "; ")
+	case best.msg.Rcode == dns.RcodeNameError:
+		e.reason = "nobody on the container's networks is called so, and name server " + e.from + " knows no such name"
+	}
+	if err := s.opened(c.id, best.msg, e.name); err != nil {
+		return pack(fail(query, dns.RcodeServerFailure, e, "withheld: "+err.Error()), e)
+	}
+	size := replySize(query, tcp)
+	if len(best.raw) > size {
+		best.msg.Id = query.Id
+		best.msg.Compress = true
+		best.msg.Truncate(size)
+		return pack(best.msg, e)
+	}
+	best.raw[0], best.raw[1] = byte(query.Id>>8), byte(query.Id)
+	return best.raw
+}
+
+// opened tells the directory which addresses a name has.
+func (s *Server) opened(asker string, m *dns.Msg, name string) error {
+	var addrs []netip.Addr
+	shortest := ^uint32(0)
+	for _, rr := range m.Answer {
+		shortest = min(shortest, rr.Header().Ttl)
+		switch rr := rr.(type) {
+		case *dns.A:
+			if a, ok := netip.AddrFromSlice(rr.A); ok {
+				addrs = append(addrs, a.Unmap())
+			}
+		case *dns.AAAA:
+			if a, ok := netip.AddrFromSlice(rr.AAAA); ok {
+				addrs = append(addrs, a.Unmap())
+			}
+		}
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return s.dir.Answered(asker, name, addrs, time.Duration(shortest)*time.Second)
+}
+
+// race asks one server after the other, the next as soon as one fails or has said
+// nothing for a while, and gives the first good answer; without one, an answer that
+// refuses, if there is any. The others' failures are told in words.
+func (s *Server) race(ctx context.Context, c *client, servers []Forwarder, tcp bool, query *dns.Msg) (best *result, failed []string) {
+	servers = c.ordered(servers)
+	if len(servers) == 1 { // nobody to race with
+		r := ask(ctx, servers[0], tcp, query)
+		if r.err == nil {
+			best = &r
+		}
+		if !r.good() {
+			failed = []string{r.String()}
+		}
+		return best, failed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	results := make(chan result, len(servers))
+	waiting := map[netip.AddrPort]time.Time{}
+	next := func() {
+		up := servers[0]
+		servers = servers[1:]
+		waiting[up.Addr] = time.Now()
+		wg.Go(func() { results <- ask(ctx, up, tcp, query) })
+	}
+	next()
+	tick := time.NewTicker(stagger)
+	defer tick.Stop()
+	for len(waiting) > 0 {
+		select {
+		case r := <-results:
+			delete(waiting, r.from)
+			if r.good() {
+				c.blame(waiting)
+				return &r, failed
+			}
+			if failed = append(failed, r.String()); r.err == nil {
+				best = &r
+			}
+			if len(servers) > 0 {
+				next()
+			}
+		case <-tick.C:
+			if len(servers) > 0 {
+				next()
+			}
+		}
+	}
+	return best, failed
+}
+
+// ordered puts the servers that were silent lately behind the others.
+func (c *client) ordered(servers []Forwarder) []Forwarder {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.silent) == 0 {
+		return servers
+	}
+	now := time.Now()
+	rank := func(f Forwarder) int {
+		if now.Before(c.silent[f.Addr]) {
+			return 1
+		}
+		return 0
+	}
+	servers = slices.Clone(servers)
+	slices.SortStableFunc(servers, func(a, b Forwarder) int { return rank(a) - rank(b) })
+	return servers
+}
+
+// blame remembers the servers that had not answered when another one had, though
+// they were asked long before.
+func (c *client) blame(waiting map[netip.AddrPort]time.Time) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for a, until := range c.silent {
+		if now.After(until) {
+			delete(c.silent, a)
+		}
+	}
+	for a, since := range waiting {
+		if now.Sub(since) >= stagger {
+			if c.silent == nil {
+				c.silent = map[netip.AddrPort]time.Time{}
+			}
+			c.silent[a] = now.Add(grudge)
+		}
+	}
+}
+
+// ask puts a question to one server. What does not fit into a datagram is asked for
+// again by TCP.
+func ask(ctx context.Context, up Forwarder, tcp bool, query *dns.Msg) result {
+	r := result{from: up.Addr}
+	if tcp {
+		r.msg, r.raw, r.err = exchange(ctx, up, "tcp", query)
+		if r.err == nil || ctx.Err() != nil {
+			return r
+		}
+		// Some servers know UDP only.
+	}
+	r.msg, r.raw, r.err = exchange(ctx, up, "udp", query)
+	if r.err == nil && r.msg.Truncated {
+		if m, raw, err := exchange(ctx, up, "tcp", query); err == nil {
+			r.msg, r.raw = m, raw
+		}
+	}
+	return r
+}
+
+// upstreamSize is what servers are told to send at most by UDP: it is not fragmented
+// (DNS flag day 2020), for fragments can be forged.
+const upstreamSize = 1232
+
+// question makes the upstream's query: an id of our own, for what the container chose
+// may be guessable, and none of its options, which are between it and us.
+func question(query *dns.Msg) (*dns.Msg, []byte, error) {
+	q := &dns.Msg{MsgHdr: dns.MsgHdr{
+		Id: dns.Id(), Opcode: query.Opcode, RecursionDesired: query.RecursionDesired,
+		CheckingDisabled: query.CheckingDisabled, AuthenticatedData: query.AuthenticatedData,
+	}, Question: query.Question}
+	if opt := query.IsEdns0(); opt != nil {
+		q.SetEdns0(upstreamSize, opt.Do())
+	}
+	raw, err := q.Pack()
+	return q, raw, err
+}
+
+// exchange sends the query and waits for its answer. The socket is connected and its
+// port the kernel's random choice, so that only the server itself is heard; the id and
+// the question must be ours (RFC 5452).
+func exchange(ctx context.Context, up Forwarder, proto string, query *dns.Msg) (*dns.Msg, []byte, error) {
+	q, data, err := question(query)
+	if err != nil {
+		return nil, nil, err
+	}
 	conn, err := dial(ctx, up, proto)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	// An id of our own: what the container chose may be guessable.
-	id := uint16(rand.Uint32())
-	query := append([]byte(nil), raw...)
-	binary.BigEndian.PutUint16(query, id)
 	if proto == "tcp" {
-		query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+		deadline, _ := ctx.Deadline()
+		if err := conn.SetDeadline(deadline); err != nil {
+			return nil, nil, err
+		}
+		return converse(conn, proto, framed(data), q)
 	}
-	if _, err := conn.Write(query); err != nil {
-		return nil, err
+	for try := range tries {
+		deadline, _ := ctx.Deadline()
+		if again := time.Now().Add(patience / tries); try < tries-1 && again.Before(deadline) {
+			deadline = again
+		}
+		if err = conn.SetDeadline(deadline); err != nil {
+			return nil, nil, err
+		}
+		m, raw, cerr := converse(conn, proto, data, q)
+		if err = cerr; err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return m, raw, err
+		}
+	}
+	return nil, nil, err
+}
+
+func converse(conn connection, proto string, data []byte, q *dns.Msg) (*dns.Msg, []byte, error) {
+	if _, err := conn.Write(data); err != nil {
+		return nil, nil, err
 	}
 	for {
-		answer, err := receive(conn, proto)
+		raw, err := receive(conn, proto)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if len(answer) >= 12 && binary.BigEndian.Uint16(answer) == id && answer[2]&0x80 != 0 {
-			copy(answer[:2], raw[:2])
-			return answer, nil
+		m := new(dns.Msg)
+		err = m.Unpack(raw)
+		if len(raw) >= 12 && m.Id == q.Id && m.Response && err != nil && (len(m.Question) == 0 || sameQuestion(m, q)) {
+			return nil, nil, fmt.Errorf("malformed answer: %w", err)
+		}
+		if err == nil && m.Id == q.Id && m.Response && (sameQuestion(m, q) || len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess) {
+			return m, raw, nil
 		}
 		if proto == "tcp" {
-			return nil, errors.New("answer to another question")
+			return nil, nil, errors.New("answer to another question")
 		}
 	}
 }
 
-// connection is a *net.UDPConn, *net.TCPConn or *os.File.
-type connection interface {
-	io.ReadWriteCloser
-	SetDeadline(t time.Time) error
+func sameQuestion(a, b *dns.Msg) bool {
+	return len(a.Question) == 1 && a.Question[0].Qtype == b.Question[0].Qtype && a.Question[0].Qclass == b.Question[0].Qclass &&
+		strings.EqualFold(a.Question[0].Name, b.Question[0].Name)
 }
 
-// dial connects from the forwarder's namespace. Only the socket is made inside it:
-// waiting there for a server that is dead would hold a thread for each lookup.
-func dial(ctx context.Context, up Forwarder, proto string) (connection, error) {
-	if up.NetNS == nil {
-		return new(net.Dialer).DialContext(ctx, proto, up.Addr.String())
+// replySize is how much the asker takes.
+func replySize(query *dns.Msg, tcp bool) int {
+	if tcp {
+		return dns.MaxMsgSize
 	}
-	var f *os.File
-	err := netns.Do(up.NetNS, func() (err error) {
-		f, err = beginConnect(up.Addr, proto)
-		return err
-	})
+	size := dns.MinMsgSize
+	if opt := query.IsEdns0(); opt != nil {
+		size = max(size, int(opt.UDPSize()))
+	}
+	return size
+}
+
+// pack makes the bytes of a reply of ours, and notes its code.
+func pack(r *dns.Msg, e *record) []byte {
+	e.code = r.Rcode
+	data, err := r.Pack()
 	if err != nil {
-		return nil, err
-	}
-	if err := awaitConnect(ctx, f); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// beginConnect makes a socket of the calling thread's namespace that connects.
-func beginConnect(to netip.AddrPort, proto string) (*os.File, error) {
-	kind, domain := unix.SOCK_DGRAM, unix.AF_INET6
-	if proto == "tcp" {
-		kind = unix.SOCK_STREAM
-	}
-	var sa unix.Sockaddr
-	if a := to.Addr().Unmap(); a.Is4() {
-		domain, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: a.As4()}
-	} else {
-		in6 := &unix.SockaddrInet6{Port: int(to.Port()), Addr: a.As16()}
-		if zone, err := net.InterfaceByName(a.Zone()); err == nil {
-			in6.ZoneId = uint32(zone.Index)
-		}
-		sa = in6
-	}
-	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "name server "+to.String()), nil
-}
-
-// awaitConnect waits, in Go's poller, until the socket is connected.
-func awaitConnect(ctx context.Context, f *os.File) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := f.SetDeadline(deadline); err != nil {
-			return err
+		e.reason = "the answer cannot be packed: " + err.Error()
+		r = fail(r, dns.RcodeServerFailure, e, e.reason)
+		e.code = r.Rcode
+		if data, err = r.Pack(); err != nil {
+			e.code = -1
+			return nil
 		}
 	}
-	defer context.AfterFunc(ctx, func() { f.Close() })()
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = conn.Write(func(fd uintptr) bool {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, err := unix.Poll(poll, 0); n == 0 || err != nil {
-			return false
-		}
-		if code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
-			failed = errors.Join(err, unix.Errno(code))
-		}
-		return true
-	})
-	return errors.Join(err, failed)
-}
-
-func receive(conn connection, proto string) ([]byte, error) {
-	if proto == "udp" {
-		buf := make([]byte, 1<<16)
-		n, err := conn.Read(buf)
-		return buf[:n], err
-	}
-	var length [2]byte
-	if _, err := io.ReadFull(conn, length[:]); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, binary.BigEndian.Uint16(length[:]))
-	_, err := io.ReadFull(conn, buf)
-	return buf, err
+	return data
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -13,6 +14,9 @@ import (
 // The resolver listens on a high port, to which a rule of the namespace redirects
 // port 53: so a container may itself bind 0.0.0.0:53.
 const listenPort = 10053
+
+// waiting is the size of the buffer, of which the kernel counts some 800 bytes for each lookup.
+const waiting = 2 << 20
 
 var address = [4]byte{127, 0, 0, 11}
 
@@ -42,6 +46,13 @@ func listen(kind int) (*os.File, error) {
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrInet4{Port: listenPort, Addr: address})
+	}
+	if err == nil && kind == unix.SOCK_DGRAM {
+		// What waits while the daemon is away: some thousands of lookups.
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, waiting)
+		if errors.Is(err, unix.EPERM) { // the namespace is a user namespace's: the usual size then
+			err = nil
+		}
 	}
 	if err == nil && kind == unix.SOCK_STREAM {
 		err = unix.Listen(fd, 128)

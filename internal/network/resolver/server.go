@@ -11,43 +11,14 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/api"
 )
-
-// Directory knows the names on the networks.
-type Directory interface {
-	// Lookup is asked in lower case, without a trailing dot.
-	Lookup(asker, name string) Answer
-	// Reverse gives the name of an address on a network of the asker.
-	Reverse(asker string, a netip.Addr) (string, bool)
-	// Upstream says whom to ask for the rest.
-	Upstream(asker string) Upstream
-}
-
-// Answer is what the networks know of a name.
-type Answer struct {
-	// Known: the name exists on a network of the asker.
-	Known bool
-	Addrs []netip.Addr
-	// Hidden: it exists, but the asker may not know it; no upstream is asked.
-	Hidden bool
-}
-
-// Upstream is whom a container's other lookups go to.
-type Upstream struct {
-	Servers []Forwarder
-	// Qualified: single labels are not asked for, the container has search domains
-	// for them (ndots was set above 0).
-	Qualified bool
-}
-
-// Forwarder is a name server, asked from NetNS, or the host where that is nil.
-type Forwarder struct {
-	Addr  netip.AddrPort
-	NetNS *os.File
-}
 
 // Server serves the sockets of all sandboxes.
 type Server struct {
@@ -63,13 +34,30 @@ type Server struct {
 	pollFD  int
 	closed  bool
 	sockets map[int32]*socket
-	askers  map[string][]*socket
+	clients map[string]*client
+
+	records sync.Mutex
+	rings   map[string]*ring
+	ended   []string // containers whose rings are kept though they have ended, oldest first
+}
+
+// client is one asker: its sockets, and what bounds it and is remembered of it.
+type client struct {
+	id      string
+	sockets []*socket
+	// slots are for lookups that wait for an upstream and for TCP connections.
+	slots chan struct{}
+	ring  *ring
+
+	mu sync.Mutex
+	// silent are servers that did not answer lately, until when they are asked last.
+	silent map[netip.AddrPort]time.Time
 }
 
 // New makes a server without sockets.
 func New(dir Directory, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{dir: dir, log: log, ctx: ctx, cancel: cancel, sockets: map[int32]*socket{}, askers: map[string][]*socket{}}
+	return &Server{dir: dir, log: log, ctx: ctx, cancel: cancel, sockets: map[int32]*socket{}, clients: map[string]*client{}, rings: map[string]*ring{}}
 }
 
 // Add serves the sockets of an asker; they belong to the server then, also on error.
@@ -78,6 +66,8 @@ func (s *Server) Add(asker string, udp, tcp *os.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.start()
+	c := &client{id: asker, slots: make(chan struct{}, perAsker), ring: s.ringOf(asker)}
+	s.clients[asker] = c
 	for _, in := range []struct {
 		file   *os.File
 		stream bool
@@ -86,10 +76,10 @@ func (s *Server) Add(asker string, udp, tcp *os.File) error {
 			in.file.Close()
 			continue
 		}
-		sock := newSocket(s, asker, in.file, in.stream)
+		sock := newSocket(s, c, in.file, in.stream)
 		// Registered before it is polled: the loop must find it.
 		s.sockets[sock.fd] = sock
-		s.askers[asker] = append(s.askers[asker], sock)
+		c.sockets = append(c.sockets, sock)
 		err = unix.EpollCtl(s.pollFD, unix.EPOLL_CTL_ADD, int(sock.fd), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: sock.fd})
 	}
 	if err != nil {
@@ -159,11 +149,60 @@ func (s *Server) Remove(asker string) {
 }
 
 func (s *Server) remove(asker string) {
-	for _, sock := range s.askers[asker] {
+	c := s.clients[asker]
+	if c == nil {
+		return
+	}
+	for _, sock := range c.sockets {
 		delete(s.sockets, sock.fd)
 		sock.close(s.pollFD)
 	}
-	delete(s.askers, asker)
+	delete(s.clients, asker)
+	s.keep(asker, c.ring)
+}
+
+// ringOf gives the record of a container's lookups, that of its last run too.
+func (s *Server) ringOf(asker string) *ring {
+	s.records.Lock()
+	defer s.records.Unlock()
+	r := s.rings[asker]
+	if r == nil {
+		r = &ring{}
+		s.rings[asker] = r
+	}
+	s.ended = slices.DeleteFunc(s.ended, func(id string) bool { return id == asker })
+	r.begin()
+	return r
+}
+
+// keep remembers the last lookups of a container that ends, and forgets those of the
+// one that ended longest ago.
+func (s *Server) keep(asker string, r *ring) {
+	kept := r.end()
+	s.records.Lock()
+	defer s.records.Unlock()
+	if kept == 0 {
+		delete(s.rings, asker)
+		return
+	}
+	s.ended = append(s.ended, asker)
+	if len(s.ended) > past {
+		delete(s.rings, s.ended[0])
+		s.ended = s.ended[1:]
+	}
+}
+
+// Queries gives the lookups of a container after the first n, as far as they are
+// kept, and the number to go on from. The channel is closed when there are more; nil:
+// the container does not run, there will be none.
+func (s *Server) Queries(asker string, n uint64) (list []api.DNSQuery, next uint64, changed <-chan struct{}) {
+	s.records.Lock()
+	r := s.rings[asker]
+	s.records.Unlock()
+	if r == nil {
+		return nil, n, nil
+	}
+	return r.since(n)
 }
 
 // Close stops to serve, and waits for what is under way. The sockets stay open
@@ -172,7 +211,7 @@ func (s *Server) Close() {
 	s.cancel()
 	s.mu.Lock()
 	s.closed = true
-	for asker := range s.askers {
+	for asker := range s.clients {
 		s.remove(asker)
 	}
 	if s.poll != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,20 +34,19 @@ func rawFile(fd int) *os.File {
 // socket is one of an asker's two.
 type socket struct {
 	server *Server
-	asker  string
+	client *client
 	stream bool
 	fd     int32
-	slots  chan struct{}
 
 	mu     sync.Mutex
 	file   *os.File
 	closed bool
 }
 
-func newSocket(s *Server, asker string, f *os.File, stream bool) *socket {
+func newSocket(s *Server, c *client, f *os.File, stream bool) *socket {
 	fd := int32(f.Fd())
 	_ = unix.SetNonblock(int(fd), true) // shared with the shim, which may see it otherwise
-	return &socket{server: s, asker: asker, stream: stream, fd: fd, file: f, slots: make(chan struct{}, perAsker)}
+	return &socket{server: s, client: c, stream: stream, fd: fd, file: f}
 }
 
 func (k *socket) close(poll int) {
@@ -81,28 +81,61 @@ func (k *socket) ready() {
 }
 
 func (k *socket) datagram(data []byte, from unix.Sockaddr) {
-	query := new(dns.Msg)
-	if query.Unpack(data) != nil {
+	query, e := parse(data)
+	if query == nil {
 		return
 	}
-	reply := k.server.answer(k.asker, query)
-	if reply != nil {
-		size := uint16(dns.MinMsgSize)
-		if opt := query.IsEdns0(); opt != nil {
-			size = max(size, opt.UDPSize())
-		}
-		reply.Truncate(int(size))
-		if packed, err := reply.Pack(); err == nil {
-			k.send(packed, from)
-		}
+	if answer := k.own(query, &e, false); answer != nil {
+		k.send(answer, from)
+		k.note(e)
 		return
 	}
-	raw := append([]byte(nil), data...)
-	k.spawn(func() {
-		if answer := k.server.forward(k.asker, "udp", raw, query); answer != nil {
+	ok := k.spawn(func() {
+		if answer := k.server.forward(k.client, false, query, &e); answer != nil {
 			k.send(answer, from)
 		}
+		k.note(e)
 	})
+	if !ok {
+		e.reason = busy
+		k.note(e)
+	}
+}
+
+var busy = "too many lookups of the container wait for an answer: the limit is " + strconv.Itoa(perAsker)
+
+// parse reads a query; nil: what came is none, or an answer. A query that is not
+// understood has no question.
+func parse(data []byte) (*dns.Msg, record) {
+	e := record{at: time.Now(), code: -1}
+	query := new(dns.Msg)
+	err := query.Unpack(data)
+	if len(data) < 12 || query.Response {
+		return nil, e
+	}
+	if err != nil {
+		query.Question, query.Answer, query.Ns, query.Extra = nil, nil, nil, nil
+	}
+	return query, e
+}
+
+// own answers what the networks know; nil: an upstream is to be asked.
+func (k *socket) own(query *dns.Msg, e *record, tcp bool) []byte {
+	e.tcp = tcp
+	reply := k.server.answer(k.client.id, query, e)
+	if reply == nil {
+		return nil
+	}
+	if size := replySize(query, tcp); reply.Len() > size {
+		reply.Truncate(size)
+	}
+	return pack(reply, e)
+}
+
+// note puts a lookup on record.
+func (k *socket) note(e record) {
+	e.took = time.Since(e.at)
+	k.client.ring.add(e)
 }
 
 func (k *socket) send(data []byte, to unix.Sockaddr) {
@@ -118,12 +151,12 @@ func (k *socket) send(data []byte, to unix.Sockaddr) {
 // resolver asks again.
 func (k *socket) spawn(f func()) bool {
 	select {
-	case k.slots <- struct{}{}:
+	case k.client.slots <- struct{}{}:
 	default:
 		return false
 	}
 	k.server.wg.Go(func() {
-		defer func() { <-k.slots }()
+		defer func() { <-k.client.slots }()
 		f()
 	})
 	return true
@@ -176,24 +209,21 @@ func (k *socket) serve(conn *os.File) {
 		if answer == nil {
 			return
 		}
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+		if _, err := conn.Write(framed(answer)); err != nil {
 			return
 		}
 	}
 }
 
 func (k *socket) exchange(data []byte) []byte {
-	query := new(dns.Msg)
-	if query.Unpack(data) != nil {
+	query, e := parse(data)
+	if query == nil {
 		return nil
 	}
-	reply := k.server.answer(k.asker, query)
-	if reply == nil {
-		return k.server.forward(k.asker, "tcp", data, query)
+	answer := k.own(query, &e, true)
+	if answer == nil {
+		answer = k.server.forward(k.client, true, query, &e)
 	}
-	packed, err := reply.Pack()
-	if err != nil {
-		return nil
-	}
-	return packed
+	k.note(e)
+	return answer
 }
