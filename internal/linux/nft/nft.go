@@ -103,6 +103,17 @@ func network(offset, size uint32, reg uint32) expr.Any {
 	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size}
 }
 
+// IPv6 is meta nfproto ipv6.
+func IPv6() Expr {
+	return Expr{meta(expr.MetaKeyNFPROTO, reg1), equal(reg1, []byte{unix.NFPROTO_IPV6})}
+}
+
+// To6 is ip6 daddr addr (sixteen bytes).
+func To6(addr []byte) Expr { return append(IPv6(), network(24, 16, reg1), equal(reg1, addr)) }
+
+// ToLinkLocal6 is ip6 daddr fe80::/16: of fe80::/10 nothing else is in use (RFC 4291, 2.5.6).
+func ToLinkLocal6() Expr { return append(IPv6(), network(24, 2, reg1), equal(reg1, []byte{0xfe, 0x80})) }
+
 // FromLoopback is ip saddr 127.0.0.0/8, ToLoopback ip daddr 127.0.0.0/8.
 func FromLoopback() Expr { return append(IPv4(), network(12, 1, reg1), equal(reg1, []byte{127})) }
 
@@ -115,6 +126,11 @@ func To(addr []byte) Expr { return append(IPv4(), network(16, 4, reg1), equal(re
 // BetweenIn is ip saddr . ip daddr @set.
 func BetweenIn(set *nftables.Set) Expr {
 	return append(IPv4(), network(12, 4, reg1), network(16, 4, reg1Word+1), lookup(set, reg1, 0, false))
+}
+
+// BetweenIn6 is ip6 saddr . ip6 daddr @set.
+func BetweenIn6(set *nftables.Set) Expr {
+	return append(IPv6(), network(8, 16, reg1), network(24, 16, reg2), lookup(set, reg1, 0, false))
 }
 
 // ToPort is th dport port.
@@ -154,6 +170,45 @@ func ctBits(key expr.CtKey, bits uint32) Expr {
 	}
 }
 
+// VerdictByPort is meta l4proto . th dport vmap @m.
+func VerdictByPort(m *nftables.Set) Expr {
+	return Expr{meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1),
+		&expr.Lookup{SourceRegister: reg1, SetName: m.Name, SetID: m.ID, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
+}
+
+// DNATByTurn is dnat ip to numgen inc mod n map @m: each new connection to the next
+// of n targets; DNATByTurn6 is the same for ip6.
+func DNATByTurn(m *nftables.Set, n int) Expr { return Expr{turn(n), lookup(m, reg1, reg1, false), dnat()} }
+
+// DNATByTurn6 is dnat ip6 to numgen inc mod n map @m.
+func DNATByTurn6(m *nftables.Set, n int) Expr {
+	return Expr{turn(n), lookup(m, reg1, reg1, false), dnat6()}
+}
+
+func turn(n int) expr.Any {
+	return &expr.Numgen{Register: reg1, Modulus: uint32(n), Type: unix.NFT_NG_INCREMENTAL}
+}
+
+// DNATBySource is dnat ip to jhash ip saddr . th sport mod n map @m: what comes from
+// one socket keeps its target.
+func DNATBySource(m *nftables.Set, n int) Expr {
+	return Expr{network(12, 4, reg1), sport(reg1Word + 1), hash(8, n), lookup(m, reg1, reg1, false), dnat()}
+}
+
+// DNATBySource6 is dnat ip6 to jhash ip6 saddr . th sport mod n map @m.
+func DNATBySource6(m *nftables.Set, n int) Expr {
+	return Expr{network(8, 16, reg1), sport(reg1Word + 4), hash(20, n), lookup(m, reg1, reg1, false), dnat6()}
+}
+
+// hash has a seed of its own: the kernel's would be another for every rule.
+func hash(length uint32, n int) expr.Any {
+	return &expr.Hash{SourceRegister: reg1, DestRegister: reg1, Length: length, Modulus: uint32(n), Seed: 0x6d75656c, Type: expr.HashTypeJenkins}
+}
+
+func sport(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}
+}
+
 // DNATByPort is dnat ip to meta l4proto . th dport map @m, the map's data being
 // an address and a port.
 func DNATByPort(m *nftables.Set) Expr {
@@ -169,6 +224,26 @@ func DNATByAddress(m *nftables.Set) Expr {
 		network(16, 4, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+1), dport(reg1Word + 2),
 		lookup(m, reg1, reg1, false), dnat(),
 	}
+}
+
+// DNATByPort6 is dnat ip6 to meta l4proto . th dport map @m.
+func DNATByPort6(m *nftables.Set) Expr {
+	return Expr{
+		meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1),
+		lookup(m, reg1, reg1, false), dnat6(),
+	}
+}
+
+// DNATByAddress6 is dnat ip6 to ip6 daddr . meta l4proto . th dport map @m.
+func DNATByAddress6(m *nftables.Set) Expr {
+	return Expr{
+		network(24, 16, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5),
+		lookup(m, reg1, reg1, false), dnat6(),
+	}
+}
+
+func dnat6() expr.Any {
+	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV6, RegAddrMin: reg1, RegProtoMin: reg1Word + 4, Specified: true}
 }
 
 func dnat() expr.Any {

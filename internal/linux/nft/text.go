@@ -70,6 +70,11 @@ func (w *ruleText) add(e expr.Any) {
 		w.compare(e)
 	case *expr.Lookup:
 		w.lookup(e)
+	case *expr.Numgen:
+		w.load(fmt.Sprintf("numgen inc mod %d", e.Modulus), "")
+	case *expr.Hash:
+		source, _ := w.take()
+		w.load(fmt.Sprintf("jhash %s mod %d", source, e.Modulus), "")
 	case *expr.Immediate:
 		w.immediate(e.Data)
 	case *expr.NAT:
@@ -77,7 +82,11 @@ func (w *ruleText) add(e expr.Any) {
 		if e.Type == expr.NATTypeSourceNAT {
 			kind = "snat"
 		}
-		w.words = append(w.words, kind+" ip to "+w.target)
+		family := " ip to "
+		if e.Family == unix.NFPROTO_IPV6 {
+			family = " ip6 to "
+		}
+		w.words = append(w.words, kind+family+w.target)
 	case *expr.Masq:
 		w.words = append(w.words, "masquerade")
 	case *expr.Counter:
@@ -106,6 +115,8 @@ func (w *ruleText) compare(e *expr.Cmp) {
 func (w *ruleText) lookup(e *expr.Lookup) {
 	name, _ := w.take()
 	switch {
+	case e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT:
+		w.words = append(w.words, name+" vmap @"+e.SetName)
 	case e.IsDestRegSet:
 		w.target = name + " map @" + e.SetName
 	case e.Invert:
@@ -216,6 +227,8 @@ func value(kind string, data []byte) string {
 		return strconv.Quote(strings.TrimRight(string(data), "\x00"))
 	case kind == "address" && len(data) == 1:
 		return fmt.Sprintf("%d.0.0.0/8", data[0])
+	case kind == "address" && len(data) == 2:
+		return fmt.Sprintf("%x%02x::/16", data[0], data[1])
 	case kind == "address" && (len(data) == 4 || len(data) == 16):
 		a, _ := netip.AddrFromSlice(data)
 		return a.String()
@@ -267,25 +280,29 @@ func TableText(c *nftables.Conn, name string, family nftables.TableFamily) ([]st
 }
 
 // Element writes an element of a set or map whose key, and value, are made of the
-// parts named: "name", "address", "protocol", "port". Each part of a concatenation
+// parts named: "name", "address", "address6", "protocol", "port"; "verdict" as the only
+// one of a value is a chain to go to. Each part of a concatenation
 // takes a multiple of four bytes.
 func Element(e nftables.SetElement, key, val []string) string {
 	text := concatenation(e.Key, key)
-	if len(val) > 0 {
+	switch {
+	case len(val) > 0 && e.VerdictData != nil:
+		text += " : " + verdict(e.VerdictData)
+	case len(val) > 0:
 		text += " : " + concatenation(e.Val, val)
 	}
 	return text
 }
 
 func concatenation(data []byte, kinds []string) string {
-	sizes := map[string]int{"name": unix.IFNAMSIZ, "address": net.IPv4len, "protocol": 1, "port": 2}
+	sizes := map[string]int{"name": unix.IFNAMSIZ, "address": net.IPv4len, "address6": net.IPv6len, "protocol": 1, "port": 2}
 	var list []string
 	for _, kind := range kinds {
 		size := sizes[kind]
 		if len(data) < size {
 			return strings.Join(append(list, "?"), " . ")
 		}
-		list = append(list, value(kind, data[:size]))
+		list = append(list, value(strings.TrimSuffix(kind, "6"), data[:size]))
 		data = data[min(len(data), (size+3)/4*4):]
 	}
 	return strings.Join(slices.Clip(list), " . ")

@@ -23,6 +23,12 @@ func TestText(t *testing.T) {
 		{`iifname . oifname @bridges ct status dnat drop`, nft.Rule(nft.PairIn(set), nft.Translated(), nft.Drop())},
 		{`fib daddr type local dnat ip to meta l4proto . th dport map @ports`, nft.Rule(nft.ToLocal(), nft.DNATByPort(m))},
 		{`dnat ip to ip daddr . meta l4proto . th dport map @ports`, nft.DNATByAddress(m)},
+		{`meta nfproto ipv6 ip6 daddr fe80::/16 return`, nft.Rule(nft.ToLinkLocal6(), nft.Return())},
+		{`dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports`, nft.DNATByAddress6(m)},
+		{`dnat ip6 to meta l4proto . th dport map @ports`, nft.DNATByPort6(m)},
+		{`meta l4proto . th dport vmap @ports`, nft.VerdictByPort(m)},
+		{`dnat ip to numgen inc mod 3 map @ports`, nft.DNATByTurn(m, 3)},
+		{`dnat ip6 to jhash ip6 saddr . th sport mod 3 map @ports`, nft.DNATBySource6(m, 3)},
 		{`meta nfproto ipv4 ip daddr 127.0.0.11 th dport 53 dnat ip to 127.0.0.11:10053`, nft.Rule(nft.To([]byte{127, 0, 0, 11}), nft.ToPort(53), nft.DNAT([]byte{127, 0, 0, 11}, 10053))},
 		{`meta nfproto ipv4 ip saddr . ip daddr @bridges counter packets 0 bytes 0 accept`, nft.Rule(nft.BetweenIn(set), nft.Counter(), nft.Accept())},
 	} {

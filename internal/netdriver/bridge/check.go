@@ -128,7 +128,7 @@ func (f *firewall) compare() (extra, missing int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	want := map[*nftables.Set]map[string]bool{f.t.ports: {}, f.t.addressPorts: {}}
+	want := map[*nftables.Set]map[string]bool{f.t.ports: {}, f.t.addressPorts: {}, f.t.ports6: {}, f.t.addressPorts6: {}, f.t.shared: {}}
 	going := map[string]bool{}
 	var ports, doomed []netdriver.Mapping
 	for _, p := range f.ports {
@@ -136,6 +136,9 @@ func (f *firewall) compare() (extra, missing int, err error) {
 	}
 	for _, p := range f.doomed {
 		doomed = append(doomed, p)
+	}
+	for key := range f.t.chains {
+		want[f.t.shared][string(key.element().Key)] = true
 	}
 	note := func(to func(*nftables.Set) map[string]bool) func(*nftables.Set, []nftables.SetElement) error {
 		return func(s *nftables.Set, elements []nftables.SetElement) error {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"muelle/internal/netdriver"
 )
@@ -19,8 +18,7 @@ func cutFlows(ports []netdriver.Mapping) {
 		}
 	}
 	if len(filter) > 0 {
-		// A flow that stays ends by itself; nothing new gets through.
-		_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+		forget(ports, filter) // nothing new gets through
 	}
 }
 

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -52,13 +53,16 @@ type shape struct {
 }
 
 func (t *table) shapes() []shape {
-	name, target := []string{"name"}, []string{"address", "port"}
+	name, target, target6 := []string{"name"}, []string{"address", "port"}, []string{"address6", "port"}
 	return []shape{
 		{t.bridges, name, nil}, {t.internal, name, nil}, {t.separate, name, nil}, {t.masquerading, name, nil},
 		{t.same, []string{"name", "name"}, nil},
 		{t.ports, []string{"protocol", "port"}, target},
 		{t.addressPorts, []string{"address", "protocol", "port"}, target},
 		{t.self, []string{"address", "address"}, nil},
+		{t.ports6, []string{"protocol", "port"}, target6},
+		{t.addressPorts6, []string{"address6", "protocol", "port"}, target6},
+		{t.self6, []string{"address6", "address6"}, nil},
 	}
 }
 
@@ -79,5 +83,9 @@ func (w wanted) has(e nftables.SetElement, s shape) bool {
 	if s.val == nil {
 		data = e.Key
 	}
-	return len(data) >= 4 && slices.Contains(w.addresses, string(data[:4]))
+	size := net.IPv4len
+	if s.key[0] == "address6" || s.val != nil && s.val[0] == "address6" {
+		size = net.IPv6len
+	}
+	return len(data) >= size && slices.Contains(w.addresses, string(data[:size]))
 }

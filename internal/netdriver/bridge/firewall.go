@@ -67,7 +67,7 @@ func (f *firewall) addBridge(b bridgeRules) error {
 	changed, err := f.mustGuard()
 	switch {
 	case err != nil:
-	case !f.up || had || changed:
+	case !f.up || had || changed || f.t.forwards6 != forwards6():
 		err = f.replace()
 	default:
 		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetAddElements) })
@@ -152,6 +152,7 @@ func (f *firewall) recover() error {
 // replace writes the whole table in one transaction: no packet sees less than the rules.
 func (f *firewall) replace() error {
 	t := newTable(f.name)
+	t.forwards6 = forwards6()
 	err := f.transaction(func(c *nftables.Conn) error {
 		// Deleting what may not exist fails the transaction; adding first never does.
 		c.AddTable(t.table)
@@ -211,6 +212,9 @@ func (f *firewall) restore() {
 		return
 	}
 	intact, err := f.intact()
+	if err == nil && intact && f.t.forwards6 != forwards6() {
+		err = f.replace()
+	}
 	if err == nil && !intact {
 		f.log.Warn("nftables table was changed by somebody: writing it again", "table", f.name)
 		err = f.replace()

@@ -8,6 +8,10 @@ import (
 
 const ipForward = "ipv4/ip_forward"
 
+// forwards6 tells whether this host forwards IPv6. That is decided by its owner: it
+// then believes no router advertisements.
+func forwards6() bool { return rtnl.SysctlIs("ipv6/conf/all/forwarding", 1) }
+
 // mustGuard decides whether the table has the guard: where ip_forward is off and
 // we are about to switch it on, or another instance did. It tells whether that changed.
 func (f *firewall) mustGuard() (changed bool, err error) {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -26,23 +27,36 @@ func keyOf(m netdriver.Mapping) portKey { return portKey{m.Protocol, m.Host} }
 // chunk is how many elements fit a netlink attribute of 64 KiB, with room to spare.
 const chunk = 400
 
-// eachPort calls f with the elements of the mappings, map by map, in portions.
+// eachPort calls f with the elements of the mappings that have one target, map by
+// map, in portions.
 func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
-	var all, single []nftables.SetElement
+	elements := map[*nftables.Set][]nftables.SetElement{}
 	for _, p := range ports {
-		e := nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Targets[0])}
-		if p.Host.Addr().IsUnspecified() {
-			all = append(all, e)
-		} else {
-			single = append(single, e)
+		if len(p.Targets) == 1 {
+			m := t.mapOf(p.Host.Addr())
+			elements[m] = append(elements[m], nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Targets[0])})
 		}
 	}
-	for _, m := range []struct {
-		set      *nftables.Set
-		elements []nftables.SetElement
-	}{{t.ports, all}, {t.addressPorts, single}} {
-		for part := range slices.Chunk(m.elements, chunk) {
-			if err := f(m.set, part); err != nil {
+	return inPortions(elements, f)
+}
+
+// mapOf is the map in which ports of an address of the host are.
+func (t *table) mapOf(host netip.Addr) *nftables.Set {
+	switch {
+	case host.Is4() && host.IsUnspecified():
+		return t.ports
+	case host.Is4():
+		return t.addressPorts
+	case host.IsUnspecified():
+		return t.ports6
+	}
+	return t.addressPorts6
+}
+
+func inPortions(elements map[*nftables.Set][]nftables.SetElement, f func(*nftables.Set, []nftables.SetElement) error) error {
+	for set, list := range elements {
+		for part := range slices.Chunk(list, chunk) {
+			if err := f(set, part); err != nil {
 				return err
 			}
 		}
@@ -53,21 +67,22 @@ func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nfta
 // eachTarget calls f with the containers that the mappings lead to.
 func (t *table) eachTarget(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
 	seen := map[netip.Addr]bool{}
-	var elements []nftables.SetElement
+	elements := map[*nftables.Set][]nftables.SetElement{}
 	for _, p := range ports {
-		for _, t := range p.Targets {
-			if a := t.Addr(); !seen[a] {
-				seen[a] = true
-				elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
+		for _, target := range p.Targets {
+			a := target.Addr()
+			if seen[a] {
+				continue
 			}
+			seen[a] = true
+			set := t.self
+			if a.Is6() {
+				set = t.self6
+			}
+			elements[set] = append(elements[set], nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
 		}
 	}
-	for part := range slices.Chunk(elements, chunk) {
-		if err := f(t.self, part); err != nil {
-			return err
-		}
-	}
-	return nil
+	return inPortions(elements, f)
 }
 
 func elementKey(m netdriver.Mapping) []byte {
@@ -107,57 +122,49 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 	if !f.up {
 		return errors.New("no network is up")
 	}
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p netdriver.Mapping) bool { return f.ports[keyOf(p)].Equal(p) })
 	var replaced []netdriver.Mapping
+	fresh := map[portKey]bool{}
 	for _, p := range ports {
-		if old, ok := f.doomed[keyOf(p)]; ok {
+		old, published := f.ports[keyOf(p)]
+		if !published {
+			fresh[keyOf(p)] = true
+			old, published = f.doomed[keyOf(p)]
+		}
+		if published {
 			replaced = append(replaced, old)
 		}
 	}
-	ended := f.ended(replaced, ports)
-	err := f.transaction(func(c *nftables.Conn) error {
-		if err := errors.Join(f.t.eachPort(replaced, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements)); err != nil {
-			return err
-		}
-		return errors.Join(f.t.eachPort(ports, c.SetAddElements), f.t.eachTarget(ports, c.SetAddElements))
-	})
-	if changedByOthers(err) {
-		f.remember(ports)
-		if err = f.replace(); err != nil {
-			for _, p := range ports {
-				delete(f.ports, keyOf(p))
-			}
-		}
+	before := f.take(ports)
+	err := f.transaction(func(c *nftables.Conn) error { return f.change(c, replaced, ports) })
+	if changedByOthers(err) || err == nil && f.t.forwards6 != forwards6() {
+		err = f.replace()
 	}
 	if err != nil {
+		f.putBack(before)
 		return err
 	}
-	f.remember(ports)
-	forgetFlows(append(replaced, ports...))
+	forgetFlows(replaced, ports, fresh)
 	return nil
 }
 
-// ended are those of the removed mappings whose containers have none left, nor any
-// that is still to be deleted, nor one among those to be added.
-func (f *firewall) ended(removed, added []netdriver.Mapping) []netdriver.Mapping {
-	going := map[portKey]bool{}
-	for _, p := range removed {
-		going[keyOf(p)] = true
-	}
+// change writes what became of the maps, f.ports and f.doomed being what shall be.
+func (f *firewall) change(c *nftables.Conn, removed, added []netdriver.Mapping) error {
+	return errors.Join(
+		f.t.eachPort(removed, c.SetDeleteElements), f.t.eachTarget(f.ended(removed), c.SetDeleteElements),
+		f.t.eachPort(added, c.SetAddElements), f.t.eachTarget(added, c.SetAddElements),
+		f.t.share(c, f.ports, append(slices.Clone(removed), added...)))
+}
+
+// ended are those of the removed mappings with the targets only that have no port
+// left, nor any that is still to be deleted.
+func (f *firewall) ended(removed []netdriver.Mapping) []netdriver.Mapping {
 	alive := map[netip.Addr]bool{}
-	live := func(p netdriver.Mapping) {
-		for _, t := range p.Targets {
-			alive[t.Addr()] = true
-		}
-	}
-	for _, p := range added {
-		live(p)
-	}
-	for _, p := range f.ports {
-		live(p)
-	}
-	for key, p := range f.doomed {
-		if !going[key] {
-			live(p)
+	for _, list := range []map[portKey]netdriver.Mapping{f.ports, f.doomed} {
+		for _, p := range list {
+			for _, t := range p.Targets {
+				alive[t.Addr()] = true
+			}
 		}
 	}
 	removed = slices.Clone(removed)
@@ -165,6 +172,38 @@ func (f *firewall) ended(removed, added []netdriver.Mapping) []netdriver.Mapping
 		removed[i].Targets = slices.DeleteFunc(slices.Clone(p.Targets), func(t netip.AddrPort) bool { return alive[t.Addr()] })
 	}
 	return removed
+}
+
+// memory is what was known of ports before a change.
+type memory struct {
+	ports, doomed map[portKey]netdriver.Mapping
+	chains        map[shareKey]bool
+}
+
+// take remembers the ports as published, and gives what putBack needs.
+func (f *firewall) take(ports []netdriver.Mapping) memory {
+	before := memory{map[portKey]netdriver.Mapping{}, map[portKey]netdriver.Mapping{}, maps.Clone(f.t.chains)}
+	for _, p := range ports {
+		key := keyOf(p)
+		before.ports[key] = f.ports[key]
+		if old, ok := f.doomed[key]; ok {
+			before.doomed[key] = old
+		}
+	}
+	f.remember(ports)
+	return before
+}
+
+func (f *firewall) putBack(before memory) {
+	for key, old := range before.ports {
+		if len(old.Targets) > 0 {
+			f.ports[key] = old
+		} else {
+			delete(f.ports, key)
+		}
+	}
+	maps.Copy(f.doomed, before.doomed)
+	f.t.chains = before.chains
 }
 
 func (f *firewall) remember(ports []netdriver.Mapping) {
@@ -208,10 +247,7 @@ func (f *firewall) bury() {
 		ports = append(ports, p)
 	}
 	clear(f.doomed)
-	ended := f.ended(ports, nil)
-	err := f.transaction(func(c *nftables.Conn) error {
-		return errors.Join(f.t.eachPort(ports, c.SetDeleteElements), f.t.eachTarget(ended, c.SetDeleteElements))
-	})
+	err := f.transaction(func(c *nftables.Conn) error { return f.change(c, ports, nil) })
 	if changedByOthers(err) {
 		err = f.replace()
 	}
@@ -219,18 +255,32 @@ func (f *firewall) bury() {
 		f.log.Error("published ports stay behind", "table", f.name, "err", err)
 		return
 	}
-	forgetFlows(ports)
+	forgetFlows(ports, nil, nil)
 }
 
 // forgetFlows makes UDP clients that go on sending follow a changed mapping: their
-// flow is still tracked with the old one. TCP notices by itself.
-func forgetFlows(ports []netdriver.Mapping) {
-	filter := udpFlows{ports: map[uint16]bool{}, targets: map[netip.Addr]bool{}, local: map[netip.Addr]bool{}}
-	for _, p := range ports {
+// flow is still tracked with the old one, or, where the port is fresh, with none. Flows
+// to targets that stay are left alone. TCP notices by itself.
+func forgetFlows(removed, added []netdriver.Mapping, fresh map[portKey]bool) {
+	filter := udpFlows{ports: map[uint16]bool{}, targets: map[netip.AddrPort]bool{}, local: map[netip.Addr]bool{}, fresh: map[uint16]bool{}}
+	for _, p := range removed {
 		if p.Protocol == "udp" {
 			filter.ports[p.Host.Port()] = true
 			for _, t := range p.Targets {
-				filter.targets[t.Addr()] = true
+				filter.targets[t] = true
+			}
+		}
+	}
+	for _, p := range added {
+		if p.Protocol == "udp" {
+			filter.ports[p.Host.Port()] = true
+			filter.fresh[p.Host.Port()] = filter.fresh[p.Host.Port()] || fresh[keyOf(p)]
+			for _, t := range p.Targets {
+				if fresh[keyOf(p)] {
+					filter.targets[t] = true
+				} else {
+					delete(filter.targets, t)
+				}
 			}
 		}
 	}
@@ -246,14 +296,25 @@ func forgetFlows(ports []netdriver.Mapping) {
 			filter.local[p.Addr()] = true
 		}
 	}
-	_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+	forget(append(slices.Clone(removed), added...), filter)
 }
 
-// udpFlows matches flows to the ports that were translated to the targets, or not
-// translated at all although they are for this host.
+// forget deletes tracked flows of the families of the ports. A flow that stays ends by
+// its own timeout.
+func forget(ports []netdriver.Mapping, filter netlink.CustomConntrackFilter) {
+	for family, is := range map[netlink.InetFamily]func(netip.Addr) bool{unix.AF_INET: netip.Addr.Is4, unix.AF_INET6: netip.Addr.Is6} {
+		if slices.ContainsFunc(ports, func(p netdriver.Mapping) bool { return is(p.Host.Addr()) }) {
+			_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
+		}
+	}
+}
+
+// udpFlows matches flows to the ports that were translated to the targets, or, to
+// fresh ones, not translated at all although they are for this host.
 type udpFlows struct {
-	ports          map[uint16]bool
-	targets, local map[netip.Addr]bool
+	ports, fresh map[uint16]bool
+	targets      map[netip.AddrPort]bool
+	local        map[netip.Addr]bool
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -264,5 +325,6 @@ func (u udpFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	asked, _ := netip.AddrFromSlice(flow.Forward.DstIP)
 	answering, _ := netip.AddrFromSlice(flow.Reverse.SrcIP)
 	asked, answering = asked.Unmap(), answering.Unmap()
-	return u.targets[answering] || u.local[asked] && asked == answering
+	return u.targets[netip.AddrPortFrom(answering, flow.Reverse.SrcPort)] ||
+		u.fresh[flow.Forward.DstPort] && u.local[asked] && asked == answering
 }

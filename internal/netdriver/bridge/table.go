@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -20,15 +21,22 @@ import (
 //	map ports           protocol . port → address . port, for every address of the host
 //	map address_ports   address . protocol . port → address . port
 //	set self            address . address: containers with published ports
+//	ports6, address_ports6, self6   the same for IPv6
+//	map shared          protocol . port → the chain that spreads it over several containers
 type table struct {
 	table                                           *nftables.Table
 	bridges, same, internal, separate, masquerading *nftables.Set
 	ports, addressPorts, self                       *nftables.Set
+	ports6, addressPorts6, self6, shared            *nftables.Set
 	forwarding                                      *nftables.Chain
+	// chains are those of shared ports that are in the kernel.
+	chains map[shareKey]bool
+	// forwards6: the host forwards IPv6, and what comes from others is translated.
+	forwards6 bool
 }
 
 func newTable(name string) *table {
-	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
+	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}, chains: map[shareKey]bool{}}
 	t.forwarding = &nftables.Chain{Name: "forward", Table: t.table}
 	names := func(name string) *nftables.Set {
 		// The byte order is for those who list the table: names are text.
@@ -37,19 +45,27 @@ func newTable(name string) *table {
 	t.bridges, t.internal, t.separate, t.masquerading = names("bridges"), names("internal"), names("separate"), names("masquerade")
 	t.same = &nftables.Set{Table: t.table, Name: "same", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)}
-	target := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
-	t.ports = &nftables.Set{Table: t.table, Name: "ports", IsMap: true, Concatenation: true, DataType: target,
-		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)}
-	t.addressPorts = &nftables.Set{Table: t.table, Name: "address_ports", IsMap: true, Concatenation: true, DataType: target,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
-	t.self = &nftables.Set{Table: t.table, Name: "self", Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
+	set := func(name string, key ...nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: t.table, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(key...)}
+	}
+	toMap := func(s *nftables.Set, data nftables.SetDatatype) *nftables.Set {
+		s.IsMap, s.DataType = true, data
+		return s
+	}
+	proto, port, ip, ip6 := nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIPAddr, nftables.TypeIP6Addr
+	target, target6 := targetType(netip.IPv4Unspecified()), targetType(netip.IPv6Unspecified())
+	t.ports, t.ports6 = toMap(set("ports", proto, port), target), toMap(set("ports6", proto, port), target6)
+	t.addressPorts = toMap(set("address_ports", ip, proto, port), target)
+	t.addressPorts6 = toMap(set("address_ports6", ip6, proto, port), target6)
+	t.shared = toMap(set("shared", proto, port), nftables.TypeVerdict)
+	t.self, t.self6 = set("self", ip, ip), set("self6", ip6, ip6)
 	return t
 }
 
 // write adds sets, chains, rules and elements to the transaction.
 func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
-	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self} {
+	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self,
+		t.ports6, t.addressPorts6, t.self6, t.shared} {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -63,7 +79,7 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 	for _, p := range ports {
 		list = append(list, p)
 	}
-	if err := errors.Join(t.eachPort(list, c.SetAddElements), t.eachTarget(list, c.SetAddElements)); err != nil {
+	if err := errors.Join(t.eachPort(list, c.SetAddElements), t.eachTarget(list, c.SetAddElements), t.share(c, ports, list)); err != nil {
 		return err
 	}
 	t.raw(c)
@@ -127,11 +143,13 @@ func (t *table) forward(c *nftables.Conn) {
 func (t *table) translate(c *nftables.Conn) {
 	pre := t.chain(c, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -100)
 	pre(nft.NotIIF("lo"), nft.ToLoopback(), nft.Return())
-	pre(nft.IPv4(), nft.DNATByAddress(t.addressPorts))
-	pre(nft.IPv4(), nft.ToLocal(), nft.DNATByPort(t.ports))
+	if !t.forwards6 {
+		// What could not be forwarded is the relay's.
+		pre(nft.IPv6(), nft.Return())
+	}
+	t.destinations(pre)
 	out := t.chain(c, "output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
-	out(nft.IPv4(), nft.DNATByAddress(t.addressPorts))
-	out(nft.IPv4(), nft.ToLocal(), nft.DNATByPort(t.ports))
+	t.destinations(out)
 	post := t.chain(c, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
 	post(nft.OIFIn(t.bridges), nft.FromLoopback(), nft.Masquerade())
 	// A container that asks for a published port of its own network: the answer must come back this way.
@@ -139,7 +157,20 @@ func (t *table) translate(c *nftables.Conn) {
 	// Frames translated inside a bridge (bridge-nf-call-iptables) come without iifname:
 	// there the answer finds its way, unless the container asked for itself.
 	post(nft.BetweenIn(t.self), nft.Translated(), nft.Masquerade())
+	post(nft.BetweenIn6(t.self6), nft.Translated(), nft.Masquerade())
 	post(nft.IIFIn(t.masquerading), nft.OIFNotIn(t.bridges), nft.Masquerade())
+}
+
+// destinations are the published ports. From ::1 and link-local addresses of IPv6 no
+// packet can be sent on: there the relay that holds the port answers.
+func (t *table) destinations(rule func(...nft.Expr)) {
+	rule(nft.To6(netip.IPv6Loopback().AsSlice()), nft.Return())
+	rule(nft.ToLinkLocal6(), nft.Return())
+	rule(nft.VerdictByPort(t.shared))
+	rule(nft.IPv4(), nft.DNATByAddress(t.addressPorts))
+	rule(nft.IPv4(), nft.ToLocal(), nft.DNATByPort(t.ports))
+	rule(nft.IPv6(), nft.DNATByAddress6(t.addressPorts6))
+	rule(nft.IPv6(), nft.ToLocal(), nft.DNATByPort6(t.ports6))
 }
 
 // guardChain exists where we switched ip_forward on; so the next daemon, or another
