@@ -112,7 +112,9 @@ func IPv6() Expr {
 func To6(addr []byte) Expr { return append(IPv6(), network(24, 16, reg1), equal(reg1, addr)) }
 
 // ToLinkLocal6 is ip6 daddr fe80::/16: of fe80::/10 nothing else is in use (RFC 4291, 2.5.6).
-func ToLinkLocal6() Expr { return append(IPv6(), network(24, 2, reg1), equal(reg1, []byte{0xfe, 0x80})) }
+func ToLinkLocal6() Expr {
+	return append(IPv6(), network(24, 2, reg1), equal(reg1, []byte{0xfe, 0x80}))
+}
 
 // FromLoopback is ip saddr 127.0.0.0/8, ToLoopback ip daddr 127.0.0.0/8.
 func FromLoopback() Expr { return append(IPv4(), network(12, 1, reg1), equal(reg1, []byte{127})) }
@@ -178,7 +180,9 @@ func VerdictByPort(m *nftables.Set) Expr {
 
 // DNATByTurn is dnat ip to numgen inc mod n map @m: each new connection to the next
 // of n targets; DNATByTurn6 is the same for ip6.
-func DNATByTurn(m *nftables.Set, n int) Expr { return Expr{turn(n), lookup(m, reg1, reg1, false), dnat()} }
+func DNATByTurn(m *nftables.Set, n int) Expr {
+	return Expr{turn(n), lookup(m, reg1, reg1, false), dnat()}
+}
 
 // DNATByTurn6 is dnat ip6 to numgen inc mod n map @m.
 func DNATByTurn6(m *nftables.Set, n int) Expr {
