@@ -157,6 +157,12 @@ func (s Containers) Update(ctx context.Context, ref string, u container.UpdateCo
 	return out, err
 }
 
+// Lookups streams the last lookups of a container, api.DNSQuery values, and with
+// follow those that come, until it ends.
+func (s Containers) Lookups(ctx context.Context, ref string, follow bool) (io.ReadCloser, error) {
+	return s.c.Stream(ctx, http.MethodGet, api.Prefix+"/containers/"+ref+"/dns", values("follow", flag(follow)), nil, nil)
+}
+
 // KernelRaw reads what the kernel says of a running container: an api.Kernel.
 func (s Containers) KernelRaw(ctx context.Context, ref string) ([]byte, error) {
 	res, err := s.c.do(ctx, request{method: http.MethodGet, path: api.Prefix + "/containers/" + ref + "/kernel"})

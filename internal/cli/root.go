@@ -44,6 +44,7 @@ func (a *app) entries() []entry {
 		{"compose", "Define and run multi-container applications", management, a.compose},
 		{"container", "Manage containers", management, a.container},
 		{"context", "Manage contexts", management, a.context},
+		{"dns", "See what containers look up", management, a.dns},
 		{"image", "Manage images", management, a.image},
 		{"network", "Manage networks", management, a.network},
 		{"system", "Manage the engine", management, a.system},

@@ -11,6 +11,7 @@ import (
 
 // Networks are what the endpoints below /networks need of *network.Service.
 type Networks interface {
+	lookups
 	Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	List(ctx context.Context, f filter.Args) ([]network.Summary, error)
 	Inspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)

@@ -99,6 +99,7 @@ func (s *Server) table() []route {
 		{post, "/muelle/v1/shutdown", s.shutdown},
 		{post, "/muelle/v1/containers/{name}/ports", s.updatePorts},
 		{get, "/muelle/v1/containers/{name}/kernel", s.containerKernel},
+		{get, "/muelle/v1/containers/{name}/dns", s.containerLookups},
 		{get, "/muelle/v1/why/{name}", s.why},
 		{get, "/muelle/v1/projects", s.listProjects},
 		{post, "/muelle/v1/projects/{name}/up", s.projectUp},
