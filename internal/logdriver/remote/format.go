@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"muelle/internal/logdriver"
 )
 
@@ -85,6 +87,32 @@ type partial struct {
 	id      [3]uint64
 	ordinal [3]int
 	last    uint64
+	seed    []byte // random, as hexadecimal digits: readers join what has the same id, whoever wrote it
+}
+
+// idDigits is the length of Docker's ids.
+const idDigits = 64
+
+// pad writes a number with the digits that a seed leaves.
+func pad(n uint64) []byte {
+	b := []byte("0000000000000000")
+	d := strconv.AppendUint(nil, n, 16)
+	copy(b[len(b)-len(d):], d)
+	return b
+}
+
+// newSeed asks the kernel for what nobody else has.
+func newSeed() ([]byte, error) {
+	const digits = "0123456789abcdef"
+	var raw [(idDigits - 16) / 2]byte
+	if _, err := unix.Getrandom(raw[:], 0); err != nil {
+		return nil, err
+	}
+	seed := make([]byte, 0, 2*len(raw))
+	for _, c := range raw {
+		seed = append(seed, digits[c>>4], digits[c&15])
+	}
+	return seed, nil
 }
 
 // journal queues one entry in the native protocol of systemd-journald, with the
@@ -105,7 +133,7 @@ func journal(w *Writer, s logdriver.Stream, head, tail []byte, at time.Time) {
 	}
 	if p.id[s] != 0 {
 		p.ordinal[s]++
-		b = AppendField(b, "CONTAINER_PARTIAL_ID", strconv.AppendUint(nil, p.id[s], 16), nil)
+		b = AppendField(b, "CONTAINER_PARTIAL_ID", p.seed, pad(p.id[s]))
 		b = AppendField(b, "CONTAINER_PARTIAL_ORDINAL", strconv.AppendInt(nil, int64(p.ordinal[s]), 10), nil)
 		b = AppendField(b, "CONTAINER_PARTIAL_LAST", strconv.AppendBool(nil, !more), nil)
 		if more {

@@ -70,6 +70,10 @@ func New(cfg logdriver.Remote, pid int, helper func(args []string) (fd int, err 
 	w.cfg.Addr, w.cfg.Fields = append([]byte(nil), cfg.Addr...), append([]byte(nil), cfg.Fields...)
 	if cfg.Kind == "journald" {
 		w.format = journal
+		var err error
+		if w.part.seed, err = newSeed(); err != nil {
+			return nil, err
+		}
 	}
 	if w.cfg.Buffer <= 0 {
 		w.cfg.Buffer = defaultBuffer
