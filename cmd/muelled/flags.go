@@ -87,6 +87,7 @@ type config struct {
 	SELinuxEnabled     bool              `json:"selinux-enabled"`
 	UsernsRemap        string            `json:"userns-remap"`
 	UsernsPool         string            `json:"userns-pool"`
+	Builder            builder           `json:"builder"`
 
 	file       string
 	groupGiven bool
@@ -158,6 +159,9 @@ func (c *config) check() error {
 		return fmt.Errorf("failed to set log opts: %w", err)
 	}
 	if _, err := c.cgroupDriver(); err != nil {
+		return err
+	}
+	if err := c.Builder.check(); err != nil {
 		return err
 	}
 	if err := c.checkRuntimes(); err != nil {

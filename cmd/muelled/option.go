@@ -109,6 +109,11 @@ func (c *config) notices() []string {
 			out = append(out, fmt.Sprintf("%s: %s has no effect: %s", g.option.name(), strings.Join(g.values, ", "), g.option.why))
 		}
 	}
+	for _, r := range c.InsecureRegistries {
+		if strings.Contains(r, "://") {
+			out = append(out, fmt.Sprintf("insecure-registries: %s: a registry has no scheme, it is left out", r))
+		}
+	}
 	return out
 }
 

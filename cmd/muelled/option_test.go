@@ -95,14 +95,14 @@ func TestEveryKeyHasAField(t *testing.T) {
 func TestWhatHasNoEffectIsSaid(t *testing.T) {
 	// The line of Debian's and Docker's units.
 	c, err := parse([]string{"-H", "fd://", "--containerd=/run/containerd/containerd.sock", "--userland-proxy=false", "--iptables", "-s", "overlay2", "--config-file",
-		configFile(t, `{"features":{"buildkit":true},"builder":{"gc":{}},"storage-opts":[]}`)}, io.Discard)
+		configFile(t, `{"features":{"buildkit":true},"raw-logs":true,"storage-opts":[]}`)}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"containerd: /run/containerd/containerd.sock has no effect: " + noContainerd,
 		"userland-proxy: false has no effect: ports are published without a process per port, on the loopback address too",
-		"builder: {\"gc\":{}} has no effect: the build cache is cleaned by `builder prune`",
+		"raw-logs: true has no effect: the log has full timestamps and no colours anyway",
 	}
 	if diff := cmp.Diff(want, c.notices()); diff != "" {
 		t.Error(diff)
@@ -117,7 +117,7 @@ func TestTypicalFile(t *testing.T) {
 		"live-restore": true, "userland-proxy": false, "iptables": true, "ip6tables": true, "icc": false, "mtu": 1450, "ip": "127.0.0.1",
 		"bip": "10.200.0.1/24", "fixed-cidr": "10.200.0.128/25", "ipv6": true, "fixed-cidr-v6": "2001:db8:1::/64",
 		"default-address-pools": [{"base": "172.30.0.0/16", "size": 24}, {"base": "192.168.64.0/18", "size": 26}],
-		"registry-mirrors": ["https://mirror.example.org"], "insecure-registries": ["registry.example.org:5000", "10.0.0.0/8"],
+		"registry-mirrors": ["https://mirror.example.org"], "insecure-registries": ["http://registry.example.org:5000", "10.0.0.0/8"],
 		"dns": ["10.0.0.2", "8.8.8.8"], "dns-opts": ["ndots:1"], "dns-search": ["example.org"],
 		"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": "", "default-cgroupns-mode": "host",
 		"features": {"buildkit": true, "containerd-snapshotter": true}, "builder": {"gc": {"enabled": true, "defaultKeepStorage": "20GB"}},
@@ -132,7 +132,7 @@ func TestTypicalFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"builder", "containerd", "ip6tables", "swarm-default-advertise-addr", "userland-proxy"}
+	want := []string{"containerd", "insecure-registries", "ip6tables", "swarm-default-advertise-addr", "userland-proxy"}
 	var got []string
 	for _, line := range c.notices() {
 		name, _, _ := strings.Cut(line, ":")

@@ -66,7 +66,7 @@ var options = []option{
 	{flag: "oom-score-adjust", key: "oom-score-adjust", usage: "Set the oom_score_adj of the daemon", value: number(func(c *config) *int { return &c.OOMScoreAdjust }, 0)},
 	{flag: "experimental", key: "experimental", usage: "Enable experimental features", value: boolean(func(c *config) *bool { return &c.Experimental }, false)},
 	{flag: "feature", key: "features", usage: "Switch a feature on or off: cdi; all others of Docker's are always on", value: features},
-	{key: "builder", class: ignored, why: "the build cache is cleaned by `builder prune`", value: anything},
+	{key: "builder", usage: "How much of the build cache is kept, and what builds may do", value: anything},
 	{flag: "restart", short: "r", class: ignored, why: "containers have restart policies", value: anyBool},
 	{key: "deprecated-key-path", class: ignored, why: "the engine's identity lies in data-root", value: anything},
 	{flag: "rootless", key: "rootless", class: refused, fine: []string{"false"}, why: "muelled must be run as root", value: anyBool},

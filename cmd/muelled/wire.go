@@ -222,7 +222,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	e.onClose("containers", e.containers.Close)
 	builds, err := build.Open(ctx, build.Options{
 		Root: filepath.Join(p.data, "buildkit"), ExecRoot: filepath.Join(p.exec, "build"), Store: st, Images: images,
-		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), AppArmor: func() (string, error) { return buildProfile(confined) }, Log: log,
+		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), Keep: c.Builder.keep(), NoHostNetwork: c.Builder.noHostNetwork(), AppArmor: func() (string, error) { return buildProfile(confined) }, Log: log,
 	})
 	if err != nil {
 		return e, err

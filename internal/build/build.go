@@ -39,7 +39,11 @@ type Options struct {
 	CgroupParent string // "muelle" or "muelle-INSTANCE"
 	// AppArmor gives the loaded profile that steps run under; nil, or an empty name: none.
 	AppArmor func() (string, error)
-	Log      *slog.Logger
+	// Keep says how much of the build cache is kept without anybody asking.
+	Keep Keep
+	// NoHostNetwork refuses builds on the host's network.
+	NoHostNetwork bool
+	Log           *slog.Logger
 }
 
 // Service builds images. It is cheap until it is used for the first time.

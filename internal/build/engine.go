@@ -120,7 +120,7 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 			"local":    localcache.ResolveCacheImporterFunc(e.sessions),
 		},
 		// As Docker's: RUN --security=insecure is off unless the daemon is told otherwise.
-		Entitlements:   []string{"network.host"},
+		Entitlements:   entitlements(o),
 		HistoryDB:      historyDB,
 		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: historyAge}, MaxEntries: &maxEntries},
 		LeaseManager:   opt.LeaseManager,
@@ -133,6 +133,13 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	}
 	e.serve(life)
 	return e, nil
+}
+
+func entitlements(o Options) []string {
+	if o.NoHostNetwork {
+		return nil
+	}
+	return []string{"network.host"}
 }
 
 const (

@@ -50,3 +50,6 @@ func Steps(dir string, r Request, updates []*client.SolveStatus) (string, error)
 	w.finish()
 	return text, nil
 }
+
+// Policy gives the rules for a cache in root.
+func (k Keep) Policy(root string) ([]client.PruneInfo, error) { return k.policy(root) }

@@ -12,33 +12,9 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
-	"golang.org/x/sys/unix"
 
 	"muelle/internal/filter"
 )
-
-const gigabyte = 1 << 30
-
-// keepPolicy is how much cache is kept without being asked: sources of contexts and
-// cache mounts that were not used for two days go first, then everything unused for
-// two months, then whatever exceeds a share of the disk.
-func keepPolicy(root string) []client.PruneInfo {
-	limit := int64(20 * gigabyte)
-	var st unix.Statfs_t
-	if err := unix.Statfs(root, &st); err == nil {
-		limit = min(max(int64(st.Blocks)*st.Bsize*6/10, 2*gigabyte), 100*gigabyte)
-	}
-	reserved := min(limit/5, 10*gigabyte)
-	return []client.PruneInfo{
-		{
-			Filter:       []string{"type==source.local,type==exec.cachemount,type==source.git.checkout"},
-			KeepDuration: 48 * time.Hour, MaxUsedSpace: 512 << 20,
-		},
-		{KeepDuration: 60 * 24 * time.Hour, ReservedSpace: reserved, MaxUsedSpace: limit},
-		{ReservedSpace: reserved, MaxUsedSpace: limit},
-		{All: true, ReservedSpace: reserved, MaxUsedSpace: limit},
-	}
-}
 
 // DiskUsage lists the build cache, most recently used first; nothing where nothing
 // was ever built.

@@ -28,6 +28,10 @@ func workerOptions(ctx context.Context, o Options, steps *stepExecutor) (opt bas
 	db := o.Store.DB()
 	content := containerdsnapshot.NewContentStore(db.ContentStore(), store.Namespace)
 	snapshotter := namedSnapshots{db.Snapshotter(store.SnapshotterName)}
+	policy, err := o.Keep.policy(o.Root)
+	if err != nil {
+		return opt, err
+	}
 	id, err := base.ID(o.Root)
 	if err != nil {
 		return opt, err
@@ -41,7 +45,7 @@ func workerOptions(ctx context.Context, o Options, steps *stepExecutor) (opt bas
 		Root:            o.Root,
 		Labels:          labels(ctx, o),
 		Platforms:       []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
-		GCPolicy:        keepPolicy(o.Root),
+		GCPolicy:        policy,
 		BuildkitVersion: client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
 		Executor:        steps,
 		Snapshotter:     containerdsnapshot.NewSnapshotter(store.SnapshotterName, snapshotter, store.Namespace, nil),

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,10 @@ func New(o Options) (*Resolver, error) {
 // on. On error the old ones stay.
 func (r *Resolver) Configure(o Options) error {
 	l := &rules{names: map[string]bool{}, options: o}
+	l.options.Insecure = slices.Clone(o.Insecure)
+	for i, s := range l.options.Insecure {
+		l.options.Insecure[i] = trimScheme(s)
+	}
 	for _, s := range o.Insecure {
 		if err := l.addInsecure(s); err != nil {
 			return err
@@ -109,6 +114,7 @@ func newTransport(config *tls.Config) *http.Transport {
 }
 
 func (r *rules) addInsecure(s string) error {
+	s = trimScheme(s)
 	if prefix, err := netip.ParsePrefix(s); err == nil {
 		r.networks = append(r.networks, prefix.Masked())
 		return nil
@@ -118,6 +124,17 @@ func (r *rules) addInsecure(s string) error {
 	}
 	r.names[strings.ToLower(s)] = true
 	return nil
+}
+
+// trimScheme takes the scheme off an insecure registry, which people write and Docker
+// removes as well.
+func trimScheme(s string) string {
+	for _, scheme := range []string{"http://", "https://"} {
+		if len(s) >= len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
+			return s[len(scheme):]
+		}
+	}
+	return s
 }
 
 func (r *rules) addMirror(s string) error {

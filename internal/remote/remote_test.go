@@ -34,7 +34,7 @@ func TestNewRefuses(t *testing.T) {
 		"mirror with credentials":  {Mirrors: []string{"https://ann:secret@mirror.example"}},
 		"mirror with query":        {Mirrors: []string{"https://mirror.example?x=1"}},
 		"mirror by another scheme": {Mirrors: []string{"ftp://mirror.example"}},
-		"insecure URL":             {Insecure: []string{"http://registry.example"}},
+		"insecure URL":             {Insecure: []string{"ftp://registry.example"}},
 		"insecure path":            {Insecure: []string{"registry.example/x"}},
 		"empty insecure":           {Insecure: []string{""}},
 	} {
@@ -45,12 +45,13 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestInsecure(t *testing.T) {
-	r := newResolver(t, remote.Options{Insecure: []string{"plain.example", "Ported.example:5000", "10.0.0.0/8", "2001:db8::/32"}})
+	r := newResolver(t, remote.Options{Insecure: []string{"plain.example", "Ported.example:5000", "10.0.0.0/8", "2001:db8::/32", "http://schemed.example", "HTTPS://tls.example:5000"}})
 	for host, want := range map[string]bool{
 		"localhost": true, "localhost:5000": true, "127.0.0.1:5050": true, "127.9.9.9": true, "[::1]:5000": true, "::1": true,
 		"plain.example": true, "plain.example:8080": true, "PLAIN.example": true,
 		"ported.example:5000": true, "ported.example:5001": false,
 		"10.1.2.3:80": true, "11.1.2.3:80": false, "[2001:db8::1]:80": true, "[2001:db9::1]": false,
+		"schemed.example": true, "tls.example:5000": true, "tls.example": false,
 		"localhost.invalid": false, "notplain.example.invalid": false,
 	} {
 		if got := r.Insecure(host); got != want {
