@@ -1,0 +1,192 @@
+package ruleset
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// expression is a part of a rule of nftables, with its attributes as the kernel gave them.
+type expression struct {
+	name  string
+	attrs map[uint16][]byte
+}
+
+func (e *expression) u32(attr uint16) uint32 {
+	if b := e.attrs[attr]; len(b) == 4 {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (e *expression) has(attr uint16) bool { return e.attrs[attr] != nil }
+
+func (e *expression) text(attr uint16) string {
+	return strings.TrimRight(string(e.attrs[attr]), "\x00")
+}
+
+// value is the bytes in an attribute of type nft_data.
+func (e *expression) value(attr uint16) []byte {
+	return attributes(e.attrs[attr])[unix.NFTA_DATA_VALUE]
+}
+
+// registers of one rule's evaluation: sixteen words.
+type registers struct{ data }
+
+const registerBytes = 64
+
+// at gives the place of a register: those of old are sixteen bytes wide.
+func at(register uint32) int {
+	switch {
+	case register >= unix.NFT_REG32_00 && register < unix.NFT_REG32_00+16:
+		return int(register-unix.NFT_REG32_00) * 4
+	case register >= unix.NFT_REG_1 && register <= unix.NFT_REG_4:
+		return int(register-unix.NFT_REG_1) * 16
+	}
+	return registerBytes
+}
+
+func (r *registers) load(register uint32, d data) {
+	if i := at(register); i < registerBytes {
+		copy(r.value[i:], d.value)
+		copy(r.known[i:], d.known)
+	}
+}
+
+// take gives size bytes of a register and those behind it.
+func (r *registers) take(register uint32, size int) data {
+	i := at(register)
+	end := min(i+size, registerBytes)
+	return data{r.value[min(i, end):end], r.known[min(i, end):end]}
+}
+
+// evaluate tells whether a rule matches, and what it does then.
+func (w *walk) evaluate(c *Chain, r *rule) (answer, verdict) {
+	if r.legacy != nil {
+		return w.legacy(r.legacy)
+	}
+	regs := &registers{unknown(registerBytes)}
+	matches := yes
+	for i := range r.exprs {
+		a, v := w.expression(c, &r.exprs[i], regs)
+		if matches = matches.and(a); matches == no {
+			return no, verdict{}
+		}
+		if v.kind != verdictContinue {
+			return matches, v
+		}
+	}
+	return matches, verdict{}
+}
+
+func pass(v verdictKind) (answer, verdict) { return yes, verdict{kind: v} }
+
+// expression does one step. What it does not know may match, and leaves nothing
+// known in the registers.
+func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, verdict) {
+	switch e.name {
+	case "meta":
+		w.metaExpr(e, regs)
+	case "ct":
+		if !e.has(unix.NFTA_CT_SREG) {
+			regs.load(e.u32(unix.NFTA_CT_DREG), w.conntrack(e.u32(unix.NFTA_CT_KEY)))
+		}
+	case "fib":
+		regs.load(e.u32(unix.NFTA_FIB_DREG), w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS)))
+	case "payload":
+		if !e.has(unix.NFTA_PAYLOAD_SREG) {
+			regs.load(e.u32(unix.NFTA_PAYLOAD_DREG), w.payload(e.u32(unix.NFTA_PAYLOAD_BASE), e.u32(unix.NFTA_PAYLOAD_OFFSET), e.u32(unix.NFTA_PAYLOAD_LEN)))
+		}
+	case "bitwise":
+		bitwise(e, regs)
+	case "immediate":
+		if v, ok := decodeVerdict(e.attrs[unix.NFTA_IMMEDIATE_DATA]); ok {
+			return yes, v
+		}
+		regs.load(e.u32(unix.NFTA_IMMEDIATE_DREG), known(e.value(unix.NFTA_IMMEDIATE_DATA)))
+	case "cmp":
+		want := e.value(unix.NFTA_CMP_DATA)
+		return regs.take(e.u32(unix.NFTA_CMP_SREG), len(want)).compare(e.u32(unix.NFTA_CMP_OP), want), verdict{}
+	case "range":
+		from, to := e.value(unix.NFTA_RANGE_FROM_DATA), e.value(unix.NFTA_RANGE_TO_DATA)
+		a := regs.take(e.u32(unix.NFTA_RANGE_SREG), len(from)).within(from, to)
+		if e.u32(unix.NFTA_RANGE_OP) != 0 {
+			a = a.not()
+		}
+		return a, verdict{}
+	case "lookup":
+		return w.lookup(c, e, regs)
+	case "counter", "log", "objref", "quota", "dynset", "notrack", "last", "dup", "flow_offload":
+	case "limit", "connlimit":
+		// The usual packet is within the limit.
+		return answerOf(e.u32(limitFlags[e.name])&1 == 0), verdict{}
+	case "reject":
+		return pass(verdictDrop)
+	case "nat", "masq", "redir", "queue", "tproxy", "synproxy", "fwd":
+		return pass(verdictAccept)
+	case "match":
+		return w.match(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attrs[unix.NFTA_MATCH_INFO]), verdict{}
+	case "target":
+		return yes, w.target(e.text(unix.NFTA_TARGET_NAME), e.attrs[unix.NFTA_TARGET_INFO])
+	default:
+		*regs = registers{unknown(registerBytes)}
+		return maybe, verdict{}
+	}
+	return yes, verdict{}
+}
+
+// limitFlags are the attributes whose first bit says "over".
+var limitFlags = map[string]uint16{"limit": unix.NFTA_LIMIT_FLAGS, "connlimit": 2}
+
+func (w *walk) metaExpr(e *expression, regs *registers) {
+	key := e.u32(unix.NFTA_META_KEY)
+	if !e.has(unix.NFTA_META_SREG) {
+		regs.load(e.u32(unix.NFTA_META_DREG), w.meta(key))
+		return
+	}
+	if key == unix.NFT_META_MARK {
+		w.mark = unknown(4)
+	}
+}
+
+// From linux/netfilter/nf_tables.h: the operation of a bitwise expression.
+const bitwiseOp = 6
+
+func bitwise(e *expression, regs *registers) {
+	size := int(e.u32(unix.NFTA_BITWISE_LEN))
+	out := unknown(min(size, registerBytes))
+	if e.u32(bitwiseOp) == 0 {
+		out = regs.take(e.u32(unix.NFTA_BITWISE_SREG), size).masked(e.value(unix.NFTA_BITWISE_MASK), e.value(unix.NFTA_BITWISE_XOR))
+	}
+	regs.load(e.u32(unix.NFTA_BITWISE_DREG), out)
+}
+
+// decodeVerdict reads an attribute of type nft_data that holds a verdict.
+func decodeVerdict(b []byte) (verdict, bool) {
+	nested := attributes(b)[unix.NFTA_DATA_VERDICT]
+	if nested == nil {
+		return verdict{}, false
+	}
+	attrs := attributes(nested)
+	code := attrs[unix.NFTA_VERDICT_CODE]
+	if len(code) != 4 {
+		return verdict{kind: verdictUnknown}, true
+	}
+	v := verdict{chain: strings.TrimRight(string(attrs[unix.NFTA_VERDICT_CHAIN]), "\x00")}
+	switch int32(binary.BigEndian.Uint32(code)) {
+	case 0: // NF_DROP
+		v.kind = verdictDrop
+	case -3: // NFT_JUMP
+		v.kind = verdictJump
+	case -4: // NFT_GOTO
+		v.kind = verdictGoto
+	case -5: // NFT_RETURN
+		v.kind = verdictReturn
+	case -1: // NFT_CONTINUE
+		v.kind = verdictContinue
+	default: // NF_ACCEPT, NF_STOLEN, NF_QUEUE: whoever takes it goes on with it
+		v.kind = verdictAccept
+	}
+	return v, true
+}

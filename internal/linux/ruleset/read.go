@@ -1,0 +1,295 @@
+package ruleset
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Read copies the rules of the calling thread's network namespace.
+func Read() (*Ruleset, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read nftables: %w", err)
+	}
+	defer conn.Close()
+	d := dump{conn}
+	// Somebody may change the rules meanwhile; then it is read again.
+	for try := 0; ; try++ {
+		before, err := d.generation()
+		if err != nil {
+			return nil, fmt.Errorf("read nftables: %w", err)
+		}
+		r, err := d.read()
+		if err == nil || try == 3 {
+			if after, gerr := d.generation(); gerr != nil || after == before || try == 3 {
+				return r, errors.Join(err, gerr)
+			}
+		} else if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+	}
+}
+
+// dump asks the kernel's nftables.
+type dump struct{ conn *netlink.Conn }
+
+func (d dump) ask(kind uint16, flags netlink.HeaderFlags, family byte, attrs []byte) ([]netlink.Message, error) {
+	return d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
+		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...),
+	})
+}
+
+func (d dump) generation() (uint32, error) {
+	list, err := d.ask(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	if id := body(list[0])[unix.NFTA_GEN_ID]; len(id) == 4 {
+		return binary.BigEndian.Uint32(id), nil
+	}
+	return 0, nil
+}
+
+// attributes reads a list of attributes: the last of each type. It stops where the
+// bytes are none.
+func attributes(b []byte) map[uint16][]byte {
+	out := map[uint16][]byte{}
+	each(b, func(kind uint16, data []byte) { out[kind] = data })
+	return out
+}
+
+func each(b []byte, f func(kind uint16, data []byte)) {
+	for len(b) >= 4 {
+		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < 4 || size > len(b) {
+			return
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[4:size])
+		b = b[min((size+3)&^3, len(b)):]
+	}
+}
+
+func body(m netlink.Message) map[uint16][]byte {
+	if len(m.Data) < 4 {
+		return nil
+	}
+	return attributes(m.Data[4:])
+}
+
+var families = map[byte]Family{
+	unix.NFPROTO_IPV4: IP, unix.NFPROTO_IPV6: IP6, unix.NFPROTO_INET: Inet,
+	unix.NFPROTO_BRIDGE: Bridge, unix.NFPROTO_NETDEV: Netdev,
+}
+
+func familyOf(m netlink.Message) Family {
+	if len(m.Data) == 0 {
+		return ""
+	}
+	return families[m.Data[0]]
+}
+
+type tableKey struct {
+	family Family
+	name   string
+}
+
+// content is a table while it is read.
+type content struct {
+	chains map[string]*Chain
+	sets   map[string]*set
+}
+
+func (d dump) read() (*Ruleset, error) {
+	r := &Ruleset{index: map[string]uint32{}}
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, i := range ifs {
+		r.index[i.Name] = uint32(i.Index)
+	}
+	tables := map[tableKey]*content{}
+	for _, step := range []func(map[tableKey]*content, *Ruleset) error{d.chains, d.rules, d.sets} {
+		if err := step(tables, r); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.readLegacy(); err != nil {
+		return nil, err
+	}
+	r.order()
+	return r, nil
+}
+
+func text(b []byte) string { return strings.TrimRight(string(b), "\x00") }
+
+func big32(b []byte) uint32 {
+	if len(b) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
+
+func (d dump) chains(tables map[tableKey]*content, r *Ruleset) error {
+	list, err := d.ask(unix.NFT_MSG_GETCHAIN, netlink.Dump, unix.AF_UNSPEC, nil)
+	if err != nil {
+		return fmt.Errorf("list nftables chains: %w", err)
+	}
+	for _, m := range list {
+		attrs := body(m)
+		c := &Chain{Family: familyOf(m), Table: text(attrs[unix.NFTA_CHAIN_TABLE]), Name: text(attrs[unix.NFTA_CHAIN_NAME])}
+		if c.Family == "" {
+			continue // arp
+		}
+		t := tables[tableKey{c.Family, c.Table}]
+		if t == nil {
+			t = &content{map[string]*Chain{}, map[string]*set{}}
+			tables[tableKey{c.Family, c.Table}] = t
+		}
+		c.byName, c.sets = t.chains, t.sets
+		t.chains[c.Name] = c
+		r.Chains = append(r.Chains, c)
+		if attrs[unix.NFTA_CHAIN_HOOK] != nil {
+			c.hook(attributes(attrs[unix.NFTA_CHAIN_HOOK]))
+			c.Type = text(attrs[unix.NFTA_CHAIN_TYPE])
+			policy := attrs[unix.NFTA_CHAIN_POLICY]
+			c.Drops = len(policy) == 4 && big32(policy) == 0 // NF_DROP
+		}
+	}
+	return nil
+}
+
+// From linux/netfilter/nf_tables.h: a list of devices, where there are several.
+const hookDevs = 4
+
+func (c *Chain) hook(attrs map[uint16][]byte) {
+	c.Base = true
+	c.Hook, c.Priority = Hook(big32(attrs[unix.NFTA_HOOK_HOOKNUM])), int32(big32(attrs[unix.NFTA_HOOK_PRIORITY]))
+	if c.Family == Netdev {
+		c.Hook = Ingress + c.Hook // 0 is ingress, 1 egress
+	}
+	if d := attrs[unix.NFTA_HOOK_DEV]; d != nil {
+		c.Devices = append(c.Devices, text(d))
+	}
+	each(attrs[hookDevs], func(_ uint16, name []byte) {
+		if !slices.Contains(c.Devices, text(name)) {
+			c.Devices = append(c.Devices, text(name))
+		}
+	})
+}
+
+func (d dump) rules(tables map[tableKey]*content, _ *Ruleset) error {
+	list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, unix.AF_UNSPEC, nil)
+	if err != nil {
+		return fmt.Errorf("list nftables rules: %w", err)
+	}
+	for _, m := range list {
+		attrs := body(m)
+		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_RULE_TABLE])}]
+		if t == nil {
+			continue
+		}
+		c := t.chains[text(attrs[unix.NFTA_RULE_CHAIN])]
+		if c == nil {
+			continue
+		}
+		r := rule{comment: comment(attrs[unix.NFTA_RULE_USERDATA])}
+		if h := attrs[unix.NFTA_RULE_HANDLE]; len(h) == 8 {
+			r.handle = binary.BigEndian.Uint64(h)
+		}
+		each(attrs[unix.NFTA_RULE_EXPRESSIONS], func(_ uint16, b []byte) {
+			e := attributes(b)
+			r.exprs = append(r.exprs, expression{text(e[unix.NFTA_EXPR_NAME]), attributes(e[unix.NFTA_EXPR_DATA])})
+		})
+		for _, e := range r.exprs {
+			if e.name == "match" && r.comment == "" && e.text(unix.NFTA_MATCH_NAME) == "comment" {
+				r.comment = cString(e.attrs[unix.NFTA_MATCH_INFO])
+			}
+		}
+		c.rules = append(c.rules, r)
+	}
+	return nil
+}
+
+// comment reads what nft and iptables-nft keep as a rule's comment.
+func comment(data []byte) string {
+	for len(data) >= 2 {
+		kind, size := userdata.Type(data[0]), int(data[1])
+		if len(data) < 2+size {
+			return ""
+		}
+		if kind == userdata.TypeComment {
+			return text(data[2 : 2+size])
+		}
+		data = data[2+size:]
+	}
+	return ""
+}
+
+// sets reads those that rules look up.
+func (d dump) sets(tables map[tableKey]*content, _ *Ruleset) error {
+	list, err := d.ask(unix.NFT_MSG_GETSET, netlink.Dump, unix.AF_UNSPEC, nil)
+	if err != nil {
+		return fmt.Errorf("list nftables sets: %w", err)
+	}
+	for _, m := range list {
+		attrs := body(m)
+		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_SET_TABLE])}]
+		if t == nil {
+			continue // no chain, so nobody looks it up
+		}
+		s := &set{flags: big32(attrs[unix.NFTA_SET_FLAGS]), keyLen: int(big32(attrs[unix.NFTA_SET_KEY_LEN])), dataLen: int(big32(attrs[unix.NFTA_SET_DATA_LEN]))}
+		each(attributes(attrs[unix.NFTA_SET_DESC])[setDescConcat], func(_ uint16, field []byte) {
+			s.fields = append(s.fields, int(big32(attributes(field)[setFieldLen])))
+		})
+		name := attrs[unix.NFTA_SET_NAME]
+		t.sets[text(name)] = s
+		if err := d.elements(s, m.Data[0], attrs[unix.NFTA_SET_TABLE], name); err != nil {
+			return fmt.Errorf("list elements of nftables set %s: %w", text(name), err)
+		}
+	}
+	return nil
+}
+
+func attribute(kind uint16, value []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
+	b = append(binary.NativeEndian.AppendUint16(b, kind), value...)
+	return append(b, make([]byte, (4-len(b)%4)%4)...)
+}
+
+func (d dump) elements(s *set, family byte, table, name []byte) error {
+	list, err := d.ask(unix.NFT_MSG_GETSETELEM, netlink.Dump, family,
+		append(attribute(unix.NFTA_SET_ELEM_LIST_TABLE, table), attribute(unix.NFTA_SET_ELEM_LIST_SET, name)...))
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		each(body(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) { s.add(attributes(b)) })
+	}
+	s.ranges()
+	return nil
+}
+
+func (s *set) add(attrs map[uint16][]byte) {
+	flags := big32(attrs[unix.NFTA_SET_ELEM_FLAGS])
+	e := element{
+		key: attributes(attrs[unix.NFTA_SET_ELEM_KEY])[unix.NFTA_DATA_VALUE], closes: flags&elemEnd != 0, catchall: flags&elemCatchall != 0,
+		value: attributes(attrs[unix.NFTA_SET_ELEM_DATA])[unix.NFTA_DATA_VALUE],
+	}
+	if end := attrs[elemKeyEnd]; end != nil {
+		e.ranged, e.end = true, attributes(end)[unix.NFTA_DATA_VALUE]
+	}
+	if v, ok := decodeVerdict(attrs[unix.NFTA_SET_ELEM_DATA]); ok {
+		e.verdict = &v
+	}
+	s.elements = append(s.elements, e)
+}

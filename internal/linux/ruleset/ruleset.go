@@ -1,0 +1,143 @@
+// Package ruleset reads every packet filter of a network namespace (nftables of all
+// families, and the old iptables, which nftables does not show) and tells what becomes
+// of a packet that is only partly known: what it certainly meets, and what it may
+// meet. It reads and never changes anything.
+package ruleset
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Hook is a place on a packet's way: the number that the kernel gives it in the
+// families ip, ip6, inet and bridge.
+type Hook uint32
+
+// Hooks, from linux/netfilter.h. Ingress is that of inet and netdev, per device.
+const (
+	Prerouting Hook = iota
+	Input
+	Forward
+	Output
+	Postrouting
+	Ingress
+)
+
+// Family is a table's family, as nft writes it.
+type Family string
+
+// The families that see packets.
+const (
+	IP     Family = "ip"
+	IP6    Family = "ip6"
+	Inet   Family = "inet"
+	Bridge Family = "bridge"
+	Netdev Family = "netdev"
+)
+
+// Ruleset is a copy of all rules of a network namespace. It is not changed after
+// Read and may be used by several goroutines.
+type Ruleset struct {
+	// Chains in the order in which a hook asks them: by priority.
+	Chains []*Chain
+	index  map[string]uint32 // of interfaces, by name
+}
+
+// Chain is a list of rules; a base chain hangs at a hook.
+type Chain struct {
+	Family Family
+	Table  string
+	Name   string
+	// Base: Hook, Priority, Type ("filter", "nat", "route") and Drops, the policy, have a meaning.
+	Base     bool
+	Hook     Hook
+	Priority int32
+	Type     string
+	Drops    bool
+	// Devices of a chain at the ingress hook.
+	Devices []string
+	// Legacy: of the old iptables, whose table nft does not show.
+	Legacy bool
+	rules  []rule
+	byName map[string]*Chain // all of its table
+	sets   map[string]*set   // all of its table
+}
+
+// rule is one line of a chain.
+type rule struct {
+	exprs  []expression
+	legacy *legacyRule
+	handle uint64
+	// comment that its author gave it.
+	comment string
+}
+
+// String is the chain as nft would name it, "ip filter FORWARD".
+func (c *Chain) String() string {
+	if c.Legacy {
+		program := "iptables-legacy"
+		if c.Family == IP6 {
+			program = "ip6tables-legacy"
+		}
+		return program + " -t " + c.Table + " " + c.Name
+	}
+	return fmt.Sprintf("%s %s %s", c.Family, c.Table, c.Name)
+}
+
+// Rules is how many rules the chain has.
+func (c *Chain) Rules() int { return len(c.rules) }
+
+// Chain finds a chain of nftables, nil where there is none.
+func (r *Ruleset) Chain(f Family, table, name string) *Chain {
+	return r.find(func(c *Chain) bool { return !c.Legacy && c.Family == f && c.Table == table && c.Name == name })
+}
+
+// LegacyChain finds a chain of the old iptables.
+func (r *Ruleset) LegacyChain(f Family, table, name string) *Chain {
+	return r.find(func(c *Chain) bool { return c.Legacy && c.Family == f && c.Table == table && c.Name == name })
+}
+
+func (r *Ruleset) find(is func(*Chain) bool) *Chain {
+	if i := slices.IndexFunc(r.Chains, is); i >= 0 {
+		return r.Chains[i]
+	}
+	return nil
+}
+
+// Sibling is another chain of the same table, nil where there is none.
+func (c *Chain) Sibling(name string) *Chain { return c.byName[name] }
+
+// HasPrefix tells whether the chain's table has a chain whose name begins so.
+func (c *Chain) HasPrefix(prefix string) bool {
+	for name := range c.byName {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// at gives the base chains that a packet of a family meets at a hook, in order.
+func (r *Ruleset) at(h Hook, f Family, device string) []*Chain {
+	var list []*Chain
+	for _, c := range r.Chains {
+		if !c.Base || c.Hook != h {
+			continue
+		}
+		switch {
+		case h == Ingress:
+			if slices.Contains(c.Devices, device) {
+				list = append(list, c)
+			}
+		case c.Family == f, c.Family == Inet && (f == IP || f == IP6):
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// order sorts by priority; among equals the older table goes first, as in the kernel.
+func (r *Ruleset) order() {
+	slices.SortStableFunc(r.Chains, func(a, b *Chain) int { return int(a.Priority) - int(b.Priority) })
+}

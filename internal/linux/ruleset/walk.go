@@ -1,0 +1,187 @@
+package ruleset
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Fate is what may become of a packet.
+type Fate struct {
+	// Passes: it may get through; Dropped: it may be dropped. Both are set where it
+	// depends on what is not known of the packet.
+	Passes, Dropped bool
+	// By is the first chain that may drop it, nil where none does.
+	By *Chain
+	// Rule says which rule of which chain, or that it is the chain's policy.
+	Rule string
+}
+
+// Certain tells whether the packet is dropped whatever else is true of it.
+func (f Fate) Certain() bool { return f.Dropped && !f.Passes }
+
+// Ask sends a packet through the hooks. Every base chain of each is asked that skip,
+// which may be nil, does not leave out.
+func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
+	s := &state{Packet: p, rules: r, mark: known(native32(0))}
+	fate := Fate{Passes: true}
+	for _, h := range hooks {
+		s.hook = h
+		family := s.family()
+		if p.Within != "" {
+			family = Bridge
+		}
+		for _, c := range r.at(h, family, p.In) {
+			if skip != nil && skip(c) {
+				continue
+			}
+			w := walk{state: s}
+			out := w.base(c)
+			if out&drops == 0 {
+				continue
+			}
+			// What drops for certain is worth more to tell than what may drop.
+			if fate.By == nil || out == drops && fate.Passes {
+				fate.By, fate.Rule = c, w.rule
+			}
+			fate.Dropped = true
+			fate.Passes = fate.Passes && out&accepts != 0
+		}
+	}
+	return fate
+}
+
+// outcome is a set of what may come out of a chain.
+type outcome uint8
+
+const (
+	accepts outcome = 1 << iota
+	drops
+	falls // to its end, or back
+)
+
+// deepest is how far chains may jump; the kernel allows sixteen. patience is how many
+// rules are asked before the answer is that it depends.
+const (
+	deepest  = 32
+	patience = 1 << 20
+)
+
+// walk is the way of one packet through one base chain.
+type walk struct {
+	*state
+	depth int
+	steps int
+	// rule is the last that may drop.
+	rule string
+}
+
+func (w *walk) base(c *Chain) outcome {
+	out := w.chain(c)
+	if out&falls == 0 {
+		return out
+	}
+	out &^= falls
+	if !c.Drops {
+		return out | accepts
+	}
+	if out&drops == 0 {
+		w.rule = "policy of " + c.String()
+	}
+	return out | drops
+}
+
+// chain walks the rules until one decides for certain.
+func (w *walk) chain(c *Chain) outcome {
+	if w.depth++; w.depth > deepest {
+		w.depth--
+		return accepts | drops | falls
+	}
+	defer func() { w.depth-- }()
+	var out outcome
+	for i := range c.rules {
+		if w.steps++; w.steps > patience {
+			return accepts | drops | falls
+		}
+		matches, v := w.evaluate(c, &c.rules[i])
+		if matches == no {
+			continue
+		}
+		may, ends := w.follow(c, i, v)
+		out |= may
+		if matches == yes && ends {
+			return out
+		}
+	}
+	return out | falls
+}
+
+// follow gives what a verdict may come to, and whether the chain's next rule is not
+// asked any more then.
+func (w *walk) follow(c *Chain, i int, v verdict) (may outcome, ends bool) {
+	switch v.kind {
+	case verdictAccept:
+		return accepts, true
+	case verdictDrop:
+		w.rule = c.describe(i)
+		return drops, true
+	case verdictReturn:
+		return falls, true
+	case verdictJump, verdictGoto:
+		target := c.byName[v.chain]
+		if target == nil {
+			return accepts | drops | falls, false
+		}
+		may = w.chain(target)
+		if v.kind == verdictGoto {
+			return may, true
+		}
+		if may&falls == 0 {
+			return may, true
+		}
+		return may &^ falls, false
+	case verdictUnknown:
+		// One of those of a map.
+		if len(v.among) == 0 {
+			return accepts | drops, false
+		}
+		ends = true
+		for _, one := range v.among {
+			m, e := w.follow(c, i, one)
+			may |= m
+			ends = ends && e
+		}
+		return may, false
+	}
+	return 0, false
+}
+
+func (c *Chain) describe(i int) string {
+	r := c.rules[i]
+	text := "rule " + strconv.Itoa(i+1) + " of " + c.String()
+	if r.handle != 0 {
+		text += fmt.Sprintf(" (handle %d)", r.handle)
+	}
+	if r.comment != "" {
+		text += " " + strconv.Quote(r.comment)
+	}
+	return text
+}
+
+type verdictKind int
+
+const (
+	verdictContinue verdictKind = iota
+	verdictAccept
+	verdictDrop
+	verdictReturn
+	verdictJump
+	verdictGoto
+	verdictUnknown
+)
+
+type verdict struct {
+	kind  verdictKind
+	chain string
+	// among: one of these, or none.
+	among []verdict
+}

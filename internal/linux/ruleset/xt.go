@@ -1,0 +1,326 @@
+package ruleset
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The matches and targets of iptables, which iptables-nft uses too, in the layout of
+// linux/netfilter/xt_*.h. A match that is not known here, or of unknown length, may match.
+
+func n16(b []byte) uint16 { return binary.NativeEndian.Uint16(b) }
+func n32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
+
+// match asks one match of iptables.
+func (w *walk) match(name string, revision uint32, info []byte) answer {
+	switch {
+	case name == "comment", name == "limit":
+		return yes
+	case name == "tcp" && len(info) >= 12:
+		return w.tcp(info)
+	case name == "udp" && len(info) >= 9:
+		if w.Protocol != 0 && w.Protocol != unix.IPPROTO_UDP {
+			return no
+		}
+		return w.ports(info[0:8], info[8])
+	case (name == "icmp" || name == "icmp6") && w.Protocol != 0:
+		return answerOf(w.Protocol == unix.IPPROTO_ICMP || w.Protocol == unix.IPPROTO_ICMPV6).and(maybe)
+	case name == "conntrack" && revision >= 1 && len(info) >= 152:
+		return w.conntrackMatch(revision, info)
+	case name == "state" && len(info) >= 4:
+		return w.stateBits(n32(info))
+	case name == "multiport" && len(info) >= 48:
+		return w.multiport(info)
+	case name == "addrtype" && len(info) >= 8:
+		return w.addrtype(revision, info)
+	case name == "mark" && len(info) >= 9:
+		a := w.mark.masked(info[4:8], nil).equal(info[0:4])
+		return turned(a, info[8] != 0)
+	case name == "pkttype" && len(info) >= 8:
+		return turned(answerOf(n32(info) == 0), n32(info[4:]) != 0)
+	case name == "rpfilter" && len(info) >= 1:
+		return answerOf(info[0]&8 == 0) // the packet comes from where it should
+	case name == "iprange" && len(info) >= 65:
+		return w.iprange(info)
+	}
+	return maybe
+}
+
+func turned(a answer, invert bool) answer {
+	if invert {
+		return a.not()
+	}
+	return a
+}
+
+func inPorts(port uint16, from, to uint16) answer {
+	switch {
+	case from == 0 && to == 0xffff:
+		return yes
+	case port == 0:
+		return maybe
+	}
+	return answerOf(port >= from && port <= to)
+}
+
+// ports compares the ranges of source and destination ports of xt_tcp and xt_udp.
+func (w *walk) ports(ranges []byte, invert byte) answer {
+	source := inPorts(0, n16(ranges), n16(ranges[2:]))
+	dest := inPorts(w.DestinationPort, n16(ranges[4:]), n16(ranges[6:]))
+	return turned(source, invert&1 != 0).and(turned(dest, invert&2 != 0))
+}
+
+func (w *walk) tcp(info []byte) answer {
+	if w.Protocol != 0 && w.Protocol != unix.IPPROTO_TCP {
+		return no
+	}
+	a := w.ports(info[0:8], info[11])
+	if mask := info[9]; mask != 0 {
+		flags := maybe
+		if !w.Established {
+			flags = turned(answerOf(tcpSYN&mask == info[10]), info[11]&4 != 0)
+		}
+		a = a.and(flags)
+	}
+	if info[8] != 0 { // an option
+		a = a.and(maybe)
+	}
+	return a
+}
+
+// Bits of xt_conntrack's state: 1 << (state + 1).
+const (
+	xtEstablished = 1 << 1
+	xtNew         = 1 << 3
+	xtSNAT        = 1 << 6
+	xtDNAT        = 1 << 7
+)
+
+// stateBits compares with the state; a bit of SNAT leaves it open.
+func (w *walk) stateBits(mask uint32) answer {
+	have := uint32(xtNew)
+	if w.Established {
+		have = xtEstablished
+	}
+	if w.Translated {
+		have |= xtDNAT
+	}
+	a := answerOf(mask&have != 0)
+	if a == no && mask&xtSNAT != 0 {
+		return maybe
+	}
+	return a
+}
+
+// What xt_conntrack compares.
+const (
+	ctState       = 1 << 0
+	ctProto       = 1 << 1
+	ctOrigDst     = 1 << 3
+	ctStatus      = 1 << 6
+	ctOrigDstPort = 1 << 9
+	ctDirection   = 1 << 12
+)
+
+func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
+	flags, invert := uint32(n16(info[146:])), uint32(n16(info[148:]))
+	states, status := uint32(info[150]), uint32(info[151])
+	if revision >= 2 {
+		if len(info) < 154 {
+			return maybe
+		}
+		states, status = uint32(n16(info[150:])), uint32(n16(info[152:]))
+	}
+	result, left := yes, flags
+	test := func(bit uint32, a func() answer) {
+		if flags&bit != 0 {
+			left &^= bit
+			result = result.and(turned(a(), invert&bit != 0))
+		}
+	}
+	test(ctState, func() answer { return w.stateBits(states) })
+	test(ctProto, func() answer { return w.protocol().equal([]byte{byte(n16(info[136:]))}) })
+	test(ctDirection, func() answer { return answerOf(!w.Reply) })
+	test(ctStatus, func() answer { return w.statusBits(status) })
+	original, port := w.original()
+	test(ctOrigDst, func() answer {
+		if w.Reply {
+			return maybe
+		}
+		size := w.addressSize()
+		return address(original, size).masked(info[48:48+size], nil).equal(info[32 : 32+size])
+	})
+	test(ctOrigDstPort, func() answer {
+		from := binary.BigEndian.Uint16(info[140:])
+		to := from
+		if revision >= 3 && len(info) >= 158 {
+			from, to = n16(info[140:]), n16(info[156:])
+		}
+		return inPorts(port, from, to)
+	})
+	if left != 0 {
+		result = result.and(maybe)
+	}
+	return result
+}
+
+// statusBits: the bits of translation and of an answer are known, others may be set.
+func (w *walk) statusBits(mask uint32) answer {
+	s := w.status()
+	if n32(s.value)&mask != 0 {
+		return yes
+	}
+	if mask&^n32(s.known) != 0 {
+		return maybe
+	}
+	return no
+}
+
+func (w *walk) multiport(info []byte) answer {
+	kind, count := info[0], min(int(info[1]), 15)
+	if kind == 0 { // source
+		return maybe
+	}
+	found := no
+	for i := 0; i < count; i++ {
+		from := n16(info[2+2*i:])
+		to := from
+		if info[32+i] != 0 && i+1 < count {
+			i++
+			to = n16(info[2+2*i:])
+		}
+		found = found.or(inPorts(w.DestinationPort, from, to))
+	}
+	if kind == 2 && found == no { // either
+		found = maybe
+	}
+	return turned(found, info[47] != 0)
+}
+
+func (w *walk) addrtype(revision uint32, info []byte) answer {
+	source, dest := n16(info), n16(info[2:])
+	invert := n32(info[4:])
+	invertSource, invertDest := invert&1 != 0, invert&2 != 0
+	if revision == 0 && len(info) >= 12 {
+		invertSource, invertDest = invert != 0, n32(info[8:]) != 0
+	}
+	result := yes
+	if source != 0 {
+		kind := uint32(unix.RTN_UNICAST)
+		if w.In == "" {
+			kind = unix.RTN_LOCAL
+		}
+		result = result.and(turned(answerOf(source&(1<<kind) != 0), invertSource))
+	}
+	if dest != 0 {
+		result = result.and(turned(answerOf(dest&(1<<w.destinationType()) != 0), invertDest))
+	}
+	return result
+}
+
+func (w *walk) iprange(info []byte) answer {
+	result, size, flags := yes, w.addressSize(), info[64]
+	if flags&1 != 0 {
+		result = result.and(turned(address(w.Source, size).within(info[0:size], info[16:16+size]), flags&16 != 0))
+	}
+	if flags&2 != 0 {
+		result = result.and(turned(address(w.Destination, size).within(info[32:32+size], info[48:48+size]), flags&32 != 0))
+	}
+	return result
+}
+
+// target does one target of iptables that is no verdict.
+func (w *walk) target(name string, info []byte) verdict {
+	switch name {
+	case "REJECT", "DROP", "TARPIT":
+		return verdict{kind: verdictDrop}
+	case "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY", "NFQUEUE", "SYNPROXY":
+		return verdict{kind: verdictAccept}
+	case "MARK":
+		w.mark = unknown(4)
+	}
+	return verdict{}
+}
+
+// legacyRule is an entry of the old iptables.
+type legacyRule struct {
+	v6             bool
+	source, dest   netMatch
+	in, out        ifMatch
+	protocol       byte
+	flags, inverts byte
+	matches        []legacyMatch
+	verdict        verdict
+	target         string // one that is no verdict
+	info           []byte
+}
+
+type legacyMatch struct {
+	name     string
+	revision uint32
+	info     []byte
+}
+
+type netMatch struct{ address, mask []byte }
+
+type ifMatch struct{ name, mask []byte }
+
+// matches: in what the mask leaves out stands the "+" of a wildcard.
+func (m ifMatch) matches(name string) answer {
+	return ifname(name).masked(m.mask, nil).equal(known(m.name).masked(m.mask, nil).value)
+}
+
+// Bits of inverts, from linux/netfilter_ipv4/ip_tables.h; those of IPv6 are the same.
+const (
+	invIn    = 0x01
+	invOut   = 0x02
+	invSrc   = 0x08
+	invDst   = 0x10
+	invFrag  = 0x20
+	invProto = 0x40
+)
+
+func (w *walk) legacy(r *legacyRule) (answer, verdict) {
+	size := w.addressSize()
+	result := turned(address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address), r.inverts&invSrc != 0)
+	result = result.and(turned(address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address), r.inverts&invDst != 0))
+	result = result.and(turned(r.in.matches(w.In), r.inverts&invIn != 0))
+	result = result.and(turned(r.out.matches(w.Out), r.inverts&invOut != 0))
+	if r.protocol != 0 {
+		result = result.and(turned(w.protocolIs(r.protocol), r.inverts&invProto != 0))
+	}
+	if r.flags&1 != 0 && !r.v6 { // later fragments
+		result = result.and(turned(no, r.inverts&invFrag != 0))
+	}
+	for _, m := range r.matches {
+		if result == no {
+			break
+		}
+		result = result.and(w.match(m.name, m.revision, m.info))
+	}
+	if result == no {
+		return no, verdict{}
+	}
+	if r.target != "" {
+		return result, w.target(r.target, r.info)
+	}
+	return result, r.verdict
+}
+
+func (w *walk) protocolIs(p byte) answer { return w.protocol().equal([]byte{p}) }
+
+// Sample gives addresses of the world outside, for rules that treat it in parts.
+func Sample(v6 bool) []netip.Prefix {
+	var list []netip.Prefix
+	text := "45.33.32.156/32 81.2.69.142/32 103.21.58.9/32 200.160.2.3/32"
+	if v6 {
+		text = "2600:3c01::f03c/128 2a02:c207::9/128 2400:cb00::17/128 2801:80::3/128"
+	}
+	for _, s := range strings.Fields(text) {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
