@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -40,6 +39,9 @@ type firewall struct {
 	// guarded: we switched ip_forward on (or an instance that left us the duty did).
 	guarded bool
 	foreign foreign
+	// incomparable is a difference between what is written and what the kernel tells,
+	// which writing again does not end.
+	incomparable string
 }
 
 func newFirewall(instance string, log *slog.Logger) *firewall {
@@ -157,8 +159,7 @@ func (f *firewall) replace() error {
 		// Deleting what may not exist fails the transaction; adding first never does.
 		c.AddTable(t.table)
 		c.DelTable(t.table)
-		c.AddTable(t.table)
-		return t.write(c, f.bridges, f.ports, f.guarded, f.foreign.docker)
+		return f.fill(c, t)
 	})
 	if err != nil {
 		return fmt.Errorf("write nftables table %s: %w", f.name, err)
@@ -166,6 +167,13 @@ func (f *firewall) replace() error {
 	f.t, f.up = t, true
 	clear(f.doomed)
 	return nil
+}
+
+// fill adds all that is ours to a transaction. It changes nothing but t: what it
+// leaves is also what the kernel's tables are compared with.
+func (f *firewall) fill(c *nftables.Conn, t *table) error {
+	c.AddTable(t.table)
+	return t.write(c, f.bridges, f.ports, f.guarded, f.foreign.docker)
 }
 
 // remove takes away the table, what we put into others' chains, and ip_forward if
@@ -202,45 +210,6 @@ func (f *firewall) removeLocked() error {
 // changed the table, which the watch has not seen yet.
 func changedByOthers(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST)
-}
-
-// restore writes the table again where somebody flushed it.
-func (f *firewall) restore() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.up {
-		return
-	}
-	intact, err := f.intact()
-	if err == nil && intact && f.t.forwards6 != forwards6() {
-		err = f.replace()
-	}
-	if err == nil && !intact {
-		f.log.Warn("nftables table was changed by somebody: writing it again", "table", f.name)
-		err = f.replace()
-	}
-	if err != nil {
-		f.log.Error("nftables table is not restored", "table", f.name, "err", err)
-		return
-	}
-	f.inspectForeign()
-}
-
-// intact tells whether the table and its most important rules are there.
-func (f *firewall) intact() (bool, error) {
-	tables, err := listTables()
-	if err != nil || !slices.Contains(tables[f.name], f.t.forwarding.Name) {
-		return false, err
-	}
-	c, err := nft.New()
-	if err != nil {
-		return false, err
-	}
-	rules, err := c.GetRules(f.t.table, f.t.forwarding)
-	if err != nil {
-		return false, fmt.Errorf("list rules of %s: %w", f.name, err)
-	}
-	return len(rules) > 0, nil
 }
 
 func (f *firewall) transaction(fill func(*nftables.Conn) error) error {

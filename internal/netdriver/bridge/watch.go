@@ -1,8 +1,13 @@
 package bridge
 
 import (
+	"encoding/binary"
 	"errors"
 	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,8 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calm is how long rules must have been left alone before they are looked at.
-const calm = 200 * time.Millisecond
+// calm is how long rules must have been left alone before they are looked at, unless
+// that takes longest.
+const (
+	calm    = 100 * time.Millisecond
+	longest = 500 * time.Millisecond
+)
 
 // watch listens to changes of nftables while a bridge is up: other firewalls come
 // and go, and somebody may flush all tables.
@@ -51,7 +60,7 @@ func listen() (*netlink.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	filter, err := bpf.Assemble(withoutElements())
+	filter, err := bpf.Assemble(generationsOnly())
 	if err == nil {
 		err = conn.SetBPF(filter)
 	}
@@ -62,24 +71,38 @@ func listen() (*netlink.Conn, error) {
 	return conn, nil
 }
 
-// withoutElements drops, in the kernel, the news of elements, which are mostly our
-// own ports. A message's type is at offset 4, in the host's order: its low byte is
-// the event on little-endian machines, which amd64 and arm64 are.
-func withoutElements() []bpf.Instruction {
+// generationsOnly drops, in the kernel, all news but the last of each transaction,
+// which tells who made it. A message's type is at offset 4, in the host's order: its
+// low byte is the event on little-endian machines, which amd64 and arm64 are.
+func generationsOnly() []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 4, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWSETELEM, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_DELSETELEM, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWGEN, SkipFalse: 1},
 		bpf.RetConstant{Val: 1 << 18},
 		bpf.RetConstant{Val: 0},
 	}
+}
+
+// byOurselves tells the generations that a thread of this process made. The name
+// beside the number tells it apart from a process of another pid namespace.
+func byOurselves(m netlink.Message) bool {
+	if len(m.Data) < 4 {
+		return false
+	}
+	a := attrs(m.Data[4:])
+	pid := a[unix.NFTA_GEN_PROC_PID]
+	if len(pid) != 4 {
+		return false
+	}
+	comm, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(int(binary.BigEndian.Uint32(pid))) + "/comm")
+	return err == nil && strings.TrimSuffix(string(comm), "\n") == cString(a[unix.NFTA_GEN_PROC_NAME])
 }
 
 func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 	defer close(changed)
 	for {
 		// Too many news at once (ENOBUFS) are news too.
-		_, err := conn.Receive()
+		list, err := conn.Receive()
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			w.mu.Lock()
 			closed := w.closed
@@ -88,6 +111,9 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 				w.log.Warn("changes of the firewall are no longer followed", "err", err)
 			}
 			return
+		}
+		if err == nil && !slices.ContainsFunc(list, func(m netlink.Message) bool { return !byOurselves(m) }) {
+			continue
 		}
 		select {
 		case changed <- struct{}{}:
@@ -98,17 +124,28 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 
 func (w *watch) react(changed <-chan struct{}) {
 	for range changed {
-		for quiet := false; !quiet; {
-			select {
-			case _, ok := <-changed:
-				if !ok {
-					return
-				}
-			case <-time.After(calm):
-				quiet = true
-			}
+		if !settled(changed) {
+			return
 		}
 		w.fw.restore()
+	}
+}
+
+// settled waits until nothing has changed for a moment, but not for long; false: the
+// watch has ended.
+func settled(changed <-chan struct{}) bool {
+	enough := time.After(longest)
+	for {
+		select {
+		case _, ok := <-changed:
+			if !ok {
+				return false
+			}
+		case <-enough:
+			return true
+		case <-time.After(calm):
+			return true
+		}
 	}
 }
 

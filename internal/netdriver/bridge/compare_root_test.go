@@ -1,0 +1,134 @@
+//go:build root
+
+package bridge
+
+import (
+	"log/slog"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/nftables"
+
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver"
+)
+
+// TestLost: what was written is found again as it was written; and whatever of it is
+// taken away is missed.
+func TestLost(t *testing.T) {
+	if err := rtnl.LoopbackUp(); err != nil {
+		t.Fatal(err)
+	}
+	f := newFirewall("1a2b3c4d", slog.New(slog.DiscardHandler))
+	f.recovering, f.guarded = false, true
+	f.bridges["mueb1"] = bridgeRules{name: "mueb1", internal: true}
+	f.bridges["mueb2"] = bridgeRules{name: "mueb2", masquerade: true, icc: true}
+	for _, m := range []netdriver.Mapping{
+		{Protocol: "tcp", Host: netip.MustParseAddrPort("0.0.0.0:8080"), Targets: []netip.AddrPort{netip.MustParseAddrPort("172.18.0.2:80")}},
+		{Protocol: "tcp", Host: netip.MustParseAddrPort("127.0.0.1:8081"), Targets: []netip.AddrPort{netip.MustParseAddrPort("172.18.0.2:80")}},
+		{Protocol: "udp", Host: netip.MustParseAddrPort("[::]:8080"), Targets: []netip.AddrPort{netip.MustParseAddrPort("[fd00::2]:80")}},
+		{Protocol: "tcp", Host: netip.MustParseAddrPort("0.0.0.0:9090"), Targets: []netip.AddrPort{netip.MustParseAddrPort("172.18.0.2:80"), netip.MustParseAddrPort("172.18.0.3:80")}},
+	} {
+		f.ports[keyOf(m)] = m
+	}
+	if err := f.replace(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.transaction(func(c *nftables.Conn) error { c.FlushRuleset(); return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	nft := func(args string) string {
+		out, err := exec.Command("nft", args).CombinedOutput()
+		if err != nil {
+			t.Fatalf("nft %s: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	lost := func() string {
+		text, err := f.lost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if got := lost(); got != "" {
+		t.Fatalf("of what has just been written: %s\n%s", got, nft("list ruleset"))
+	}
+	const table = "inet muelle-1a2b3c4d"
+	want, err := record(func(c *nftables.Conn) error { return f.fill(c, newTable(f.name)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := []string{"flush ruleset", "flush table " + table, "delete table " + table}
+	for _, w := range want {
+		for name, elements := range w.sets {
+			// nft takes one of the names for a word of its language.
+			if len(elements) > 0 && !strings.HasPrefix(name, "__") && name != "masquerade" {
+				kind := "set "
+				for _, value := range elements {
+					if value != "" {
+						kind = "map "
+					}
+				}
+				commands = append(commands, "flush "+kind+table+" "+name)
+			}
+		}
+		for name, rules := range w.chains {
+			if len(rules) > 1 {
+				commands = append(commands, "flush chain "+table+" "+name)
+			}
+		}
+	}
+	slices.Sort(commands)
+	commands = append(commands,
+		"delete element "+table+` bridges { "mueb1" }`,
+		"delete element "+table+` ports { tcp . 8080 }`,
+		"delete element "+table+` ports { tcp . 8080 }; add element `+table+` ports { tcp . 8080 : 172.18.0.9 . 80 }`,
+		"insert rule "+table+" forward accept",
+	)
+	for _, command := range commands {
+		nft(command)
+		if lost() == "" {
+			t.Errorf("after %q nothing is missed", command)
+		}
+		if err := f.mend(); err != nil {
+			t.Fatalf("after %q: %v", command, err)
+		}
+		if got := lost(); got != "" {
+			t.Fatalf("after %q and mending: %s", command, got)
+		}
+	}
+	if f.incomparable != "" {
+		t.Error(f.incomparable)
+	}
+}
+
+// TestOwnGeneration: what this process does is not taken for somebody else's doing.
+func TestOwnGeneration(t *testing.T) {
+	conn, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	f := newFirewall("1a2b3c4d", slog.New(slog.DiscardHandler))
+	if err := f.replace(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, own := range []bool{true, false} {
+		list, err := conn.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != 1 || byOurselves(list[0]) != own {
+			t.Errorf("got %d messages, want one that is our own: %v", len(list), own)
+		}
+	}
+}
