@@ -62,11 +62,31 @@ func (c CDI) Inject(s *specs.Spec, requests []container.DeviceRequest) error {
 	if _, err := cache.InjectDevices(s, names...); err != nil {
 		return invalid("CDI device injection failed: %v%s", err, c.trouble(cache))
 	}
+	limitHooks(s.Hooks)
 	if home != "" {
 		// Where the engine's own HOME stands, see homeOf.
 		s.Process.Env = append(slices.DeleteFunc(s.Process.Env, func(kv string) bool { return kv == home }), home)
 	}
 	return nil
+}
+
+// hookPatience is how long a vendor's hook may take that names no limit, in seconds: one
+// that hangs must not keep a start for ever.
+const hookPatience = 120
+
+func limitHooks(h *specs.Hooks) {
+	if h == nil {
+		return
+	}
+	//lint:ignore SA1019 Prestart is deprecated, and still used
+	for _, all := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} {
+		for i := range all {
+			if all[i].Timeout == nil {
+				seconds := hookPatience
+				all[i].Timeout = &seconds
+			}
+		}
+	}
 }
 
 // deviceNames gives the CDI names that a request stands for.

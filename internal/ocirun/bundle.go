@@ -91,7 +91,7 @@ func check(s *specs.Spec, bundle string) error {
 	if s.Linux.Seccomp != nil && s.Linux.Seccomp.ListenerPath != "" {
 		return errors.New("seccomp listenerPath is not supported: no notifications are sent")
 	}
-	return checkHooks(s.Hooks)
+	return native.CheckHooks(s.Hooks)
 }
 
 // checkNamespaces wants what a namespace needs, and refuses what needs one that is
@@ -142,20 +142,6 @@ func isBind(m specs.Mount) bool {
 		}
 	}
 	return false
-}
-
-func checkHooks(h *specs.Hooks) error {
-	for kind, all := range allHooks(h) {
-		for _, one := range all {
-			if !filepath.IsAbs(one.Path) {
-				return fmt.Errorf("%s hook: path %q is not absolute", kind, one.Path)
-			}
-			if one.Timeout != nil && *one.Timeout <= 0 {
-				return fmt.Errorf("%s hook %s: timeout must be greater than zero", kind, one.Path)
-			}
-		}
-	}
-	return nil
 }
 
 // writePid writes a pid file so that nobody reads half of it.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/runtime/native"
 )
 
 // patience is how long killed processes may take to end.
@@ -169,13 +171,8 @@ func (r *record) destroy() error {
 }
 
 // stopped runs the hooks of the container's end, all of them whatever fails.
-func (r *record) stopped() (warnings []error) {
-	for i, h := range r.hooks("poststop") {
-		if err := r.runHook(h, specs.StateStopped); err != nil {
-			warnings = append(warnings, fmt.Errorf("run poststop hook %d (%s): %w", i, h.Path, err))
-		}
-	}
-	return warnings
+func (r *record) stopped() []error {
+	return native.RunStopped(r.hooks("poststop"), r.state(specs.StateStopped), r.Bundle)
 }
 
 func (a *App) pause(args []string) error  { return a.freeze(args, true) }

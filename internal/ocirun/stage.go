@@ -1,7 +1,6 @@
 package ocirun
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,9 +56,6 @@ func (s *stage) make() error {
 	if err := s.launch(plan); err != nil {
 		return err
 	}
-	if err := s.states(m); err != nil {
-		return err
-	}
 	if m.Remapped {
 		if err := s.grant(&m.Start.Process); err != nil {
 			return err
@@ -91,7 +87,12 @@ func closeFD(fd int) {
 func (s *stage) message(plan *native.Plan) (*shimapi.Stage, error) {
 	m := &shimapi.Stage{
 		Start: plan.Start, NoPivot: s.c.noPivot,
-		CreateHooks: stageHooks(s.r.hooks("createContainer")), StartHooks: stageHooks(s.r.hooks("startContainer")),
+	}
+	h := &m.Start.Hooks
+	h.CreateContainer, h.StartContainer = native.Hooks(s.r.hooks("createContainer")), native.Hooks(s.r.hooks("startContainer"))
+	var err error
+	if h.State, err = native.StateHead(s.r.state(specs.StateCreating)); err != nil {
+		return nil, err
 	}
 	p := &m.Start.Process
 	p.Keyring, p.Keep = s.c.noKeyring, s.c.preserve
@@ -239,14 +240,4 @@ func stageBinary() (*os.File, error) {
 		return nil, err
 	}
 	return native.Seal(filepath.Join(filepath.Dir(self), shimapi.BinaryName))
-}
-
-// states gives the state documents of the stage's hooks, which name a pid that is
-// known only when the stage runs.
-func (s *stage) states(m *shimapi.Stage) (err error) {
-	if m.CreateState, err = json.Marshal(s.r.state(specs.StateCreating)); err != nil {
-		return err
-	}
-	m.StartState, err = json.Marshal(s.r.state(specs.StateCreated))
-	return err
 }

@@ -78,6 +78,17 @@ func setReadonly(fd int) error {
 	return setAttached(fd, &shimapi.Mount{Bind: true, Flags: unix.MS_RDONLY})
 }
 
+// readonlyLate is setReadonly as the child's part.
+func readonlyLate(p *spawn.Program, fd int) error {
+	const what = "make root read-only"
+	if mountattr.Supported() {
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		p.Do(what, unix.SYS_MOUNT_SETATTR, spawn.Int(fd), p.String(""), spawn.Int(unix.AT_EMPTY_PATH), spawn.Pointer(p, attr), spawn.Int(unix.MOUNT_ATTR_SIZE_VER0))
+		return nil
+	}
+	return remountLate(p, what, &late{tree: fd, Mount: shimapi.Mount{Bind: true, Flags: unix.MS_RDONLY}})
+}
+
 // remountLate is setAttached as the child's part.
 func remountLate(p *spawn.Program, what string, m *late) error {
 	if mountattr.Supported() {

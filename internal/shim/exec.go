@@ -141,6 +141,7 @@ func (s *shim) tellExecs(c *conn, reply *shimapi.Reply) {
 type joining struct {
 	s             *shim
 	p             *shimapi.Process
+	path          string // of a hook, whose arguments need not begin with it; else empty
 	stdio         *stdio
 	width, height uint16
 	terminal      *terminal
@@ -195,7 +196,10 @@ func (j *joining) run() error {
 		j.stdio.child = [3]int{j.terminal.slave, j.terminal.slave, j.terminal.slave}
 		defer func() { j.stdio.child = [3]int{-1, -1, -1} }()
 	}
-	path, err := findProgram(root, j.p)
+	path := j.path
+	if path == "" {
+		path, err = findProgram(root, j.p)
+	}
 	if err == nil {
 		err = ownStreams(j.stdio.child, j.stdio.stdin >= 0 || j.p.Terminal, hostID(s.start.UIDs, j.p.UID))
 	}

@@ -41,6 +41,7 @@ type isolation struct {
 	late     []late
 	terminal *terminal
 	child    *spawn.Child
+	paused   *paused // the child waits for hooks, or nil
 }
 
 // late is a mount that only the child can make or attach: proc, and what lies
@@ -76,7 +77,7 @@ func (i *isolation) run() error {
 	if err := i.setKernel(); err != nil {
 		return err
 	}
-	if i.m.ReadonlyRoot {
+	if i.m.ReadonlyRoot && !i.m.Hooks.Before() {
 		if err := setReadonly(i.root); err != nil {
 			return wrap("make root read-only", err)
 		}
@@ -84,7 +85,7 @@ func (i *isolation) run() error {
 	if err := i.startProcess(); err != nil {
 		return err
 	}
-	if i.ready >= 0 {
+	if i.ready >= 0 && i.paused == nil {
 		awaitInit(i.ready)
 	}
 	return nil
@@ -159,6 +160,11 @@ func (i *isolation) mountRoot() error {
 		return wrap("set propagation of /", err)
 	}
 	dir := i.m.Root
+	if i.user >= 0 && len(i.m.Hooks.CreateContainer) > 0 {
+		if err := i.showBundle(); err != nil {
+			return wrap("make the hooks' bundle", err)
+		}
+	}
 	if shared {
 		// A mount already, where another engine has made it; otherwise there is none.
 		if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil && err != unix.EINVAL {
@@ -260,6 +266,12 @@ func (i *isolation) makeCwd() error {
 func (i *isolation) startProcess() error {
 	m := i.m
 	p := &spawn.Program{}
+	if m.Hooks.Before() {
+		var err error
+		if p, err = spawn.Waiting(); err != nil {
+			return wrap("prepare for hooks", err)
+		}
+	}
 	enterCgroup(p, i.tasks)
 	flags := uint64(unix.CLONE_NEWPID)
 	if !i.makes(unix.CLONE_NEWPID) {
@@ -283,6 +295,9 @@ func (i *isolation) startProcess() error {
 		if err := i.mountLate(p, &i.late[n]); err != nil {
 			return err
 		}
+	}
+	if err := i.pauseForHooks(p); err != nil {
+		return err
 	}
 	if err := i.hide(p); err != nil {
 		return err
@@ -323,8 +338,14 @@ func (i *isolation) startProcess() error {
 		}
 		defer unix.Close(target.ready)
 	}
+	if len(m.Hooks.StartContainer) > 0 {
+		p.Pause("wait for startContainer hooks")
+	}
 	setLabel(p, i.s.proc, &m.Process)
 	finishProgram(p, i.root, &m.Process, i.stdio.child, target)
+	if m.Hooks.Before() {
+		return i.pause(p, spawn.Options{Flags: flags, Cgroup: i.into})
+	}
 	i.child, err = start(p, spawn.Options{Flags: flags, Cgroup: i.into}, i.root, &m.Process)
 	return err
 }

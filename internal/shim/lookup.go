@@ -80,22 +80,27 @@ func start(p *spawn.Program, o spawn.Options, root int, m *shimapi.Process) (*sp
 		return nil, &failure{code: codeOther, text: "command, environment or path contains a NUL byte"}
 	}
 	c, err := spawn.Start(p, o)
-	if err == nil {
-		return c, nil
+	if err != nil {
+		return nil, startFailure(err, root, m)
 	}
+	return c, nil
+}
+
+// startFailure words why a list did not come to its end.
+func startFailure(err error, root int, m *shimapi.Process) error {
 	e, ok := err.(*spawn.Error)
 	if !ok {
-		return nil, err
+		return err
 	}
 	switch {
 	case e.Exec:
-		return nil, execFailure(root, m, e.Errno)
+		return execFailure(root, m, e.Errno)
 	case strings.HasSuffix(e.What, "working directory"):
-		return nil, cwdFailure(m.Cwd, e.Errno)
+		return cwdFailure(m.Cwd, e.Errno)
 	case e.What == "clone" && e.Errno == unix.EAGAIN:
-		return nil, errNoProcess
+		return errNoProcess
 	}
-	return nil, &failure{code: codeOther, text: e.What + ": " + e.Errno.Error()}
+	return &failure{code: codeOther, text: e.What + ": " + e.Errno.Error()}
 }
 
 func cwdFailure(cwd string, errno syscall.Errno) error {

@@ -199,11 +199,6 @@ func (st *stage) finishMounts() error {
 			return err
 		}
 	}
-	if st.m.Start.ReadonlyRoot {
-		if err := setReadonly(st.root); err != nil {
-			return wrap("make root read-only", err)
-		}
-	}
 	return nil
 }
 
@@ -215,11 +210,16 @@ func (st *stage) hooks() error {
 	if h, _, _, err := receive(st.ctl); err != nil || h.Type != shimapi.TypeHooks {
 		return &failure{code: codeOther, text: "the creator has gone"}
 	}
-	return runHooks("createContainer", st.m.CreateHooks, st.m.CreateState)
+	return st.runHooks("createContainer", st.m.Start.Hooks.CreateContainer, "creating", beside(""))
 }
 
 // pivot masks paths and makes the container's root "/".
 func (st *stage) pivot() error {
+	if st.m.Start.ReadonlyRoot { // not before: hooks may change it
+		if err := setReadonly(st.root); err != nil {
+			return wrap("make root read-only", err)
+		}
+	}
 	p := &spawn.Program{}
 	if err := st.hide(p); err != nil {
 		return err
@@ -286,7 +286,7 @@ func (st *stage) prepare() (err error) {
 // begin becomes the program; it returns an error or not at all.
 func (st *stage) begin() error {
 	m := &st.m.Start.Process
-	if err := runHooks("startContainer", st.m.StartHooks, st.m.StartState); err != nil {
+	if err := st.runHooks("startContainer", st.m.Start.Hooks.StartContainer, "created", st.confined); err != nil {
 		return err
 	}
 	p := &spawn.Program{}
@@ -306,6 +306,22 @@ func (st *stage) begin() error {
 		return cwdFailure(m.Cwd, e.Errno)
 	}
 	return &failure{code: codeOther, text: e.Error()}
+}
+
+func (st *stage) runHooks(kind string, hooks []shimapi.Hook, status string, launch launcher) error {
+	return runHooks(kind, hooks, hookState(&st.m.Start.Hooks, status, unix.Getpid()), launch)
+}
+
+// confined starts a hook that lies in the container, where whoever made the image has put
+// it: it may do what the container's own process may.
+func (st *stage) confined(h *shimapi.Hook, stdio [3]int) (*spawn.Child, error) {
+	m := asHook(&st.m.Start.Process, h)
+	p := &spawn.Program{}
+	p.Do("become session leader", unix.SYS_SETSID)
+	setOOMScore(p, st.s.proc, m)
+	setLabel(p, st.s.proc, m)
+	finishProgram(p, st.root, m, stdio, execTarget{path: h.Path, init: -1})
+	return spawn.Start(p, spawn.Options{Cgroup: -1})
 }
 
 // here runs a list in this thread.

@@ -103,6 +103,11 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 	if err := s.fullness(thread.Run(iso.run)); err != nil {
 		return err
 	}
+	if iso.paused != nil {
+		if err := s.fullness(iso.paused.run()); err != nil {
+			return err
+		}
+	}
 	st.closeChild()
 	for n, fd := range t.joined {
 		if m.Namespaces[n].Flag == unix.CLONE_NEWUSER {
@@ -114,6 +119,10 @@ func (s *shim) startContainer(payload []byte, fds []int, reply *shimapi.Reply) e
 	closeAll(t.idmaps)
 	s.main = &process{s: s, pid: iso.child.Pid, pidfd: iso.child.PidFD}
 	if err := s.settleStart(t, st, iso.terminal); err != nil {
+		unix.PidfdSendSignal(s.main.pidfd, unix.SIGKILL, nil, 0)
+		return err
+	}
+	if err := runHooks("poststart", m.Hooks.Poststart, hookState(&m.Hooks, "running", s.main.pid), beside(m.Hooks.Dir)); err != nil {
 		unix.PidfdSendSignal(s.main.pidfd, unix.SIGKILL, nil, 0)
 		return err
 	}

@@ -18,6 +18,7 @@ const (
 	SocketFile = "shim.sock"
 	StateFile  = "shim.state"
 	ExitFile   = "shim.exit"
+	BundleFile = "config.json" // of a container with hooks
 	RootDir    = "root"
 
 	ControlFD  = 3

@@ -187,7 +187,8 @@ type Start struct {
 	Outside    Outside // another OCI runtime makes the container: then Rootfs and Process.Terminal count of all that isolates
 	// Idle: there is no program. The init alone runs, reaps, and ends with the last exec or
 	// with the daemon's connection.
-	Idle bool
+	Idle  bool
+	Hooks Hooks
 }
 
 func (m *Start) fields(c *coder) {
@@ -227,6 +228,7 @@ func (m *Start) fields(c *coder) {
 	integer(c, &m.IDMaps)
 	c.message(m.Outside.fields)
 	c.bool(&m.Idle)
+	c.message(m.Hooks.fields)
 }
 
 func logFields(c *coder, l *logdriver.Config) {

@@ -35,6 +35,10 @@ func fullStart() *shimapi.Start {
 		Attach: []shimapi.Attach{{Stdin: true, Stdout: true}},
 		Held:   []shimapi.Held{{Name: "dns", Relay: []byte{10, 0, 0, 1}, RelayPort: 80, Datagram: true}},
 		Init:   true, OOMFile: "/o", KillFile: "/k", ProcsFile: "/p", SharedPID: true,
+		Hooks: shimapi.Hooks{
+			CreateRuntime: []shimapi.Hook{{Path: "/h"}}, CreateContainer: []shimapi.Hook{{Path: "/h", Args: []string{"h", ""}, Env: []string{"A=b"}, Timeout: 5}},
+			Poststart: []shimapi.Hook{{Path: "/i"}}, State: []byte("{"), Dir: "/run/x",
+		},
 	}
 }
 

@@ -17,40 +17,18 @@ const (
 )
 
 // Stage is what a stage does. Its descriptors are the trees of those mounts that
-// are Passed, in order, first those of the root file system.
+// are Passed, in order, first those of the root file system. Of the hooks it runs those
+// of the container's namespaces, the others are its creator's.
 type Stage struct {
-	Start       Start
-	CreateHooks []Hook // in the container's namespaces, before its root is "/"
-	StartHooks  []Hook // in the container, right before its program
-	CreateState []byte // JSON, what those hooks read
-	StartState  []byte
-	NoPivot     bool
-	Remapped    bool // the stage runs in a user namespace of the container's own
-	Detached    bool // the mount namespace is others', too: nothing is attached in it
+	Start    Start
+	NoPivot  bool
+	Remapped bool // the stage runs in a user namespace of the container's own
+	Detached bool // the mount namespace is others', too: nothing is attached in it
 }
 
 func (m *Stage) fields(c *coder) {
 	c.message(m.Start.fields)
-	list(c, &m.CreateHooks, func(c *coder, h *Hook) { c.message(h.fields) })
-	list(c, &m.StartHooks, func(c *coder, h *Hook) { c.message(h.fields) })
-	c.bytes(&m.CreateState)
-	c.bytes(&m.StartState)
 	c.bool(&m.NoPivot)
 	c.bool(&m.Remapped)
 	c.bool(&m.Detached)
-}
-
-// Hook is one program of an OCI document's hooks.
-type Hook struct {
-	Path    string
-	Args    []string
-	Env     []string
-	Timeout int // seconds, 0: none
-}
-
-func (m *Hook) fields(c *coder) {
-	c.string(&m.Path)
-	c.strings(&m.Args)
-	c.strings(&m.Env)
-	integer(c, &m.Timeout)
 }

@@ -47,6 +47,7 @@ type Program struct {
 	err   error
 	pid   *int32 // the child's, as its parent sees it; there before the first operation
 	forks bool   // the child is a second one: see Fork
+	halt  *halt  // of a list that can wait: see Waiting
 }
 
 // areaSize is only reserved: memory is what is touched of it. Command line and
@@ -76,6 +77,9 @@ func (p *Program) prepare() bool {
 func (p *Program) Discard() {
 	if p.area != nil {
 		unix.Munmap(p.area)
+	}
+	if p.halt != nil {
+		p.halt.release()
 	}
 	*p = Program{err: syscall.EINVAL}
 }

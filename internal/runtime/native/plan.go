@@ -58,7 +58,7 @@ func (r *Runtime) compile(c *runtime.Container, g *cgroup.Group, apart bool) (*p
 		OOMFile: g.OOMFile(), KillFile: g.KillFile(), ProcsFile: g.ProcsFile(),
 	}}
 	steps := []func(*runtime.Container, *cgroup.Group) error{
-		p.refuse, p.namespaces, p.enterGroup, p.root, p.mounts, p.devices, p.sysctls, p.process,
+		p.refuse, p.namespaces, p.enterGroup, p.root, p.mounts, p.devices, p.sysctls, p.process, p.hooks,
 	}
 	for _, step := range steps {
 		if err := step(c, g); err != nil {
@@ -77,15 +77,8 @@ func (p *plan) refuse(c *runtime.Container, _ *cgroup.Group) error {
 		return errdefs.ErrInvalidArgument.WithMessage("SELinux label given, and SELinux is not enabled on this host")
 	case l.IntelRdt != nil:
 		return unsupported("Intel RDT")
-	case c.Spec.Hooks != nil && !emptyHooks(c.Spec.Hooks):
-		return unsupported("OCI hook")
 	}
-	return nil
-}
-
-func emptyHooks(h *specs.Hooks) bool {
-	//lint:ignore SA1019 Prestart is deprecated, and may still be there
-	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop) == 0
+	return CheckHooks(c.Spec.Hooks)
 }
 
 var namespaceFlags = map[specs.LinuxNamespaceType]uint64{

@@ -252,7 +252,7 @@ func rawFD(f *os.File) (fd int, err error) {
 // clearDir removes the runtime's files from a container's folder.
 func (r *Runtime) clearDir(dir string) error {
 	var errs []error
-	for _, name := range []string{shimapi.SocketFile, shimapi.StateFile, shimapi.ExitFile, "shim.log", shimapi.StateFile + ".tmp", shimapi.ExitFile + ".tmp"} {
+	for _, name := range []string{shimapi.SocketFile, shimapi.StateFile, shimapi.ExitFile, "shim.log", shimapi.StateFile + ".tmp", shimapi.ExitFile + ".tmp", shimapi.BundleFile} {
 		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && err != unix.ENOENT {
 			errs = append(errs, fmt.Errorf("remove %s: %w", name, err))
 		}
@@ -280,7 +280,9 @@ func (r *Runtime) Clean(ctx context.Context, id, dir, cgroupsPath string) error 
 			return err
 		}
 	}
-	return errors.Join(g.Remove(), r.clearDir(dir))
+	err = g.Remove()
+	r.stopped(id, dir)
+	return errors.Join(err, r.clearDir(dir))
 }
 
 // killShim ends the shim of a folder whose record is of this boot.

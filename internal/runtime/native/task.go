@@ -356,5 +356,6 @@ func (t *task) remove() error {
 			errs = append(errs, err)
 		}
 	}
+	t.r.stopped(t.id, t.dir)
 	return errors.Join(append(errs, t.r.clearDir(t.dir))...)
 }

@@ -24,7 +24,7 @@ func Users(t *testing.T, env Env) {
 		run  func(*testing.T, *suite)
 	}{
 		{"identity", testUserIdentity}, {"files", testUserFiles}, {"namespaces", testUserNamespaces}, {"exec", testUserExec},
-		{"terminal", testUserTerminal}, {"limits", testUserLimits}, {"combined", testUserCombined}, {"refused", testUserRefused},
+		{"terminal", testUserTerminal}, {"limits", testUserLimits}, {"combined", testUserCombined}, {"refused", testUserRefused}, {"hooks", testUserHooks},
 	} {
 		t.Run(g.name, func(t *testing.T) { g.run(t, s) })
 	}
