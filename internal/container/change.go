@@ -72,6 +72,7 @@ func (s *Service) pause(ctx context.Context, c *entry, ref string, commit bool) 
 	s.save(c)
 	c.notify()
 	c.mu.Unlock()
+	s.tellReady(c)
 	s.event(c, events.ActionPause, nil)
 	return nil
 }
@@ -101,6 +102,7 @@ func (s *Service) Unpause(ctx context.Context, ref string) error {
 	s.startHealth(c)
 	c.notify()
 	c.mu.Unlock()
+	s.tellReady(c)
 	s.event(c, events.ActionUnPause, nil)
 	return nil
 }

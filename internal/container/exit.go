@@ -43,6 +43,7 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 	if stopHealth != nil {
 		stopHealth()
 	}
+	s.drain(c)
 	ending := s.ending(c, exit) // while the control group is there
 	cleaned := make(chan struct{})
 	c.copies.Wait()

@@ -192,6 +192,7 @@ func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *c
 	c.notify()
 	c.mu.Unlock()
 	if status != before {
+		s.tellReady(c)
 		s.event(c, events.Action("health_status: "+string(status)), nil)
 	}
 	if status == ctypes.Unhealthy && status != before && p.onFailure != probe.Nothing {

@@ -223,6 +223,7 @@ func (s *Service) adoptNetwork(ctx context.Context, c *entry, task runtime.Task)
 		}
 	}
 	spec := sandboxSpec(&c.rec, c.st.Endpoints, s.defaults.Load())
+	spec.Ready = c.ready()
 	spec.Detached = !c.rec.HostConfig.NetworkMode.IsHost() && !c.rec.HostConfig.NetworkMode.IsNone()
 	return s.o.Networks.Adopt(ctx, spec, held, netns)
 }

@@ -47,6 +47,8 @@ type networks interface {
 	Adopted(ctx context.Context) error
 	Renamed(containerID, name string)
 	ChangePorts(ctx context.Context, containerID string, add, drop mnet.PortMap, keeper network.Keeper) (mnet.PortMap, error)
+	SetReady(containerID string, ready bool) error
+	Drain(containerID string) error
 	Asked(containerID string, ports mnet.PortMap, exposed mnet.PortSet, all bool)
 	Kernel(ctx context.Context, containerID string, ns *os.File) (*api.KernelNetwork, error)
 	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings, keeper network.Keeper) (*network.Change, error)

@@ -324,6 +324,7 @@ func (s *Service) started(n *starting) {
 	s.startHealth(c)
 	c.notify()
 	c.mu.Unlock()
+	s.tellReady(c)
 	s.o.Images.Hold(n.rec.Image.ID, c.id, n.rec.Name, true)
 	s.event(c, events.ActionStart, nil)
 	s.watchOOM(c, n.task)

@@ -55,6 +55,7 @@ func (s *Service) endRun(ctx context.Context, c *entry, ended <-chan struct{}, s
 	if by == "" {
 		by = byStop
 	}
+	s.drain(c)
 	if err := s.signal(ctx, c, sig, by); err != nil && !errdefs.IsConflict(err) {
 		s.log.Warn("send stop signal", "container", c.id, "err", err)
 	}

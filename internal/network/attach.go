@@ -47,6 +47,7 @@ func (p *preparation) findNetworks(context.Context) error {
 	for _, e := range sb.endpoints {
 		e.net.pending++
 	}
+	s.sharing.join(sb)
 	return nil
 }
 
@@ -144,6 +145,7 @@ func first(endpoints []*endpoint) (way *endpoint) {
 }
 
 func (p *preparation) forgetNetworks(context.Context) error {
+	p.s.sharing.leave(p.sb)
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	for _, e := range p.sb.endpoints {

@@ -53,12 +53,12 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 		return nil, errdefs.ErrFailedPrecondition.WithMessage("container " + containerID + " has no network of its own")
 	}
 	c := &portChange{s: s, sb: sb, way: sb.publisher(), keeper: keeper}
-	if c.way == nil || !c.way.settings.IPAddress.IsValid() {
+	if !targetsOf(c.way).valid() {
 		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 			"container %s is on no network through which ports can be published (it is on %v): connect it to a bridge network that is not internal", sb.name, sb.networkNames()))
 	}
 	var err error
-	if c.requests, err = requests(SandboxSpec{Ports: add}); err != nil {
+	if c.requests, err = requests(SandboxSpec{Ports: add, Project: sb.spec.Project, Service: sb.spec.Service}); err != nil {
 		return nil, err
 	}
 	if c.dropped, err = c.find(drop); err != nil {
@@ -87,37 +87,47 @@ func (s *Service) Asked(containerID string, ports network.PortMap, exposed netwo
 	}
 }
 
-// find gives the bindings that are to go.
+// find gives the bindings that are to go. One that stands for both families goes
+// whole.
 func (c *portChange) find(drop network.PortMap) (list []port.Binding, err error) {
 	c.s.mu.RLock()
 	defer c.s.mu.RUnlock()
+	going := func(p network.Port, b network.PortBinding) bool { return slices.Contains(drop[p], b) }
 	for p, bindings := range drop {
 		for _, b := range bindings {
 			if !slices.Contains(c.sb.ports[p], b) {
 				return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("container %s does not publish %s:%s:%s", c.sb.name, b.HostIP, b.HostPort, p))
 			}
-			n, err := strconv.ParseUint(b.HostPort, 10, 16)
-			if err != nil {
-				return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid port specification: %q", b.HostPort))
-			}
-			list = append(list, port.Binding{Container: p, Host: netip.AddrPortFrom(b.HostIP, uint16(n))})
 		}
+	}
+	for _, r := range c.sb.reserved {
+		all := shown(r)
+		i := slices.IndexFunc(all, func(b network.PortBinding) bool { return going(r.Container, b) })
+		if i < 0 {
+			continue
+		}
+		if stays := slices.IndexFunc(all, func(b network.PortBinding) bool { return !going(r.Container, b) }); stays >= 0 {
+			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("container %s publishes %s:%s and %s:%s as one: take back both",
+				c.sb.name, all[i].HostIP, all[i].HostPort, all[stays].HostIP, all[stays].HostPort))
+		}
+		list = append(list, r)
 	}
 	return list, nil
 }
 
 func (c *portChange) mappings(list []port.Binding) []netdriver.Mapping {
-	return mappings(list, c.way.settings.IPAddress)
+	return mappings(list, targetsOf(c.way))
 }
 
 func (c *portChange) takeBack(ctx context.Context) error {
 	if len(c.dropped) == 0 {
 		return nil
 	}
-	c.s.bridge.Withdraw(c.mappings(c.dropped))
+	c.s.unlead(ctx, c.sb, c.mappings(c.dropped), true)
 	if err := c.keeper.LetGo(ctx, names(c.dropped)); err != nil {
-		return errors.Join(fmt.Errorf("take back published ports: %w", err), c.s.bridge.Publish(ctx, c.mappings(c.dropped)))
+		return errors.Join(fmt.Errorf("take back published ports: %w", err), c.s.lead(ctx, c.sb, c.mappings(c.dropped)))
 	}
+	c.s.ports.Release(c.dropped, c.sb.owner())
 	return nil
 }
 
@@ -126,17 +136,20 @@ func (c *portChange) restore(ctx context.Context) error {
 	var again []port.Binding
 	defer func() { port.Close(again) }()
 	for _, b := range c.dropped {
-		r := port.Request{Container: b.Container, Host: b.Host.Addr(), Start: b.Host.Port(), End: b.Host.Port()}
-		bound, err := c.s.ports.Reserve(r, b.Host.Addr())
+		r := port.Request{Container: b.Container, Host: b.Host.Addr(), Start: b.Host.Port(), End: b.Host.Port(), Owner: c.sb.owner()}
+		if b.Both {
+			r.Host = netip.Addr{}
+		}
+		bound, err := c.s.ports.Reserve(r, netip.IPv4Unspecified())
 		if err != nil {
 			return fmt.Errorf("publish %s again: %w", b.Name(), err)
 		}
-		again = append(again, bound...)
+		again = append(again, bound)
 	}
-	if err := c.keeper.Hold(ctx, heldPorts(again, c.way.settings.IPAddress)); err != nil {
+	if err := c.keeper.Hold(ctx, heldPorts(again, targetsOf(c.way))); err != nil {
 		return err
 	}
-	return c.s.bridge.Publish(ctx, c.mappings(again))
+	return c.s.lead(ctx, c.sb, c.mappings(again))
 }
 
 func (c *portChange) reserve(ctx context.Context) error {
@@ -150,6 +163,7 @@ func (c *portChange) reserve(ctx context.Context) error {
 
 func (c *portChange) closeNew(context.Context) error {
 	port.Close(c.bound)
+	c.s.ports.Release(c.bound, c.sb.owner())
 	return nil
 }
 
@@ -157,7 +171,7 @@ func (c *portChange) handOver(ctx context.Context) error {
 	if len(c.bound) == 0 {
 		return nil
 	}
-	return c.keeper.Hold(ctx, heldPorts(c.bound, c.way.settings.IPAddress))
+	return c.keeper.Hold(ctx, heldPorts(c.bound, targetsOf(c.way)))
 }
 
 func (c *portChange) letGo(ctx context.Context) error { return c.keeper.LetGo(ctx, names(c.bound)) }
@@ -169,7 +183,7 @@ func (c *portChange) publish(ctx context.Context) error {
 	if err := c.s.bridge.Hairpin(c.way.driverView()); err != nil {
 		return err
 	}
-	return c.s.bridge.Publish(ctx, c.mappings(c.bound))
+	return c.s.lead(ctx, c.sb, c.mappings(c.bound))
 }
 
 // register makes the change what inspect, the resolver of conflicts and Release see.
@@ -180,21 +194,29 @@ func (c *portChange) register() network.PortMap {
 	gone := c.mappings(c.dropped)
 	sb.mappings = slices.DeleteFunc(slices.Clone(sb.mappings), func(m netdriver.Mapping) bool { return slices.ContainsFunc(gone, m.Equal) })
 	sb.mappings = append(sb.mappings, c.mappings(c.bound)...)
-	shown := network.PortMap{}
+	sb.reserved = slices.DeleteFunc(slices.Clone(sb.reserved), func(b port.Binding) bool {
+		return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Name() == b.Name() })
+	})
+	sb.reserved = append(sb.reserved, c.bound...)
+	ports := network.PortMap{}
 	for p, bindings := range sb.ports {
-		shown[p] = slices.DeleteFunc(slices.Clone(bindings), func(b network.PortBinding) bool {
-			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && binding(d) == b })
+		ports[p] = slices.DeleteFunc(slices.Clone(bindings), func(b network.PortBinding) bool {
+			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && slices.Contains(shown(d), b) })
 		})
 	}
 	for _, b := range c.bound {
-		shown[b.Container] = append(shown[b.Container], binding(b))
+		ports[b.Container] = append(ports[b.Container], shown(b)...)
 	}
-	sb.ports = shown
+	sb.ports = ports
 	return sb.view().Ports
 }
 
-func binding(b port.Binding) network.PortBinding {
-	return network.PortBinding{HostIP: b.Host.Addr(), HostPort: strconv.Itoa(int(b.Host.Port()))}
+// shown is a binding as inspect shows it.
+func shown(b port.Binding) (list []network.PortBinding) {
+	for _, h := range b.Hosts() {
+		list = append(list, network.PortBinding{HostIP: h.Addr(), HostPort: strconv.Itoa(int(h.Port()))})
+	}
+	return list
 }
 
 func names(list []port.Binding) []string {

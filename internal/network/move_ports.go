@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -19,7 +18,7 @@ type move struct {
 	before, mappings []netdriver.Mapping
 	bound            []port.Binding
 	fresh            bool // bound was reserved now: nothing was published before
-	from, to         netip.Addr
+	from, to         targets
 	shown, ports     network.PortMap
 }
 
@@ -30,16 +29,11 @@ func (c *connection) movePorts(ctx context.Context) (err error) {
 		return nil
 	}
 	m := &move{before: c.sb.mappings, shown: c.sb.ports}
-	if c.published != nil {
-		m.from = c.published.settings.IPAddress
-	}
-	if c.publishes != nil {
-		m.to = c.publishes.settings.IPAddress
-	}
+	m.from, m.to = targetsOf(c.published), targetsOf(c.publishes)
 	switch {
-	case m.to.IsValid() && m.from.IsValid():
+	case m.to.valid() && m.from.valid():
 		m.bound, err = c.heldBindings(ctx)
-	case m.to.IsValid():
+	case m.to.valid():
 		m.fresh = true
 		m.bound, err = c.reserveAgain(ctx)
 	default:
@@ -50,7 +44,7 @@ func (c *connection) movePorts(ctx context.Context) (err error) {
 	}
 	c.moved = m
 	m.ports = showPorts(c.sb.spec, nil)
-	if m.to.IsValid() {
+	if m.to.valid() {
 		m.mappings, m.ports = mappings(m.bound, m.to), showPorts(c.sb.spec, m.bound)
 	}
 	if err := c.lead(ctx, m.before, m.mappings, m.to, m.fresh); err != nil {
@@ -60,17 +54,17 @@ func (c *connection) movePorts(ctx context.Context) (err error) {
 }
 
 // lead makes the shim and the rules follow: what was withdrawn, what is published.
-func (c *connection) lead(ctx context.Context, old, published []netdriver.Mapping, to netip.Addr, fresh bool) error {
+func (c *connection) lead(ctx context.Context, old, published []netdriver.Mapping, to targets, fresh bool) error {
 	if len(c.moved.bound) == 0 {
 		return nil
 	}
-	c.s.bridge.Withdraw(old)
+	c.s.unlead(ctx, c.sb, old, true)
 	if !fresh {
 		if err := c.keeper.LetGo(ctx, names(c.moved.bound)); err != nil {
 			return err
 		}
 	}
-	if !to.IsValid() {
+	if !to.valid() {
 		return nil
 	}
 	if err := c.keeper.Hold(ctx, heldPorts(c.moved.bound, to)); err != nil {
@@ -83,7 +77,7 @@ func (c *connection) lead(ctx context.Context, old, published []netdriver.Mappin
 	if err := c.s.bridge.Hairpin(way.driverView()); err != nil {
 		return err
 	}
-	return c.s.bridge.Publish(ctx, published)
+	return c.s.lead(ctx, c.sb, published)
 }
 
 // portsBack publishes as before.
@@ -101,13 +95,14 @@ func (c *connection) portsBack(ctx context.Context) error {
 func (c *connection) finishPorts() {
 	if c.moved != nil {
 		port.Close(c.moved.bound)
+		c.sb.reserved = c.moved.bound
 		c.moved.bound = nil
 	}
 }
 
 // heldBindings asks the shim for the sockets that it holds for published ports.
 func (c *connection) heldBindings(ctx context.Context) (list []port.Binding, err error) {
-	if len(c.sb.mappings) == 0 {
+	if len(c.sb.reserved) == 0 {
 		return nil, nil
 	}
 	held, err := c.keeper.Held(ctx)

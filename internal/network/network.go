@@ -37,6 +37,9 @@ type SandboxSpec struct {
 	DNSOptions []string
 	ExtraHosts []string // "name:address", address may be host-gateway
 	Sysctls    map[string]string
+	// Ready: the container takes new connections at once where it shares ports with
+	// other replicas of its service; else SetReady says when.
+	Ready bool
 	// UserNS owns the network namespace; nil: the host's. Prepare only reads it.
 	UserNS *os.File
 }

@@ -144,11 +144,11 @@ func (p *preparation) setSysctls(context.Context) error {
 }
 
 func (p *preparation) publish(ctx context.Context) error {
-	return p.s.bridge.Publish(ctx, p.sb.mappings)
+	return p.s.lead(ctx, p.sb, p.sb.mappings)
 }
 
-func (p *preparation) unpublish(context.Context) error {
-	p.s.bridge.Unpublish(p.sb.mappings)
+func (p *preparation) unpublish(ctx context.Context) error {
+	p.s.unlead(context.WithoutCancel(ctx), p.sb, p.sb.mappings, false)
 	return nil
 }
 
@@ -175,7 +175,7 @@ func (p *preparation) register(context.Context) error {
 		out.Held = []runtime.Held{{Name: heldUDP, File: udp}, {Name: heldTCP, File: tcp}}
 	}
 	if way := sb.publisher(); way != nil {
-		out.Held = append(out.Held, heldPorts(p.bound, way.settings.IPAddress)...)
+		out.Held = append(out.Held, heldPorts(p.bound, targetsOf(way))...)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

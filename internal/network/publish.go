@@ -47,7 +47,7 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 			return err
 		}
 	}
-	if way == nil || !way.settings.IPAddress.IsValid() {
+	if !targetsOf(way).valid() {
 		p.sb.ports = showPorts(p.sb.spec, nil)
 		return nil
 	}
@@ -55,9 +55,9 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 	if err != nil {
 		return p.s.explainTaken(p.sb, way, requests[failed], err)
 	}
-	p.bound = bound
+	p.bound, p.sb.reserved = bound, bound
 	p.sb.ports = showPorts(p.sb.spec, p.bound)
-	p.sb.mappings = mappings(p.bound, way.settings.IPAddress)
+	p.sb.mappings = mappings(p.bound, targetsOf(way))
 	return nil
 }
 
@@ -80,6 +80,10 @@ func requests(spec SandboxSpec) ([]port.Request, error) {
 				list = append(list, port.Request{Container: container})
 			}
 		}
+	}
+	sb := sandbox{spec: spec}
+	for i := range list {
+		list[i].Owner = sb.owner()
 	}
 	rank := func(r port.Request) int {
 		switch {
@@ -110,7 +114,7 @@ func (s *Service) reserveAll(ctx context.Context, requests []port.Request, dflt 
 	if single < 0 {
 		single = len(requests)
 	}
-	results, errs := make([][]port.Binding, len(requests)), make([]error, len(requests))
+	results, errs := make([]port.Binding, len(requests)), make([]error, len(requests))
 	reserve := func(from, to int) {
 		for i := from; i < to && (i == from || errs[i-1] == nil); i++ {
 			results[i], errs[i] = s.reserve(ctx, requests[i], dflt)
@@ -126,19 +130,23 @@ func (s *Service) reserveAll(ctx context.Context, requests []port.Request, dflt 
 		reserve(single, len(requests))
 		failed = slices.IndexFunc(errs, isSet)
 	}
-	bound = slices.Concat(results...)
 	if failed >= 0 {
-		port.Close(bound)
+		for i, b := range results {
+			if b.File != nil {
+				port.Close([]port.Binding{b})
+				s.ports.Release([]port.Binding{b}, requests[i].Owner)
+			}
+		}
 		return nil, failed, errs[failed]
 	}
-	return bound, 0, nil
+	return results, 0, nil
 }
 
 func isSet(err error) bool { return err != nil }
 
 // reserve waits a moment for a port whose container has just ended: its shim may
 // be about to close it.
-func (s *Service) reserve(ctx context.Context, r port.Request, dflt netip.Addr) ([]port.Binding, error) {
+func (s *Service) reserve(ctx context.Context, r port.Request, dflt netip.Addr) (port.Binding, error) {
 	for {
 		bound, err := s.ports.Reserve(r, dflt)
 		var taken *port.TakenError
@@ -148,7 +156,7 @@ func (s *Service) reserve(ctx context.Context, r port.Request, dflt netip.Addr) 
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return port.Binding{}, ctx.Err()
 		}
 	}
 }
@@ -167,10 +175,10 @@ type endedPort struct {
 }
 
 // noteEnded remembers ports, and forgets those of long ago.
-func (s *Service) noteEnded(ports []netdriver.Mapping) {
+func (s *Service) noteEnded(ports []port.Binding) {
 	maps.DeleteFunc(s.ended, func(_ endedPort, at time.Time) bool { return time.Since(at) >= lately })
-	for _, m := range ports {
-		s.ended[endedPort{network.IPProtocol(m.Protocol), m.Host.Port()}] = time.Now()
+	for _, b := range ports {
+		s.ended[endedPort{b.Container.Proto(), b.Host.Port()}] = time.Now()
 	}
 }
 
@@ -184,7 +192,7 @@ func (s *Service) explainTaken(sb *sandbox, way *endpoint, r port.Request, err e
 	if other := s.publisherOf(taken); other != "" {
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("%sBind for %s failed: port is already allocated (by container %s)", prefix, taken.Host, other))
 	}
-	text := fmt.Sprintf("%sfailed to bind host port for %s:%s:%d/%s: address already in use", prefix, taken.Host, way.settings.IPAddress, r.Container.Num(), taken.Proto)
+	text := fmt.Sprintf("%sfailed to bind host port for %s:%s:%d/%s: address already in use", prefix, taken.Host, targetsOf(way).first(), r.Container.Num(), taken.Proto)
 	if holder := port.Holder(taken); holder != "" {
 		text += " (by process " + holder + ")"
 	}
@@ -195,9 +203,10 @@ func (s *Service) publisherOf(e *port.TakenError) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, sb := range s.sandboxes {
-		for _, m := range sb.mappings {
-			overlap := m.Host.Addr() == e.Host.Addr() || m.Host.Addr().IsUnspecified() || e.Host.Addr().IsUnspecified()
-			if overlap && m.Host.Port() == e.Host.Port() && m.Protocol == string(e.Proto) {
+		for _, b := range sb.reserved {
+			if b.Container.Proto() == e.Proto && b.Host.Port() == e.Host.Port() && slices.ContainsFunc(b.Hosts(), func(h netip.AddrPort) bool {
+				return port.Overlap(h.Addr(), e.Host.Addr())
+			}) {
 				return sb.name
 			}
 		}
@@ -205,26 +214,57 @@ func (s *Service) publisherOf(e *port.TakenError) string {
 	return ""
 }
 
-// mappings are the translations for the bindings of IPv4.
-func mappings(bound []port.Binding, target netip.Addr) (list []netdriver.Mapping) {
+// targets are the addresses of a container that ports may lead to.
+type targets struct{ v4, v6 netip.Addr }
+
+func targetsOf(way *endpoint) (t targets) {
+	if way != nil {
+		t.v4, t.v6 = way.settings.IPAddress, way.settings.GlobalIPv6Address
+	}
+	return t
+}
+
+func (t targets) valid() bool { return t.v4.IsValid() || t.v6.IsValid() }
+
+func (t targets) first() netip.Addr {
+	if t.v4.IsValid() {
+		return t.v4
+	}
+	return t.v6
+}
+
+// mappings are the kernel's translations for the bindings. What has none, as IPv6 to a
+// container without it, is relayed.
+func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 	for _, b := range bound {
-		if b.Host.Addr().Is4() {
-			list = append(list, netdriver.Mapping{
-				Protocol: string(b.Container.Proto()), Host: b.Host,
-				Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
-			})
+		for _, host := range b.Hosts() {
+			target := to.v4
+			if host.Addr().Is6() {
+				target = to.v6
+			}
+			if target.IsValid() {
+				list = append(list, netdriver.Mapping{
+					Protocol: string(b.Container.Proto()), Host: host,
+					Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
+				})
+			}
 		}
 	}
 	return list
 }
 
-// heldPorts hands the sockets over, those of IPv6 with what to relay to.
-func heldPorts(bound []port.Binding, target netip.Addr) []runtime.Held {
+// heldPorts hands the sockets over, those of IPv6 with what to relay to: where the port
+// is published by IPv4 as well, to that, where the kernel spreads what replicas share.
+func heldPorts(bound []port.Binding, to targets) []runtime.Held {
 	held := make([]runtime.Held, 0, len(bound))
 	for _, b := range bound {
 		h := runtime.Held{Name: b.Name(), File: b.File}
-		if b.Host.Addr().Is6() {
-			h.RelayTo = netip.AddrPortFrom(target, b.Container.Num())
+		switch {
+		case !b.Relays():
+		case b.Both && to.v4.IsValid():
+			h.RelayTo = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), b.Host.Port())
+		default:
+			h.RelayTo = netip.AddrPortFrom(to.first(), b.Container.Num())
 		}
 		held = append(held, h)
 	}
@@ -233,5 +273,6 @@ func heldPorts(bound []port.Binding, target netip.Addr) []runtime.Held {
 
 func (p *preparation) closePorts(context.Context) error {
 	port.Close(p.bound)
+	p.s.ports.Release(p.bound, p.sb.owner())
 	return nil
 }

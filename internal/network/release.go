@@ -16,7 +16,7 @@ import (
 
 // Release gives back name, addresses and host ports of a container before it
 // returns; interfaces and rules go after it. Unknown ids are no error.
-func (s *Service) Release(_ context.Context, containerID string) error {
+func (s *Service) Release(ctx context.Context, containerID string) error {
 	s.mu.Lock()
 	sb := s.sandboxes[containerID]
 	if sb == nil {
@@ -24,10 +24,12 @@ func (s *Service) Release(_ context.Context, containerID string) error {
 		return nil
 	}
 	s.dropLocked(sb)
-	s.noteEnded(sb.mappings)
+	s.noteEnded(sb.reserved)
 	s.mu.Unlock()
 	s.resolver.Remove(sb.id)
-	s.bridge.Unpublish(sb.mappings)
+	s.unlead(context.WithoutCancel(ctx), sb, sb.mappings, false)
+	s.ports.Release(sb.reserved, sb.owner())
+	s.sharing.leave(sb)
 	for _, e := range sb.endpoints {
 		s.leave(e)
 		s.publish(e.net, events.ActionDisconnect, map[string]string{"container": sb.id})
@@ -49,15 +51,17 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 		if f == udp || f == tcp {
 			continue
 		}
-		f.Close() // the shim holds it
 		if b, ok := port.ParseName(name); ok {
+			b.File = f
 			bound = append(bound, b)
+			continue
 		}
+		f.Close()
 	}
-	err := s.adoptEndpoints(ctx, sb)
+	err := errors.Join(s.adoptPorts(sb, bound), s.adoptEndpoints(ctx, sb))
 	if way := sb.publisher(); way != nil {
-		sb.mappings = mappings(bound, way.settings.IPAddress)
-		err = errors.Join(err, s.bridge.Publish(ctx, sb.mappings))
+		sb.mappings = mappings(bound, targetsOf(way))
+		err = errors.Join(err, s.lead(ctx, sb, sb.mappings))
 	}
 	sb.ports = showPorts(spec, bound)
 	s.mu.Lock()
@@ -77,6 +81,20 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 		if f != nil {
 			f.Close()
 		}
+	}
+	return err
+}
+
+// adoptPorts closes our duplicates of the sockets, which the shim holds; those that
+// further replicas may share are kept.
+func (s *Service) adoptPorts(sb *sandbox, bound []port.Binding) (err error) {
+	s.sharing.join(sb)
+	sb.reserved = bound
+	for _, b := range bound {
+		if sb.owner() != "" {
+			err = errors.Join(err, s.ports.Adopt(b, sb.owner()))
+		}
+		b.File.Close()
 	}
 	return err
 }

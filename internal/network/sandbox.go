@@ -21,6 +21,8 @@ type sandbox struct {
 	// ns is our own descriptor of the namespace; nil for the host's.
 	ns       *os.File
 	mappings []netdriver.Mapping
+	// reserved are the bindings, without files.
+	reserved []port.Binding
 	ports    network.PortMap
 	// resolving: our resolver has sockets in the namespace.
 	resolving bool
@@ -113,7 +115,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 }
 
 // showPorts is what inspect shows of ports: every exposed one, with its bindings
-// where it is published: honestly [::1], where Docker shows [::].
+// where it is published.
 func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 	m := network.PortMap{}
 	for p := range spec.Exposed {
@@ -123,7 +125,7 @@ func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 		m[p] = nil
 	}
 	for _, b := range bound {
-		m[b.Container] = append(m[b.Container], binding(b))
+		m[b.Container] = append(m[b.Container], shown(b)...)
 	}
 	return m
 }

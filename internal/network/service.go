@@ -61,6 +61,7 @@ type Service struct {
 	bridge   *bridge.Driver
 	drivers  map[string]netdriver.Driver
 	ports    *port.Book
+	sharing  *sharing
 	resolver *resolver.Server
 	resolv   resolvConf
 
@@ -107,6 +108,7 @@ func Open(_ context.Context, o Options) (*Service, error) {
 		o: o, log: o.Log, records: records, bridge: br,
 		drivers:   map[string]netdriver.Driver{"bridge": br, "host": builtin.Driver{Name: "host"}, "null": builtin.Driver{Name: "null"}},
 		ports:     port.NewBook(),
+		sharing:   newSharing(),
 		resolv:    resolvConf{path: o.ResolvConf},
 		networks:  map[string]*net{},
 		sandboxes: map[string]*sandbox{},

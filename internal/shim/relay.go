@@ -8,8 +8,8 @@ import (
 	"muelle/internal/shimapi"
 )
 
-// relay begins to pass on what arrives at a held socket: for [::1], to which no
-// DNAT can lead.
+// relay begins to pass on what arrives at a held socket: by IPv6 to [::1], from which
+// no packet can be sent on, or for a container that has no IPv6.
 func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 	to := sockaddr(h.Relay, int(h.RelayPort))
 	if to == nil {
@@ -19,10 +19,10 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 		return nil, err
 	}
 	if h.Datagram {
-		u := &udpRelay{s: s, fd: fd, to: to, clients: map[clientKey]*udpClient{}}
+		u := &udpRelay{s: s, fd: fd, to: to, }
 		return u, s.loop.watch(fd, unix.EPOLLIN, u)
 	}
-	r := &tcpRelay{s: s, fd: fd, to: to, pairs: map[*pair]bool{}}
+	r := &tcpRelay{s: s, fd: fd, to: to}
 	return r, s.loop.watch(fd, unix.EPOLLIN, r)
 }
 
@@ -65,7 +65,7 @@ type tcpRelay struct {
 	s     *shim
 	fd    int
 	to    unix.Sockaddr
-	pairs map[*pair]bool
+	pairs map[*pair]bool // made with the first: most ports are never asked by IPv6
 }
 
 func (r *tcpRelay) ready(uint32) {
@@ -86,6 +86,9 @@ func (r *tcpRelay) ready(uint32) {
 	p.a = &side{p: p, fd: fd}
 	p.b = &side{p: p, fd: up, connecting: true, other: p.a}
 	p.a.other = p.b
+	if r.pairs == nil {
+		r.pairs = map[*pair]bool{}
+	}
 	r.pairs[p] = true
 	p.update()
 }

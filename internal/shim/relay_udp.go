@@ -2,6 +2,7 @@ package shim
 
 import (
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,21 +16,26 @@ type udpRelay struct {
 	stopped bool
 }
 
+// clientKey is where a datagram came from, and which address of the host it was for.
 type clientKey struct {
-	addr [16]byte
-	port int
+	addr, local [16]byte
+	port        int
+	zone        uint32
 }
 
 type udpClient struct {
 	r    *udpRelay
 	fd   int
-	from unix.Sockaddr
+	from *unix.SockaddrInet6
+	// info is the control message that has answers sent from the address that was asked.
+	info []byte
 	last time.Time
 }
 
 func (u *udpRelay) ready(uint32) {
 	buf := u.s.loop.scratch
-	n, from, err := unix.Recvfrom(u.fd, buf, 0)
+	oob := u.s.loop.oob
+	n, oobn, _, from, err := unix.Recvmsg(u.fd, buf, oob, 0)
 	if err != nil {
 		return
 	}
@@ -37,7 +43,11 @@ func (u *udpRelay) ready(uint32) {
 	if !ok {
 		return
 	}
-	key := clientKey{a.Addr, a.Port}
+	info := pktinfo(oob[:oobn])
+	key := clientKey{addr: a.Addr, port: a.Port, zone: a.ZoneId}
+	if len(info) >= unix.CmsgLen(16) {
+		copy(key.local[:], info[unix.CmsgLen(0):])
+	}
 	c := u.clients[key]
 	if c == nil {
 		if len(u.clients) >= maxClients {
@@ -47,10 +57,13 @@ func (u *udpRelay) ready(uint32) {
 		if err != nil {
 			return
 		}
-		c = &udpClient{r: u, fd: fd, from: from}
+		c = &udpClient{r: u, fd: fd, from: a, info: append([]byte(nil), info...)}
 		if u.s.loop.watch(fd, unix.EPOLLIN, c) != nil {
 			unix.Close(fd)
 			return
+		}
+		if u.clients == nil {
+			u.clients = map[clientKey]*udpClient{}
 		}
 		u.clients[key] = c
 		u.sweepLater()
@@ -67,7 +80,21 @@ func (c *udpClient) ready(uint32) {
 		return
 	}
 	c.last = time.Now()
-	unix.Sendto(c.r.fd, buf[:n], unix.MSG_NOSIGNAL, c.from)
+	unix.SendmsgN(c.r.fd, buf[:n], c.info, c.from, unix.MSG_NOSIGNAL)
+}
+
+// pktinfo gives the whole control message that says to which address, and on which
+// interface, a datagram came; nil where there is none, as on a socket of one address.
+func pktinfo(oob []byte) []byte {
+	size := unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+	if len(oob) < size {
+		return nil
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	if h.Level != unix.IPPROTO_IPV6 || h.Type != unix.IPV6_PKTINFO || uint64(h.Len) != uint64(unix.CmsgLen(unix.SizeofInet6Pktinfo)) {
+		return nil
+	}
+	return oob[:size]
 }
 
 func (u *udpRelay) sweepLater() {

@@ -327,6 +327,9 @@ func (d *Driver) Withdraw(ports []netdriver.Mapping) {
 	cutFlows(ports)
 }
 
+// Cut ends the connections through ports to their targets.
+func (d *Driver) Cut(ports []netdriver.Mapping) { cutFlows(ports) }
+
 // Recover ends the time after a start in which Up and Publish only take note of
 // what a former daemon left running: the rules are replaced in one transaction, and
 // what nobody took note of is removed.

@@ -2,9 +2,7 @@ package port
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
-	"unsafe"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
@@ -19,15 +17,17 @@ func invalid(format string, args ...any) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
 }
 
-// bind gives a socket bound to the address. SO_REUSEADDR is left out, or another
-// process that sets it could bind the same port beside us, as long as we do not
-// listen. So a connection of a former server in TIME_WAIT is in the way; then we
-// take the port with SO_REUSEADDR, and listen, which nobody can be beside.
-func bind(at netip.AddrPort, proto network.IPProtocol) (*os.File, error) {
-	relay := at.Addr().Is6()
-	f, err := socket(at, proto, relay, relay)
-	if err == unix.EADDRINUSE && proto == network.TCP && !relay {
-		f, err = socket(at, proto, true, true)
+// bind gives a socket bound to the binding's address. SO_REUSEADDR is left out, or
+// another process that sets it could bind the same port beside us, as long as we do not
+// listen. So a connection of a former server in TIME_WAIT is in the way; then we take
+// the port with SO_REUSEADDR, and listen, which nobody can be beside. A relay's socket
+// listens anyway.
+func bind(b Binding) (*os.File, error) {
+	stream := b.Container.Proto() != network.UDP
+	listens := stream && b.Relays()
+	f, err := socket(b, listens, listens)
+	if err == unix.EADDRINUSE && stream && !listens {
+		f, err = socket(b, true, true)
 		if err != nil {
 			return nil, unix.EADDRINUSE
 		}
@@ -35,43 +35,51 @@ func bind(at netip.AddrPort, proto network.IPProtocol) (*os.File, error) {
 	return f, err
 }
 
-func socket(at netip.AddrPort, proto network.IPProtocol, reuse, listen bool) (*os.File, error) {
-	domain, kind := unix.AF_INET, unix.SOCK_STREAM
-	if at.Addr().Is6() {
+func socket(b Binding, reuse, listen bool) (*os.File, error) {
+	domain, kind, proto := unix.AF_INET, unix.SOCK_STREAM, 0
+	if b.Host.Addr().Is6() {
 		domain = unix.AF_INET6
 	}
-	if proto == network.UDP {
+	switch b.Container.Proto() {
+	case network.UDP:
 		kind = unix.SOCK_DGRAM
+	case network.SCTP:
+		proto = unix.IPPROTO_SCTP
 	}
-	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, proto)
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(fd, at, kind == unix.SOCK_STREAM, reuse, listen); err != nil {
+	if err := prepare(fd, b, kind == unix.SOCK_STREAM, reuse, listen); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "port"), nil
 }
 
-func prepare(fd int, at netip.AddrPort, stream, reuse, listen bool) error {
-	relay := at.Addr().Is6()
+func prepare(fd int, b Binding, stream, reuse, listen bool) error {
 	if stream && reuse {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return err
 		}
 	}
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(at.Port()), Addr: v4(at.Addr())}
-	if relay {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return err
-		}
-		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	host, at := b.Host.Addr(), int(b.Host.Port())
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: at, Addr: host.As16()}
+	if host.Is4() {
+		sa = &unix.SockaddrInet4{Port: at, Addr: host.As4()}
+	} else if err := prepare6(fd, b, stream); err != nil {
+		return err
 	}
 	// A TCP socket that does not listen hears nothing anyway.
-	if !relay && (!stream || listen) {
-		if err := deafen(fd); err != nil {
-			return err
+	if !stream || listen {
+		filter := deaf()
+		if b.Relays() {
+			filter = onlyIPv6()
+		}
+		if !b.Relays() || b.Both {
+			if err := attach(fd, filter); err != nil {
+				return err
+			}
 		}
 	}
 	if err := unix.Bind(fd, sa); err != nil {
@@ -83,17 +91,38 @@ func prepare(fd int, at netip.AddrPort, stream, reuse, listen bool) error {
 	return nil
 }
 
-func v4(a netip.Addr) [4]byte {
-	if a.Is4() {
-		return a.As4()
+// prepare6: datagrams tell which address they were sent to, from which they are answered.
+func prepare6(fd int, b Binding, stream bool) error {
+	only := 1
+	if b.Both {
+		only = 0
 	}
-	return [4]byte{}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+		return err
+	}
+	if stream {
+		return nil
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 }
 
-// deafen makes a socket drop whatever reaches it: should the rules be gone for a
-// moment, nobody gets a handshake, or fills a buffer, that no one will read.
-func deafen(fd int) error {
-	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
-	prog := unix.SockFprog{Len: 1, Filter: (*unix.SockFilter)(unsafe.Pointer(&drop))}
+// deaf makes a socket drop whatever reaches it: should the rules be gone for a moment,
+// nobody gets a handshake, or fills a buffer, that no one will read.
+func deaf() []unix.SockFilter { return []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} }
+
+// onlyIPv6 drops what comes by IPv4 only, which is the rules' (the first byte of the
+// network header, SKF_NET_OFF): the relay would ask itself.
+func onlyIPv6() []unix.SockFilter {
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0xfff00000},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xf0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x60, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+}
+
+func attach(fd int, filter []unix.SockFilter) error {
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
 }

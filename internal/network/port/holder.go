@@ -55,12 +55,22 @@ func sockets(path string, e *TakenError) (inodes []string) {
 		local, ok := parseLocal(fields[1])
 		// 0A is LISTEN, 07 what a bound UDP or TCP socket shows.
 		state := fields[3] == "0A" || fields[3] == "07"
-		inTheWay := local.Addr().IsUnspecified() || e.Host.Addr().IsUnspecified() || local.Addr() == e.Host.Addr()
+		inTheWay := Overlap(local.Addr(), e.Host.Addr())
 		if ok && state && local.Port() == e.Host.Port() && inTheWay && fields[9] != "0" {
 			inodes = append(inodes, fields[9])
 		}
 	}
 	return inodes
+}
+
+// Overlap tells whether two sockets bound to the addresses are in each other's way. One
+// on [::] mostly takes the addresses of IPv4 too.
+func Overlap(a, b netip.Addr) bool {
+	switch {
+	case a == b, a.Is6() && a.IsUnspecified(), b.Is6() && b.IsUnspecified():
+		return true
+	}
+	return a.Is4() && b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }
 
 // parseLocal reads an address as /proc/net/tcp prints it: words of four bytes, each
