@@ -106,8 +106,8 @@ func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.P
 func (f *fakeNetworks) Kernel(context.Context, string, *os.File) (*api.KernelNetwork, error) {
 	return nil, errdefs.ErrNotImplemented
 }
-func (f *fakeNetworks) SetReady(string, bool) error { return nil }
-func (f *fakeNetworks) Drain(string) error          { return nil }
+func (f *fakeNetworks) SetReady(string, bool) error                    { return nil }
+func (f *fakeNetworks) Drain(string) error                             { return nil }
 func (f *fakeNetworks) Asked(string, mnet.PortMap, mnet.PortSet, bool) {}
 func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings, network.Keeper) (*network.Change, error) {
 	return nil, errdefs.ErrNotImplemented

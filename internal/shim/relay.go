@@ -19,7 +19,7 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 		return nil, err
 	}
 	if h.Datagram {
-		u := &udpRelay{s: s, fd: fd, to: to, }
+		u := &udpRelay{s: s, fd: fd, to: to}
 		return u, s.loop.watch(fd, unix.EPOLLIN, u)
 	}
 	r := &tcpRelay{s: s, fd: fd, to: to}
