@@ -36,7 +36,7 @@ func TestUpdatePorts(t *testing.T) {
 	reaches("http://127.0.0.1:18301", false)
 	reaches("http://127.0.0.1:18302", true)
 	reaches("http://[::1]:18302", true)
-	if got := docker.must(t, "port", name); got != "80/tcp -> 0.0.0.0:18302\n80/tcp -> [::1]:18302" {
+	if got := docker.must(t, "port", name); got != "80/tcp -> 0.0.0.0:18302\n80/tcp -> [::]:18302" {
 		t.Errorf("port: %q", got)
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:18301")
