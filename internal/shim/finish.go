@@ -33,6 +33,21 @@ func (s *shim) finish() {
 	s.maybeQuit()
 }
 
+// holdMounts keeps the calling thread's mount namespace. Otherwise the container's last
+// process would unmount everything before its end is seen, for which the kernel takes a
+// millisecond and more: held here, it is done after the answer.
+func (s *shim) holdMounts() (err error) {
+	if s.mounts, err = unix.Openat(s.proc, "thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return wrap("open mount namespace", err)
+	}
+	return nil
+}
+
+func (s *shim) releaseMounts() {
+	closeOpen(s.mounts)
+	s.mounts = -1
+}
+
 // writeFile replaces a file of the container's folder. Exec-root lives in memory,
 // so there is nothing to sync.
 func (s *shim) writeFile(name string, data []byte) error {

@@ -82,6 +82,9 @@ func (i *isolation) run() error {
 			return wrap("make root read-only", err)
 		}
 	}
+	if err := i.s.holdMounts(); err != nil {
+		return err
+	}
 	if err := i.startProcess(); err != nil {
 		return err
 	}

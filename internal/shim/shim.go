@@ -35,6 +35,7 @@ type shim struct {
 	execs   []*process
 	ended   []shimapi.Execed // execs that ended while no daemon was connected
 	held    []held
+	mounts  int // the container's mount namespace, or -1
 	exit    shimapi.Exited
 	waiting []pendingShutdown
 
@@ -59,7 +60,7 @@ func Run() error {
 	if err != nil {
 		return err
 	}
-	s := &shim{loop: l, dir: shimapi.DirFD, into: -1, user: -1}
+	s := &shim{loop: l, dir: shimapi.DirFD, into: -1, user: -1, mounts: -1}
 	for fd := shimapi.ControlFD; fd < shimapi.FirstFree; fd++ {
 		unix.CloseOnExec(fd)
 	}
@@ -117,6 +118,7 @@ func (s *shim) maybeQuit() {
 	if len(s.conns) > 0 || (s.main != nil && !s.exit.Ended) {
 		return
 	}
+	s.releaseMounts()
 	if s.log != nil && s.log.closed && s.log.busy() || len(s.helpers) > 0 {
 		return
 	}
