@@ -56,6 +56,8 @@ type Service struct {
 	end  context.CancelCauseFunc
 	work sync.WaitGroup // connections and builds that Close waits for
 
+	counts counts
+
 	mu     sync.Mutex
 	engine *engine // nil before first use
 	closed bool
@@ -91,7 +93,7 @@ func (s *Service) open() (e *engine, done func(), err error) {
 		return nil, nil, errClosing
 	}
 	if s.engine == nil {
-		e, err := openEngine(s.life, s.o)
+		e, err := openEngine(s.life, s.o, &s.counts)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the builder: %w", err)
 		}

@@ -33,6 +33,7 @@ import (
 
 // engine is BuildKit, opened.
 type engine struct {
+	counts     *counts
 	sessions   *session.Manager
 	workers    *worker.Controller
 	worker     *imageWorker
@@ -44,7 +45,7 @@ type engine struct {
 }
 
 // openEngine wires BuildKit on the store's parts. life ends when the daemon stops.
-func openEngine(life context.Context, o Options) (_ *engine, err error) {
+func openEngine(life context.Context, o Options, c *counts) (_ *engine, err error) {
 	// That ExecRoot is there tells the next daemon that this one did not end well.
 	for _, dir := range []string{o.Root, o.ExecRoot} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -62,7 +63,7 @@ func openEngine(life context.Context, o Options) (_ *engine, err error) {
 	}()
 
 	nameVersion()
-	e := &engine{workers: &worker.Controller{}}
+	e := &engine{workers: &worker.Controller{}, counts: c}
 	if e.sessions, err = session.NewManager(); err != nil {
 		return nil, err
 	}
@@ -150,7 +151,7 @@ const (
 // serve starts the gRPC server on connections that are handed to e.conns.
 func (e *engine) serve(life context.Context) {
 	e.server = grpc.NewServer(
-		grpc.ChainUnaryInterceptor(preferLocal, grpcerrors.UnaryServerInterceptor),
+		grpc.ChainUnaryInterceptor(preferLocal, e.counts.solve, grpcerrors.UnaryServerInterceptor),
 		grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
 		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize),
 		grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -249,7 +250,12 @@ func (s *Service) ConnectNetwork(ctx context.Context, ref, netRef string, settin
 		rec.Endpoints[n.Name] = settings.Copy()
 		return nil
 	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
-		return s.o.Networks.Connect(ctx, n.Name, c.id, settings, task)
+		begun := time.Now()
+		change, err := s.o.Networks.Connect(ctx, n.Name, c.id, settings, task)
+		if err == nil {
+			s.timers.Connect.Since(begun)
+		}
+		return change, err
 	}, func(ctx context.Context, task runtime.Task) (*network.Change, error) {
 		return s.o.Networks.Disconnect(ctx, n.Name, c.id, task)
 	})

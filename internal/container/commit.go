@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -29,7 +30,8 @@ type CommitOptions struct {
 }
 
 // Commit makes an image of what a container changed, on top of the container's image.
-func (s *Service) Commit(ctx context.Context, ref string, o CommitOptions) (digest.Digest, error) {
+func (s *Service) Commit(ctx context.Context, ref string, o CommitOptions) (_ digest.Digest, err error) {
+	defer s.timers.Commit.Succeeded(time.Now(), &err)
 	c, err := s.find(ref)
 	if err != nil {
 		return "", err
@@ -146,6 +148,7 @@ func (s *Service) freeze(ctx context.Context, c *entry) (thaw func(), err error)
 
 // Changes lists what a container added to, changed in and deleted from its image.
 func (s *Service) Changes(ctx context.Context, ref string) (changes []ctypes.FilesystemChange, err error) {
+	defer s.timers.Changes.Succeeded(time.Now(), &err)
 	c, err := s.find(ref)
 	if err != nil {
 		return nil, err

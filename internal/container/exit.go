@@ -54,8 +54,11 @@ func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, e
 		s.deleteTask(ctx, c, task)
 		deleted = true
 	}
+	begun := time.Now()
 	if err := s.o.Networks.Release(ctx, c.id); err != nil {
 		s.log.Error("release network", "container", c.id, "err", err)
+	} else {
+		s.timers.Release.Since(begun)
 	}
 	s.unmountVolumes(c.id, rec.Mounts)
 	s.volumeEvents(c.id, rec.Mounts, events.ActionUnmount)

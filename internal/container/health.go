@@ -172,6 +172,10 @@ func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, 
 		if ctx.Err() != nil {
 			return
 		}
+		s.timers.Checks.Add(1)
+		if r.ExitCode != 0 {
+			s.timers.FailedChecks.Add(1)
+		}
 		s.recordHealth(c, task, p, r)
 	}
 }

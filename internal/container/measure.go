@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
@@ -10,9 +11,14 @@ import (
 	"muelle/internal/metric"
 )
 
-// Timers are how long operations took, failed ones left out.
+// Timers are how long operations took, failed ones left out, and how many health
+// checks there were.
 type Timers struct {
-	Create, Start, Delete metric.Timer
+	Create, Start, Delete, Commit, Changes metric.Timer
+	// Allocate, Release and Connect are of networks: a container's at its start, at its
+	// end, and one more while it runs.
+	Allocate, Release, Connect metric.Timer
+	Checks, FailedChecks       atomic.Uint64
 }
 
 // Timers gives the service's timers.

@@ -171,10 +171,12 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 	spec := sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load())
 	spec.Detached = len(spec.Endpoints) > 0 // a container that has left every network starts on its first again
 	spec.UserNS = n.userns
+	begun := time.Now()
 	sandbox, err := n.s.o.Networks.Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
+	n.s.timers.Allocate.Since(begun)
 	n.sandbox, n.netns = sandbox, sandbox.NetNS
 	return nil
 }

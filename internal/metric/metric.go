@@ -37,6 +37,13 @@ func (t *Timer) Observe(d time.Duration) {
 // Since observes the time from begun until now: for defer.
 func (t *Timer) Since(begun time.Time) { t.Observe(time.Since(begun)) }
 
+// Succeeded observes the time from begun until now unless there is an error: for defer.
+func (t *Timer) Succeeded(begun time.Time, err *error) {
+	if *err == nil {
+		t.Since(begun)
+	}
+}
+
 // Label is a name and a value.
 type Label struct{ Name, Value string }
 

@@ -28,6 +28,7 @@ const Runtime = "muelle"
 
 // Info gives what `docker info` shows.
 func (s *Service) Info(ctx context.Context) (*system.Info, error) {
+	defer s.infos.Since(time.Now())
 	h, err := readHost()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	containertypes "github.com/moby/moby/api/types/container"
 
+	"muelle/internal/build"
 	"muelle/internal/container"
 	"muelle/internal/metric"
 )
@@ -56,9 +57,26 @@ func (s *Service) engineMetrics(w *metric.Writer, h *host, all []container.Measu
 	w.Sample(float64(stopped), label("state", "stopped"))
 	t := s.o.Containers.Timers()
 	w.Family("engine_daemon_container_actions_seconds", "histogram", "The number of seconds it takes to process each container action")
+	w.Timer(&t.Changes, label("action", "changes"))
+	w.Timer(&t.Commit, label("action", "commit"))
 	w.Timer(&t.Create, label("action", "create"))
 	w.Timer(&t.Delete, label("action", "delete"))
 	w.Timer(&t.Start, label("action", "start"))
+	w.Family("engine_daemon_network_actions_seconds", "histogram", "The number of seconds it takes to process each network action")
+	w.Timer(&t.Allocate, label("action", "allocate"))
+	w.Timer(&t.Connect, label("action", "connect"))
+	w.Timer(&t.Release, label("action", "release"))
+	w.Family("engine_daemon_host_info_functions_seconds", "histogram", "The number of seconds it takes to call functions gathering info")
+	w.Timer(&s.infos, label("function", "system_info"))
+	w.Timer(&s.versions, label("function", "system_version"))
+	w.Counter("engine_daemon_health_checks_total", "The total number of health checks", float64(t.Checks.Load()))
+	w.Counter("engine_daemon_health_checks_failed_total", "The total number of failed health checks", float64(t.FailedChecks.Load()))
+	counts := s.o.Builds.Counts()
+	w.Counter("builder_builds_triggered_total", "Number of triggered image builds", float64(counts.Triggered))
+	w.Family("builder_builds_failed_total", "counter", "Number of failed image builds")
+	for i, reason := range build.Reasons() {
+		w.Sample(float64(counts.Failed[i]), label("reason", reason))
+	}
 	published, listeners := s.o.Bus.Count()
 	w.Counter("engine_daemon_events_total", "The number of events logged", float64(published))
 	w.Gauge("engine_daemon_events_subscribers_total", "The number of current subscribers to events", float64(listeners))

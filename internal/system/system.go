@@ -15,10 +15,12 @@ import (
 	volumetypes "github.com/moby/moby/api/types/volume"
 
 	"muelle/api"
+	"muelle/internal/build"
 	"muelle/internal/check"
 	"muelle/internal/container"
 	"muelle/internal/image"
 	"muelle/internal/linux/du"
+	"muelle/internal/metric"
 	"muelle/internal/oci"
 	"muelle/internal/remote"
 	"muelle/internal/runtime/outside"
@@ -51,6 +53,7 @@ type builds interface {
 	leaker
 	Runs(id string) bool
 	DiskUsage(ctx context.Context) ([]buildtypes.CacheRecord, error)
+	Counts() build.Counts
 }
 
 type counter interface {
@@ -113,6 +116,8 @@ type Service struct {
 	o    Options
 	log  *slog.Logger
 	live atomic.Pointer[live]
+
+	infos, versions metric.Timer
 }
 
 // live is what the daemon's configuration may change while it runs.

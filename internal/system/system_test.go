@@ -17,6 +17,7 @@ import (
 	volumetypes "github.com/moby/moby/api/types/volume"
 
 	"muelle/api"
+	"muelle/internal/build"
 	"muelle/internal/check"
 	"muelle/internal/container"
 	"muelle/internal/image"
@@ -39,6 +40,7 @@ func (images) CorruptBlobs(context.Context) ([]check.Leak, int, error) {
 }
 func (volumes) Leaks(context.Context) ([]check.Leak, error)  { return nil, nil }
 func (builds) Leaks(context.Context) ([]check.Leak, error)   { return nil, nil }
+func (builds) Counts() build.Counts                          { return build.Counts{Triggered: 4, Failed: [8]uint64{4: 3}} }
 func (builds) Runs(string) bool                              { return false }
 func (warnings) Leaks(context.Context) ([]check.Leak, error) { return nil, nil }
 
@@ -254,6 +256,13 @@ func TestMetrics(t *testing.T) {
 		`engine_daemon_container_states_containers{state="stopped"} 1`,
 		`engine_daemon_container_actions_seconds_count{action="start"} 0`,
 		`engine_daemon_events_total 9`,
+		`engine_daemon_container_actions_seconds_count{action="changes"} 0`,
+		`engine_daemon_container_actions_seconds_count{action="commit"} 0`,
+		`engine_daemon_network_actions_seconds_count{action="allocate"} 0`,
+		`engine_daemon_host_info_functions_seconds_count{function="system_info"} 0`,
+		`engine_daemon_health_checks_total 0`,
+		`builder_builds_triggered_total 4`,
+		`builder_builds_failed_total{reason="dockerfile_syntax_error"} 3`,
 		`engine_daemon_events_subscribers_total 1`,
 		`muelle_container_running` + web + `} 1`,
 		`muelle_container_running` + job + `} 0`,

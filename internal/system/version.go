@@ -4,6 +4,7 @@ import (
 	"context"
 	goruntime "runtime"
 	"strconv"
+	"time"
 
 	"github.com/moby/moby/api/types/system"
 
@@ -12,6 +13,7 @@ import (
 
 // Version gives what `docker version` shows of a server.
 func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
+	defer s.versions.Since(time.Now())
 	h, err := readHost()
 	if err != nil {
 		return nil, err
