@@ -64,6 +64,7 @@ func (s *Service) Connect(ctx context.Context, ref, containerID string, settings
 		step.Step{Name: "resolver", Do: c.listen, Undo: c.deafen},
 		step.Step{Name: "join", Do: c.join, Undo: c.part},
 		step.Step{Name: "default route", Do: c.route, Undo: c.routeBack},
+		step.Step{Name: "answers", Do: func(context.Context) error { return s.answerBy(c.sb, c.publishes, c.after) }},
 		step.Step{Name: "ports", Do: c.movePorts, Undo: c.portsBack},
 		step.Step{Name: "register", Do: c.register},
 	)
@@ -286,6 +287,7 @@ func (s *Service) Disconnect(ctx context.Context, ref, containerID string, keepe
 	c.published, c.publishes = sb.publisher(), publisherOf(rest, c.after)
 	err = step.Run(ctx,
 		step.Step{Name: "default route", Do: c.route, Undo: c.routeBack},
+		step.Step{Name: "answers", Do: func(context.Context) error { return s.answerBy(c.sb, c.publishes, c.after) }},
 		step.Step{Name: "ports", Do: c.movePorts, Undo: c.portsBack},
 		step.Step{Name: "unplug", Do: func(context.Context) error { return s.bridge.Unplug(c.e.driverView()) }},
 	)

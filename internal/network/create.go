@@ -43,7 +43,7 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
-	if err := checkZone(n); err != nil {
+	if err := checkZone(n, n.Options); err != nil {
 		return network.CreateResponse{}, err
 	}
 	if n.Interface, err = driver.Check(n.driverView()); err != nil {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -47,6 +46,9 @@ func (d directory) Lookup(asker, name string) resolver.Answer {
 		return resolver.Answer{Hidden: true, Reason: "the host has no address on the container's networks"}
 	}
 	reason := d.hidden(sb, name)
+	if reason == "" {
+		reason = sb.unlisted(name)
+	}
 	return resolver.Answer{Hidden: reason != "", Reason: reason}
 }
 
@@ -230,9 +232,6 @@ func (d directory) Services(asker, name, proto string, port uint16) (list []reso
 	}
 	return list
 }
-
-// Answered implements resolver.Directory.
-func (d directory) Answered(string, string, []netip.Addr, time.Duration) error { return nil }
 
 // Reverse implements resolver.Directory.
 func (d directory) Reverse(asker string, a netip.Addr) (name string, own bool) {

@@ -115,6 +115,9 @@ func (p *preparation) join(ctx context.Context) error {
 		}
 		p.joined++
 	}
+	if err := p.s.answerBy(p.sb, p.sb.publisher(), p.sb.way()); err != nil {
+		return errors.Join(err, p.leave(ctx))
+	}
 	return nil
 }
 

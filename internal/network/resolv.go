@@ -6,8 +6,10 @@ import (
 	"slices"
 	"sync"
 
+	"muelle/api"
 	"muelle/internal/network/hostfile"
 	"muelle/internal/network/resolver"
+	"muelle/internal/policy"
 )
 
 // systemd-resolved keeps the servers that it asks itself here, beside its stub.
@@ -64,10 +66,18 @@ func (s *Service) upstream(sb *sandbox) resolver.Upstream {
 	if n, set := host.NDots(); set && n > 0 {
 		up.Qualified = true
 	}
+	// From a zone that lets out to some only, the sandbox itself asks nobody.
+	from := sb.ns
+	if way := sb.way(); way != nil && policy.Restricted(way.net.zone()) {
+		if from = nil; way.net.zone().Egress[0] == api.ZoneNone {
+			up.Reason = "nobody on the container's networks is called so, and the zone of " + way.net.Name + " has no way out (egress: none)"
+			return up
+		}
+	}
 	if len(sb.spec.DNS) > 0 {
 		for _, a := range sb.spec.DNS {
 			if a != hostfile.Embedded {
-				up.Servers = append(up.Servers, resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns})
+				up.Servers = append(up.Servers, resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: from})
 			}
 		}
 		up.Reason = "the container's --dns names only its own resolver"
@@ -81,7 +91,7 @@ func (s *Service) upstream(sb *sandbox) resolver.Upstream {
 		up.Reason = "the host's " + s.resolv.path + " names no name server"
 	}
 	for _, a := range host.Servers {
-		f := resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: sb.ns}
+		f := resolver.Forwarder{Addr: netip.AddrPortFrom(a, 53), NetNS: from}
 		if a.IsLoopback() || a.Is6() && !sb.hasIPv6() {
 			f.NetNS = nil
 		}

@@ -1,12 +1,19 @@
 package network
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
 	"muelle/api"
+	"muelle/internal/linux/netns"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/policy"
 )
 
@@ -33,8 +40,8 @@ func (n *net) between() bool {
 }
 
 // checkZone refuses a zone that the network cannot have.
-func checkZone(n *net) error {
-	z, err := policy.FromOptions(n.Options)
+func checkZone(n *net, options map[string]string) error {
+	z, err := policy.FromOptions(options)
 	if err == nil {
 		err = policy.Check(z, n.Driver, n.Internal)
 	}
@@ -55,6 +62,88 @@ func (s *Service) Zone(ref string) (api.Zone, error) {
 	return n.zone(), nil
 }
 
+// SetZone changes what a network may do, at once and for the containers on it too;
+// connections that it no longer allows end. errdefs.ErrInvalidArgument: it cannot have
+// such a zone.
+func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
+	n, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if predefined(n.Name) {
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("network %s is predefined: it has no zone", n.Name))
+	}
+	n.up.Lock()
+	defer n.up.Unlock()
+	s.mu.Lock()
+	options := policy.ToOptions(n.Options, z)
+	if err := checkZone(n, options); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	before := n.Options
+	n.Options = options
+	view := n.driverView()
+	s.mu.Unlock()
+	err = s.save(n, true)
+	if err == nil {
+		err = s.bridge.SetZone(ctx, view)
+	}
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	n.Options = before
+	s.mu.Unlock()
+	if undo := s.save(n, true); undo != nil {
+		err = fmt.Errorf("%w; %w", err, undo)
+	}
+	return fmt.Errorf("change zone of network %s: %w", n.Name, err)
+}
+
+// Answered implements resolver.Directory: what a zone of the asker lists by name is open
+// before the asker knows the address.
+func (d directory) Answered(asker, name string, addrs []netip.Addr, ttl time.Duration) error {
+	for _, bridge := range d.following(asker, name) {
+		if err := d.bridge.Admit(bridge, name, addrs, ttl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlisted says why a name is not asked outside: the zone that the sandbox's way out
+// lies in lets out to others only. (A name is a way to carry data out, too.)
+func (sb *sandbox) unlisted(name string) string {
+	way := sb.way()
+	if way == nil {
+		return ""
+	}
+	_, names := policy.Destinations(way.net.zone())
+	if !policy.Restricted(way.net.zone()) || way.net.zone().Egress[0] == api.ZoneNone ||
+		slices.ContainsFunc(names, func(entry string) bool { return policy.Names(entry, name) }) {
+		return ""
+	}
+	return fmt.Sprintf("the zone of network %s does not list it (egress: %s)", way.net.Name, strings.Join(way.net.zone().Egress, ", "))
+}
+
+// following are the asker's bridges whose zones list the name.
+func (d directory) following(asker, name string) (bridges []string) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	sb := d.sandboxes[asker]
+	if sb == nil {
+		return nil
+	}
+	for _, e := range sb.endpoints {
+		_, names := policy.Destinations(e.net.zone())
+		if slices.ContainsFunc(names, func(entry string) bool { return policy.Names(entry, name) }) {
+			bridges = append(bridges, e.net.Interface)
+		}
+	}
+	return bridges
+}
+
 // publisher is the endpoint that published ports lead to: the one with the default
 // route, unless its zone publishes nothing, then the first in the same order whose zone
 // says that it does.
@@ -72,6 +161,23 @@ func publisherOf(endpoints []*endpoint, way *endpoint) *endpoint {
 		}
 	}
 	return first(open)
+}
+
+// answerBy lets answers leave by the endpoint that published ports lead to where the
+// default route leads elsewhere. From an internal network only this host is answered,
+// which asks with an address of the network's.
+func (s *Service) answerBy(sb *sandbox, e, way *endpoint) error {
+	if e == nil || e == way || e.net.Internal {
+		return nil
+	}
+	d := e.driverView()
+	var gateways []netip.Addr
+	for _, c := range e.net.IPAM.Config {
+		if gw := wayOut(c); gw.IsValid() {
+			gateways = append(gateways, gw)
+		}
+	}
+	return netns.Do(sb.ns, func() error { return rtnl.AnswerBy(d.MAC.String(), d.Addresses, gateways) })
 }
 
 // silenced says why a container publishes nothing although it asks to, where a zone is

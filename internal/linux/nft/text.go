@@ -58,6 +58,10 @@ func (w *ruleText) add(e expr.Any) {
 	case *expr.Payload:
 		w.load(payloadName(e))
 	case *expr.Fib:
+		if e.FlagSADDR {
+			w.load("fib saddr type", "addrtype")
+			return
+		}
 		w.load("fib daddr type", "addrtype")
 	case *expr.Ct:
 		w.load(ctName(e.Key))
@@ -101,7 +105,11 @@ func (w *ruleText) add(e expr.Any) {
 func (w *ruleText) compare(e *expr.Cmp) {
 	name, kind := w.take()
 	if w.mask != 0 && (kind == "state" || kind == "status") {
-		w.words = append(w.words, name+" "+bits(kind, w.mask))
+		not := ""
+		if e.Op == expr.CmpOpEq { // none of the bits
+			not = "! "
+		}
+		w.words = append(w.words, name+" "+not+bits(kind, w.mask))
 		w.mask = 0
 		return
 	}

@@ -28,6 +28,8 @@ func TestText(t *testing.T) {
 		{`dnat ip6 to meta l4proto . th dport map @ports`, nft.DNATByPort6(m)},
 		{`meta l4proto . th dport vmap @ports`, nft.VerdictByPort(m)},
 		{`dnat ip to numgen inc mod 3 map @ports`, nft.DNATByTurn(m, 3)},
+		{`iifname @bridges ct state new meta nfproto ipv6 iifname . ip6 daddr != @bridges drop`, nft.Rule(nft.IIFIn(set), nft.Fresh(), nft.IIFToNotIn(set, true), nft.Drop())},
+		{`ct status ! dnat fib saddr type local meta nfproto ipv4 ip daddr . meta l4proto . th dport != @bridges drop`, nft.Rule(nft.NotTranslated(), nft.FromLocal(), nft.ToServiceNotIn(set, false), nft.Drop())},
 		{`dnat ip6 to jhash ip6 saddr . th sport mod 3 map @ports`, nft.DNATBySource6(m, 3)},
 		{`meta nfproto ipv4 ip daddr 127.0.0.11 th dport 53 dnat ip to 127.0.0.11:10053`, nft.Rule(nft.To([]byte{127, 0, 0, 11}), nft.ToPort(53), nft.DNAT([]byte{127, 0, 0, 11}, 10053))},
 		{`meta nfproto ipv4 ip saddr . ip daddr @bridges counter packets 0 bytes 0 accept`, nft.Rule(nft.BetweenIn(set), nft.Counter(), nft.Accept())},

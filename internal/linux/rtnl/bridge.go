@@ -126,12 +126,15 @@ func bridgeMAC(addrs []netip.Prefix) net.HardwareAddr {
 }
 
 // Isolate forbids a bridge's port to talk to other isolated ports.
-func Isolate(name string) error {
+func Isolate(name string) error { return SetIsolated(name, true) }
+
+// SetIsolated makes a bridge's port isolated, or no longer so.
+func SetIsolated(name string, on bool) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find interface %s: %w", name, err)
 	}
-	return netlink.LinkSetIsolated(link, true)
+	return netlink.LinkSetIsolated(link, on)
 }
 
 // Hairpin lets a bridge's port send frames back where they came from.

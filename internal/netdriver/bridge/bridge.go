@@ -74,7 +74,7 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 		return err
 	}
 	st := &state{name: n.Interface, mtu: o.effectiveMTU(), borrowed: n.Borrowed, rules: bridgeRules{
-		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: o.icc,
+		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: between(n, o), zone: zoneOf(n),
 	}}
 	// A former network's bridge of the same name may still be on its way out; somebody
 	// else's interface must not come under our rules, not even for a moment.

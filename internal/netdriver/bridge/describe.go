@@ -54,7 +54,7 @@ type shape struct {
 
 func (t *table) shapes() []shape {
 	name, target, target6 := []string{"name"}, []string{"address", "port"}, []string{"address6", "port"}
-	return []shape{
+	return append([]shape{
 		{t.bridges, name, nil}, {t.internal, name, nil}, {t.separate, name, nil}, {t.masquerading, name, nil},
 		{t.same, []string{"name", "name"}, nil},
 		{t.ports, []string{"protocol", "port"}, target},
@@ -63,7 +63,7 @@ func (t *table) shapes() []shape {
 		{t.ports6, []string{"protocol", "port"}, target6},
 		{t.addressPorts6, []string{"address6", "protocol", "port"}, target6},
 		{t.self6, []string{"address6", "address6"}, nil},
-	}
+	}, t.zones.shapes()...)
 }
 
 type wanted struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"github.com/google/nftables"
@@ -17,6 +18,7 @@ import (
 type bridgeRules struct {
 	name                      string
 	internal, masquerade, icc bool
+	zone                      zoneRules
 }
 
 // firewall is our nftables table and the memory of what is in it. The table comes
@@ -42,6 +44,10 @@ type firewall struct {
 	// incomparable is a difference between what is written and what the kernel tells,
 	// which writing again does not end.
 	incomparable string
+	// lan are the prefixes on the host's links, looked up where a zone needs them.
+	lan []netip.Prefix
+	// names are the addresses that zones' names stand for, by bridge.
+	names map[string]map[netip.Addr]following
 }
 
 func newFirewall(instance string, log *slog.Logger) *firewall {
@@ -54,6 +60,7 @@ func newFirewall(instance string, log *slog.Logger) *firewall {
 		bridges: map[string]bridgeRules{},
 		ports:   map[portKey]netdriver.Mapping{},
 		doomed:  map[portKey]netdriver.Mapping{},
+		names:   map[string]map[netip.Addr]following{},
 	}
 }
 
@@ -69,7 +76,7 @@ func (f *firewall) addBridge(b bridgeRules) error {
 	changed, err := f.mustGuard()
 	switch {
 	case err != nil:
-	case !f.up || had || changed || f.t.forwards6 != forwards6():
+	case !f.up || had || changed || f.t.forwards6 != forwards6() || b.zone.zoned():
 		err = f.replace()
 	default:
 		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetAddElements) })
@@ -108,7 +115,13 @@ func (f *firewall) removeBridge(b bridgeRules) {
 		}
 		return
 	}
-	err := f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetDeleteElements) })
+	delete(f.names, b.name)
+	var err error
+	if b.zone.zoned() {
+		err = f.replace()
+	} else {
+		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetDeleteElements) })
+	}
 	if changedByOthers(err) {
 		err = f.replace()
 	}
@@ -131,6 +144,7 @@ func (f *firewall) recover() error {
 	}
 	f.guarded = tables.guard(f.name)
 	f.up = tables.has(f.name)
+	f.recallNames()
 	if len(f.bridges) == 0 {
 		// The table may be gone and the rest not: a daemon was killed in between.
 		if f.up {
@@ -154,6 +168,11 @@ func (f *firewall) recover() error {
 // replace writes the whole table in one transaction: no packet sees less than the rules.
 func (f *firewall) replace() error {
 	t := newTable(f.name)
+	if f.zoned() {
+		if _, err := f.refreshLAN(); err != nil {
+			return err
+		}
+	}
 	t.forwards6 = forwards6()
 	err := f.transaction(func(c *nftables.Conn) error {
 		// Deleting what may not exist fails the transaction; adding first never does.
@@ -173,6 +192,9 @@ func (f *firewall) replace() error {
 // leaves is also what the kernel's tables are compared with.
 func (f *firewall) fill(c *nftables.Conn, t *table) error {
 	c.AddTable(t.table)
+	if err := f.writeZones(c, t); err != nil {
+		return err
+	}
 	return t.write(c, f.bridges, f.ports, f.guarded, f.foreign.docker)
 }
 

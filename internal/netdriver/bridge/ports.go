@@ -153,7 +153,8 @@ func (f *firewall) change(c *nftables.Conn, removed, added []netdriver.Mapping) 
 	return errors.Join(
 		f.t.eachPort(removed, c.SetDeleteElements), f.t.eachTarget(f.ended(removed), c.SetDeleteElements),
 		f.t.eachPort(added, c.SetAddElements), f.t.eachTarget(added, c.SetAddElements),
-		f.t.share(c, f.ports, append(slices.Clone(removed), added...)))
+		f.t.share(c, f.ports, append(slices.Clone(removed), added...)),
+		f.changeAdmitted(c, removed, added))
 }
 
 // ended are those of the removed mappings with the targets only that have no port

@@ -29,6 +29,8 @@ type table struct {
 	ports, addressPorts, self                       *nftables.Set
 	ports6, addressPorts6, self6, shared            *nftables.Set
 	forwarding                                      *nftables.Chain
+	// zones are the sets of zones, nil where no bridge has one.
+	zones *zoneTable
 	// chains are those of shared ports that are in the kernel.
 	chains map[shareKey]bool
 	// forwards6: the host forwards IPv6, and what comes from others is translated.
@@ -129,6 +131,9 @@ func (t *table) forward(c *nftables.Conn) {
 	rule := t.chain(c, t.forwarding.Name, nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
+	if t.zones != nil {
+		t.zones.published(t, rule)
+	}
 	rule(nft.PairIn(t.same), nft.IIFIn(t.separate), nft.Drop())
 	rule(nft.PairIn(t.same), nft.Accept())
 	rule(nft.IIFIn(t.internal), nft.Drop())

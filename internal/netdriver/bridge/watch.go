@@ -14,6 +14,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/rtnl"
 )
 
 // calm is how long rules must have been left alone before they are looked at, unless
@@ -32,10 +34,13 @@ type watch struct {
 	mu     sync.Mutex
 	conn   *netlink.Conn
 	closed bool
+	done   chan struct{}
 	wg     sync.WaitGroup
 }
 
-func newWatch(fw *firewall, log *slog.Logger) *watch { return &watch{fw: fw, log: log} }
+func newWatch(fw *firewall, log *slog.Logger) *watch {
+	return &watch{fw: fw, log: log, done: make(chan struct{})}
+}
 
 // start begins to listen, if it has not begun. Failing is no reason to refuse a container.
 func (w *watch) start() {
@@ -53,6 +58,7 @@ func (w *watch) start() {
 	changed := make(chan struct{}, 1)
 	w.wg.Go(func() { w.receive(conn, changed) })
 	w.wg.Go(func() { w.react(changed) })
+	w.wg.Go(w.links)
 }
 
 func listen() (*netlink.Conn, error) {
@@ -151,10 +157,20 @@ func settled(changed <-chan struct{}) bool {
 
 func (w *watch) close() {
 	w.mu.Lock()
+	if !w.closed {
+		close(w.done)
+	}
 	w.closed = true
 	if w.conn != nil {
 		w.conn.Close()
 	}
 	w.mu.Unlock()
 	w.wg.Wait()
+}
+
+// links follows the host's addresses and routes, which say what a zone's lan is.
+func (w *watch) links() {
+	if err := rtnl.WatchLinks(w.fw.moved, w.done); err != nil {
+		w.log.Warn("changes of the host's addresses are not followed", "err", err)
+	}
 }
