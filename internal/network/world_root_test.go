@@ -153,8 +153,12 @@ func (w *world) address(sb *network.Sandbox, net string) string {
 func (w *world) serve(ns *os.File, proto, addr, text string) {
 	w.Helper()
 	must(w.TB, in(ns, func() error {
+		family := "4"
+		if p, ok := strings.CutSuffix(proto, "6"); ok {
+			proto, family = p, "6"
+		}
 		if proto == "udp" {
-			c, err := net.ListenPacket("udp4", addr)
+			c, err := net.ListenPacket("udp"+family, addr)
 			if err != nil {
 				return err
 			}
@@ -171,7 +175,7 @@ func (w *world) serve(ns *os.File, proto, addr, text string) {
 			}()
 			return nil
 		}
-		l, err := net.Listen("tcp4", addr)
+		l, err := net.Listen("tcp"+family, addr)
 		if err != nil {
 			return err
 		}
@@ -201,7 +205,7 @@ func ask(ns *os.File, proto, addr string, patience time.Duration) (text, peer st
 		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
-		if proto == "udp4" {
+		if strings.HasPrefix(proto, "udp") {
 			if _, err := c.Write([]byte("?")); err != nil {
 				return err
 			}
