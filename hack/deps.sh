@@ -10,6 +10,8 @@ need busybox busybox-static
 need curl curl
 need ip iproute2
 need nft nftables
+# Rules of other firewalls are loaded in their own form.
+need iptables-nft-restore iptables
 need git git
 need gcc gcc
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"

@@ -41,6 +41,7 @@ type config struct {
 	IPv6               bool              `json:"ipv6"`
 	MTU                int               `json:"mtu"`
 	ICC                bool              `json:"icc"`
+	Cooperation        bool              `json:"firewall-cooperation"`
 	DefaultIP          netip.Addr        `json:"ip"`
 	Masquerade         bool              `json:"ip-masq"`
 	HostGateways       []netip.Addr      `json:"host-gateway-ips"`

@@ -26,7 +26,7 @@ func configFile(t *testing.T, text string) string {
 func defaults() config {
 	return config{
 		DataRoot: "/var/lib/muelle", ExecRoot: "/run/muelle", Group: "muelle", LogLevel: "info", LogFormat: "text", LogDriver: "json-file", StopTimeout: 10,
-		LiveRestore: true, DefaultRuntime: "muelle", MaxDownloads: 3, MaxAttempts: 5, MaxUploads: 5, ICC: true, Masquerade: true, ShutdownTimeout: 15,
+		LiveRestore: true, DefaultRuntime: "muelle", MaxDownloads: 3, MaxAttempts: 5, MaxUploads: 5, ICC: true, Cooperation: true, Masquerade: true, ShutdownTimeout: 15,
 	}
 }
 

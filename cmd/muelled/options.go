@@ -128,6 +128,7 @@ var options = []option{
 	{flag: "ip-forward-no-drop", key: "ip-forward-no-drop", class: refused, fine: []string{"false"}, why: "where Muelle switched forwarding on, what concerns no container is dropped", value: anyBool},
 	{flag: "iptables", key: "iptables", class: refused, fine: []string{"true"}, why: "published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other", value: anyBool},
 	{flag: "ip6tables", key: "ip6tables", class: ignored, why: "the one nftables table serves both families", value: anyBool},
+	{flag: "firewall-cooperation", key: "firewall-cooperation", class: ours, usage: "Ask other firewalls for passage the way they offer it (DOCKER-USER, a zone of firewalld); otherwise what they drop is only told", value: boolean(func(c *config) *bool { return &c.Cooperation }, true)},
 	{flag: "firewall-backend", key: "firewall-backend", class: ignored, why: "rules are written by nftables, which needs no program", value: anything},
 	{flag: "userland-proxy", key: "userland-proxy", class: ignored, why: "ports are published without a process per port, on the loopback address too", value: anyBool},
 	{flag: "userland-proxy-path", key: "userland-proxy-path", class: ignored, why: "ports are published without a process per port", value: anything},

@@ -284,6 +284,7 @@ func openNetworks(ctx context.Context, c *config, p *places, bus *event.Bus, log
 	o := network.Options{
 		Root: filepath.Join(p.data, "networks"), Instance: p.instance, Bus: bus, Log: log,
 		DefaultBridge: bridge, NetworkOptions: c.NetworkOpts, HostGateways: c.hostGateways(),
+		KeepOut: !c.Cooperation,
 	}
 	for _, pool := range c.AddressPools {
 		o.AddressPools = append(o.AddressPools, network.AddressPool{Base: pool.Base, Size: pool.Size})

@@ -74,9 +74,16 @@ func TestForeignFirewallIsReported(t *testing.T) {
 			"firewall-cmd --permanent --zone=trusted --add-interface=mue+ && firewall-cmd --reload"},
 		{"mended", "table inet mine { chain through { type filter hook forward priority 5\n policy drop; iifname \"mue*\" accept; oifname \"mue*\" accept\n }\n}", ""},
 		{"harmless", "table ip mine { chain through { type filter hook forward priority 5\n ip daddr 192.0.2.77 drop\n }\n}", ""},
-		{"another hook", "table ip mine { chain in { type filter hook input priority 5\n policy drop\n }\n}", ""},
+		{"another hook", "table ip mine { chain in { type filter hook input priority 5\n policy drop; ct state established accept\n }\n}", ""},
+		{"answers to the host", "table ip mine { chain in { type filter hook input priority 5\n policy drop\n }\n}",
+			`nft insert rule ip mine in iifname "mue*" ct state established,related accept`},
+		{"jumps", "table ip mine { chain no { reject\n }\nchain through { type filter hook forward priority 5\n ct state established accept; oifname \"mue*\" jump no\n }\n}",
+			`(to published ports; rule 1 of ip mine no`},
+		{"one direction", "table ip mine { chain through { type filter hook forward priority 5\n iifname \"mue*\" ct state new drop\n }\n}",
+			`to allow it: nft insert rule ip mine through iifname "mue*" accept`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
 			w := newWorld(t)
 			w.nft(tc.rules)
 			t.Cleanup(func() { run(t, "nft", "flush ruleset") })

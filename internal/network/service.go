@@ -48,6 +48,9 @@ type Options struct {
 	// HostGateways stand for host-gateway in extra hosts; empty: the host's address on
 	// the container's own network (host-gateway-ips).
 	HostGateways []netip.Addr
+	// KeepOut: nothing is added to the rules of other firewalls (firewall-cooperation
+	// false); what they would drop is told by Warnings only.
+	KeepOut bool
 	// ResolvConf and HostsFile are the host's files; default /etc/resolv.conf and /etc/hosts.
 	ResolvConf, HostsFile string
 	Log                   *slog.Logger
@@ -103,7 +106,7 @@ func Open(_ context.Context, o Options) (*Service, error) {
 	if err := records.Sweep(); err != nil {
 		return nil, fmt.Errorf("open networks: %w", err)
 	}
-	br := bridge.New(bridge.Options{Instance: o.Instance, Log: o.Log})
+	br := bridge.New(bridge.Options{Instance: o.Instance, KeepOut: o.KeepOut, Log: o.Log})
 	s := &Service{
 		o: o, log: o.Log, records: records, bridge: br,
 		drivers:   map[string]netdriver.Driver{"bridge": br, "host": builtin.Driver{Name: "host"}, "null": builtin.Driver{Name: "null"}},

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -61,4 +62,34 @@ func DefaultMTU() int {
 		}
 	}
 	return 1500
+}
+
+// DefaultInterfaces names those that default routes of IPv4 and IPv6 go through, each
+// once, also routes in halves as VPNs set them.
+func DefaultInterfaces() ([]string, error) {
+	var names []string
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := routes(family)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list {
+			if r.Dst != nil {
+				if ones, _ := r.Dst.Mask.Size(); ones > 1 {
+					continue
+				}
+			}
+			hops := []int{r.LinkIndex}
+			for _, m := range r.MultiPath {
+				hops = append(hops, m.LinkIndex)
+			}
+			for _, index := range hops {
+				l, err := netlink.LinkByIndex(index)
+				if err == nil && !slices.Contains(names, l.Attrs().Name) {
+					names = append(names, l.Attrs().Name)
+				}
+			}
+		}
+	}
+	return names, nil
 }

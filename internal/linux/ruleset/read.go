@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read copies the rules of the calling thread's network namespace.
-func Read() (*Ruleset, error) {
+// Read copies the rules of the calling thread's network namespace; of nftables those
+// tables that want, which may be nil, does not leave out.
+func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
 	defer conn.Close()
-	d := dump{conn}
+	d := dump{conn, want}
 	// Somebody may change the rules meanwhile; then it is read again.
 	for try := 0; ; try++ {
 		before, err := d.generation()
@@ -39,7 +40,10 @@ func Read() (*Ruleset, error) {
 }
 
 // dump asks the kernel's nftables.
-type dump struct{ conn *netlink.Conn }
+type dump struct {
+	conn *netlink.Conn
+	want func(Family, string) bool
+}
 
 func (d dump) ask(kind uint16, flags netlink.HeaderFlags, family byte, attrs []byte) ([]netlink.Message, error) {
 	return d.conn.Execute(netlink.Message{
@@ -118,8 +122,15 @@ func (d dump) read() (*Ruleset, error) {
 		r.index[i.Name] = uint32(i.Index)
 	}
 	tables := map[tableKey]*content{}
-	for _, step := range []func(map[tableKey]*content, *Ruleset) error{d.chains, d.rules, d.sets} {
-		if err := step(tables, r); err != nil {
+	if err := d.chains(tables, r); err != nil {
+		return nil, err
+	}
+	// Without chains there is nothing to read of rules and sets.
+	if len(tables) > 0 {
+		if err := d.rules(tables); err != nil {
+			return nil, err
+		}
+		if err := d.sets(tables); err != nil {
 			return nil, err
 		}
 	}
@@ -147,8 +158,8 @@ func (d dump) chains(tables map[tableKey]*content, r *Ruleset) error {
 	for _, m := range list {
 		attrs := body(m)
 		c := &Chain{Family: familyOf(m), Table: text(attrs[unix.NFTA_CHAIN_TABLE]), Name: text(attrs[unix.NFTA_CHAIN_NAME])}
-		if c.Family == "" {
-			continue // arp
+		if c.Family == "" || d.want != nil && !d.want(c.Family, c.Table) {
+			continue // arp, for one
 		}
 		t := tables[tableKey{c.Family, c.Table}]
 		if t == nil {
@@ -187,7 +198,7 @@ func (c *Chain) hook(attrs map[uint16][]byte) {
 	})
 }
 
-func (d dump) rules(tables map[tableKey]*content, _ *Ruleset) error {
+func (d dump) rules(tables map[tableKey]*content) error {
 	list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, unix.AF_UNSPEC, nil)
 	if err != nil {
 		return fmt.Errorf("list nftables rules: %w", err)
@@ -236,7 +247,7 @@ func comment(data []byte) string {
 }
 
 // sets reads those that rules look up.
-func (d dump) sets(tables map[tableKey]*content, _ *Ruleset) error {
+func (d dump) sets(tables map[tableKey]*content) error {
 	list, err := d.ask(unix.NFT_MSG_GETSET, netlink.Dump, unix.AF_UNSPEC, nil)
 	if err != nil {
 		return fmt.Errorf("list nftables sets: %w", err)

@@ -141,3 +141,8 @@ func (r *Ruleset) at(h Hook, f Family, device string) []*Chain {
 func (r *Ruleset) order() {
 	slices.SortStableFunc(r.Chains, func(a, b *Chain) int { return int(a.Priority) - int(b.Priority) })
 }
+
+// Filters tells whether there is any base chain at all.
+func (r *Ruleset) Filters() bool {
+	return slices.ContainsFunc(r.Chains, func(c *Chain) bool { return c.Base })
+}

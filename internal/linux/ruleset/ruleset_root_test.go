@@ -47,7 +47,7 @@ func file(t *testing.T, name string) string {
 
 func read(t *testing.T) *ruleset.Ruleset {
 	t.Helper()
-	r, err := ruleset.Read()
+	r, err := ruleset.Read(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,9 @@ import (
 // Options of a Driver.
 type Options struct {
 	Instance string
-	Log      *slog.Logger
+	// KeepOut: nothing is added to the rules of other firewalls (firewall-cooperation).
+	KeepOut bool
+	Log     *slog.Logger
 }
 
 // Driver implements netdriver.Driver.
@@ -56,6 +58,7 @@ type state struct {
 func New(o Options) *Driver {
 	d := &Driver{instance: o.Instance, log: o.Log, bridges: map[string]*state{}}
 	d.fw = newFirewall(o.Instance, o.Log)
+	d.fw.foreign.off = o.KeepOut
 	d.reaper = newReaper(o.Log)
 	d.watch = newWatch(d.fw, o.Log)
 	return d
@@ -98,6 +101,7 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 		return fmt.Errorf("bring up network %s: %w", n.Name, err)
 	}
 	d.bridges[n.ID] = st
+	d.fw.inspect()
 	d.watch.start()
 	return nil
 }
@@ -381,7 +385,9 @@ func (d *Driver) Close(idle bool) error {
 		}
 		delete(d.bridges, id)
 	}
-	return errors.Join(append(errs, d.fw.remove())...)
+	errs = append(errs, d.fw.remove())
+	d.fw.settle()
+	return errors.Join(errs...)
 }
 
 // Warnings tells what others' firewalls do to the traffic of the bridges.

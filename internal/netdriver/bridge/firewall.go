@@ -91,7 +91,6 @@ func (f *firewall) addBridge(b bridgeRules) error {
 		delete(f.bridges, b.name)
 		return err
 	}
-	f.inspectForeign()
 	return nil
 }
 
@@ -109,6 +108,7 @@ func (f *firewall) removeBridge(b bridgeRules) {
 	if f.recovering || !f.up {
 		return
 	}
+	f.distrust(b.name)
 	if len(f.bridges) == 0 && len(f.ports) == 0 {
 		if err := f.removeLocked(); err != nil {
 			f.log.Error("firewall table stays behind", "table", f.name, "err", err)
@@ -160,6 +160,14 @@ func (f *firewall) recover() error {
 	}
 	if err := f.allowForwarding(); err != nil {
 		return err
+	}
+	if f.foreign.off {
+		// A former daemon may have been allowed to.
+		if err := f.leaveForeign(); err != nil {
+			return err
+		}
+	} else {
+		f.rememberZones()
 	}
 	f.inspectForeign()
 	return nil

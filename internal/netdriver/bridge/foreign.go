@@ -1,192 +1,270 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
-	"muelle/internal/linux/nft"
-	"muelle/internal/linux/xtables"
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/linux/ruleset"
 )
 
 // foreign is what other firewalls on this host mean for our bridges. A drop in any
-// base chain of the forward hook is final: no accept of ours undoes it.
+// base chain of a hook is final: no accept of ours undoes it.
 type foreign struct {
+	// off: nothing is done about others' rules, it is only told.
+	off bool
 	// docker: a chain DOCKER-USER is there.
 	docker bool
-	// paired: our two rules are in it.
-	paired   bool
+	// paired: our rules are in it.
+	paired bool
+	// zoned are the bridges that were put into a zone of firewalld's.
+	zoned    map[string]string
 	warnings []string
 	logged   map[string]bool
 }
 
 const dockerUser = "DOCKER-USER"
 
-// inspectForeign looks for base chains that would drop the bridges' traffic. In
-// DOCKER-USER, which is made for that, it puts a pair of rules; for the rest it
-// keeps warnings. Called with the lock held, whenever something changed.
+// inspect looks at others' rules. Called whenever something changed, without the lock.
+func (f *firewall) inspect() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.recovering {
+		f.inspectForeign()
+	}
+}
+
 func (f *firewall) inspectForeign() {
 	if err := f.lookAround(f.up && len(f.bridges) > 0); err != nil {
 		f.log.Error("cannot look at other firewalls", "err", err)
 	}
 }
 
+// readForeign reads all rules but those of our instances.
+func readForeign() (*ruleset.Ruleset, error) {
+	return ruleset.Read(func(_ ruleset.Family, table string) bool { return !isOurs(table) })
+}
+
+// lookAround finds base chains that would drop the bridges' traffic. For those whose
+// owner offers something it does that, if act is set; for the rest it keeps warnings.
 func (f *firewall) lookAround(act bool) error {
-	c, err := nft.New()
+	rules, err := readForeign()
 	if err != nil {
 		return err
 	}
-	chains, err := c.ListChains()
-	if err != nil {
-		return fmt.Errorf("list nftables chains: %w", err)
-	}
-	user := dockerUserChain(chains)
+	users := dockerUsers(rules)
 	hadDocker := f.foreign.docker
-	f.foreign.docker, f.foreign.paired, f.foreign.warnings = user != nil, false, nil
+	f.foreign.docker, f.foreign.paired, f.foreign.warnings = len(users) > 0, false, nil
 	if act && f.guarded && hadDocker != f.foreign.docker {
 		if err := f.replace(); err != nil {
 			return err
 		}
 	}
-	if user != nil && act {
-		if err := f.pair(c, user); err != nil {
-			return fmt.Errorf("add rules to %s: %w", dockerUser, err)
-		}
-	}
-	for _, ch := range chains {
-		// What DOCKER-USER accepts, the rest of Docker's table does not see.
-		if !forwards(ch) || user != nil && ch.Table.Name == user.Table.Name && ch.Table.Family == user.Table.Family {
-			continue
-		}
-		drops, err := f.drops(c, ch)
+	if act && !f.foreign.off {
+		changed, err := f.cooperate(rules, users)
 		if err != nil {
 			return err
 		}
-		if drops {
-			where := familyName(ch.Table.Family) + " " + ch.Table.Name + " " + ch.Name
-			f.warn("firewall chain "+strconv.Quote(where), remedy(where, ch.Table.Name), act)
+		if changed {
+			if rules, err = readForeign(); err != nil {
+				return err
+			}
 		}
 	}
-	return f.lookAtLegacy(act)
-}
-
-// lookAtLegacy looks at the tables of the old iptables, where we can only warn:
-// nothing but its own program changes them without replacing the whole.
-func (f *firewall) lookAtLegacy(act bool) error {
-	filter, ok, err := xtables.Read()
-	if err != nil || !ok || !filter.Drops || filter.Mentions("mue") {
-		return err
+	for _, t := range f.troubles(rules) {
+		f.warn(t, act)
 	}
-	chain := "FORWARD"
-	if filter.Mentions("docker0") {
-		chain = dockerUser
-	}
-	f.warn("policy of FORWARD in iptables-legacy", fmt.Sprintf("iptables-legacy -I %s -i mue+ -j ACCEPT && iptables-legacy -I %s -o mue+ -j ACCEPT", chain, chain), act)
 	return nil
 }
 
-func dockerUserChain(chains []*nftables.Chain) *nftables.Chain {
-	i := slices.IndexFunc(chains, func(c *nftables.Chain) bool {
-		return c.Name == dockerUser && c.Table.Name == "filter" && c.Table.Family == nftables.TableFamilyIPv4
-	})
-	if i < 0 {
+// cooperate does what the owners of other firewalls offer, and tells whether that
+// changed a rule.
+func (f *firewall) cooperate(rules *ruleset.Ruleset, users []ruleset.Family) (changed bool, err error) {
+	for _, family := range users {
+		paired, err := f.pair(family)
+		if err != nil {
+			return changed, fmt.Errorf("add rules to %s: %w", dockerUser, err)
+		}
+		changed = changed || paired
+	}
+	if !ownedByFirewalld(rules) {
+		return changed, nil
+	}
+	var blocked []string
+	for _, t := range f.troubles(rules) {
+		if t.owner() == firewalld {
+			blocked = append(blocked, t.bridges...)
+		}
+	}
+	slices.Sort(blocked)
+	trusted, err := f.trust(slices.Compact(blocked))
+	if err != nil {
+		// The warning that stays says what to do by hand.
+		f.log.Debug("firewalld is not asked", "err", err)
+	}
+	return changed || trusted, nil
+}
+
+// dockerUsers are the families whose table has the chain that Docker offers.
+func dockerUsers(rules *ruleset.Ruleset) (list []ruleset.Family) {
+	for _, family := range []ruleset.Family{ruleset.IP, ruleset.IP6} {
+		if rules.Chain(family, "filter", dockerUser) != nil {
+			list = append(list, family)
+		}
+	}
+	return list
+}
+
+// flow is a kind of traffic that a bridge needs.
+type flow struct {
+	what   string
+	packet ruleset.Packet
+	hooks  []ruleset.Hook
+	// in, out: rules that allow it name the bridge as iifname, as oifname.
+	in, out bool
+}
+
+var (
+	forwarded = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
+	anywhere4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	anywhere6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+)
+
+// flows are what a bridge must get through, by IPv4 or IPv6.
+func flows(b bridgeRules, v6 bool, links []string) (list []flow) {
+	all, nfCall := anywhere4, "bridge/bridge-nf-call-iptables"
+	if v6 {
+		all, nfCall = anywhere6, "bridge/bridge-nf-call-ip6tables"
+	}
+	packet := func(change func(*ruleset.Packet)) ruleset.Packet {
+		p := ruleset.Packet{V6: v6, Source: all, Destination: all, Protocol: unix.IPPROTO_TCP}
+		change(&p)
+		return p
+	}
+	if !b.internal {
+		for _, link := range links {
+			list = append(list,
+				flow{"to the world", packet(func(p *ruleset.Packet) { p.In, p.InBridge, p.Out = b.name, true, link }), forwarded, true, false},
+				flow{"to published ports", packet(func(p *ruleset.Packet) {
+					p.In, p.Out, p.OutBridge, p.Translated, p.Original = link, b.name, true, true, all
+				}), forwarded, false, true})
+		}
+	}
+	if b.icc {
+		// With these sysctls frames inside a bridge pass the hooks of IP too.
+		if rtnl.SysctlIs(nfCall, 1) {
+			list = append(list, flow{"inside one network", packet(func(p *ruleset.Packet) {
+				p.In, p.InBridge, p.Out, p.OutBridge = b.name, true, b.name, true
+			}), forwarded, true, false})
+		}
+		list = append(list, flow{"inside one network", packet(func(p *ruleset.Packet) {
+			p.Within, p.In, p.Out = b.name, ruleset.Somewhere, ruleset.Somewhere
+		}), forwarded, true, false})
+	}
+	return append(list,
+		flow{"from this host", packet(func(p *ruleset.Packet) { p.Out, p.OutBridge = b.name, true }), []ruleset.Hook{ruleset.Output, ruleset.Postrouting}, false, true},
+		flow{"to this host, in answer", packet(func(p *ruleset.Packet) {
+			p.In, p.InBridge, p.Established, p.Reply, p.ToLocal = b.name, true, true, true, true
+		}), []ruleset.Hook{ruleset.Prerouting, ruleset.Input}, true, false})
+}
+
+// trouble is a chain that drops traffic of our bridges for certain.
+type trouble struct {
+	chain   *ruleset.Chain
+	rule    string
+	what    []string
+	bridges []string
+	in, out bool
+}
+
+// troubles asks for every flow of every bridge what becomes of it.
+func (f *firewall) troubles(rules *ruleset.Ruleset) []*trouble {
+	var list []*trouble
+	if !rules.Filters() {
 		return nil
 	}
-	return chains[i]
-}
-
-// forwards tells whether it is somebody else's base chain that IPv4 packets
-// between our bridges and the world pass.
-func forwards(c *nftables.Chain) bool {
-	family := c.Table.Family
-	return c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Type == nftables.ChainTypeFilter &&
-		(family == nftables.TableFamilyIPv4 || family == nftables.TableFamilyINet) && !isOurs(c.Table.Name)
-}
-
-// drops tells whether a chain drops what no rule of it accepted: by its policy or
-// by an unconditional last rule (which is firewalld's way).
-func (f *firewall) drops(c *nftables.Conn, ch *nftables.Chain) (bool, error) {
-	if ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
-		// Rules like ours that the administrator has added already mend it.
-		rules, err := c.GetRules(ch.Table, ch)
-		if err != nil {
-			return false, fmt.Errorf("list rules of %s: %w", ch.Name, err)
-		}
-		return !slices.ContainsFunc(rules, f.admits), nil
-	}
-	rules, err := c.GetRules(ch.Table, ch)
-	if err != nil {
-		return false, fmt.Errorf("list rules of %s: %w", ch.Name, err)
-	}
-	if len(rules) == 0 || slices.ContainsFunc(rules, f.admits) {
-		return false, nil
-	}
-	for _, e := range rules[len(rules)-1].Exprs {
-		switch e := e.(type) {
-		case *expr.Counter, *expr.Log, *expr.Limit:
-		case *expr.Verdict:
-			return e.Kind == expr.VerdictDrop, nil
-		case *expr.Reject:
-			return true, nil
-		default:
-			return false, nil
+	links := uplinks()
+	for _, b := range f.shown() {
+		for _, v6 := range []bool{false, true} {
+			if v6 && !rtnl.SysctlIs("ipv6/conf/"+b.name+"/disable_ipv6", 0) {
+				continue
+			}
+			for _, fl := range flows(b, v6, links) {
+				fate := rules.Ask(fl.packet, nil, fl.hooks...)
+				if !fate.Certain() {
+					continue
+				}
+				i := slices.IndexFunc(list, func(t *trouble) bool { return t.chain == fate.By })
+				if i < 0 {
+					i = len(list)
+					list = append(list, &trouble{chain: fate.By, rule: fate.Rule})
+				}
+				list[i].add(fl, b.name)
+			}
 		}
 	}
-	return false, nil
+	return list
 }
 
-// admits recognises `iifname "mue*" accept` and the like.
-func (f *firewall) admits(r *nftables.Rule) bool {
-	var ours, accepts bool
-	for _, e := range r.Exprs {
-		switch e := e.(type) {
-		case *expr.Cmp:
-			ours = ours || e.Op == expr.CmpOpEq && strings.HasPrefix(string(e.Data), "mue")
-		case *expr.Verdict:
-			accepts = e.Kind == expr.VerdictAccept
-		}
+func (t *trouble) add(fl flow, bridge string) {
+	if !slices.Contains(t.what, fl.what) {
+		t.what = append(t.what, fl.what)
 	}
-	return ours && accepts
+	if !slices.Contains(t.bridges, bridge) {
+		t.bridges = append(t.bridges, bridge)
+	}
+	t.in, t.out = t.in || fl.in, t.out || fl.out
 }
 
-func (f *firewall) warn(what, remedy string, act bool) {
-	text := fmt.Sprintf("the %s drops the containers' traffic; to allow it: %s", what, remedy)
+// shown are the bridges that are up; where none is, what one would meet.
+func (f *firewall) shown() []bridgeRules {
+	if len(f.bridges) == 0 {
+		return []bridgeRules{{name: "muelle0", icc: true}}
+	}
+	list := make([]bridgeRules, 0, len(f.bridges))
+	for _, b := range f.bridges {
+		list = append(list, b)
+	}
+	slices.SortFunc(list, func(a, b bridgeRules) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// uplinks are the interfaces of the default routes; without one, an unknown one.
+func uplinks() []string {
+	list, err := rtnl.DefaultInterfaces()
+	if err != nil || len(list) == 0 {
+		return []string{ruleset.Somewhere}
+	}
+	return list
+}
+
+func (f *firewall) warn(t *trouble, act bool) {
+	text := fmt.Sprintf("the firewall chain %q drops the containers' traffic (%s; %s); to allow it: %s", t.chain, strings.Join(t.what, ", "), t.rule, t.remedy())
+	if slices.Contains(f.foreign.warnings, text) {
+		return
+	}
 	f.foreign.warnings = append(f.foreign.warnings, text)
-	if act && !f.foreign.logged[text] {
+	key := t.chain.String() + t.remedy()
+	if act && !f.foreign.logged[key] {
 		if f.foreign.logged == nil {
 			f.foreign.logged = map[string]bool{}
 		}
-		f.foreign.logged[text] = true
+		f.foreign.logged[key] = true
 		f.log.Warn(text)
 	}
 }
 
-func familyName(f nftables.TableFamily) string {
-	if f == nftables.TableFamilyINet {
-		return "inet"
-	}
-	return "ip"
-}
-
-func remedy(where, table string) string {
-	if table == "firewalld" {
-		return "firewall-cmd --permanent --zone=trusted --add-interface=mue+ && firewall-cmd --reload"
-	}
-	return fmt.Sprintf(`nft insert rule %s iifname "mue*" accept && nft insert rule %s oifname "mue*" accept`, where, where)
-}
-
-// warnings looks again where nothing is up, since then nothing is watched.
+// warnings looks again: rules of the old iptables change without news.
 func (f *firewall) warnings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.up {
-		if err := f.lookAround(false); err != nil {
-			return []string{"cannot look at other firewalls: " + err.Error()}
-		}
+	if err := f.lookAround(f.up && len(f.bridges) > 0); err != nil {
+		return []string{errors.Join(errors.New("cannot look at other firewalls"), err).Error()}
 	}
 	return slices.Clone(f.foreign.warnings)
 }
