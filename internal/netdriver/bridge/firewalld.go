@@ -70,7 +70,7 @@ func (f *firewall) trust(bridges []string) (changed bool, err error) {
 				continue
 			}
 			f.log.Info("bridge put into a zone of firewalld", "bridge", b, "zone", zone)
-			f.setZone(b, zone)
+			f.noteTrusted(b, zone)
 			changed = true
 		}
 		return errors.Join(errs...)
@@ -94,7 +94,7 @@ func (f *firewall) rememberZones() {
 			}
 			err := call("getZoneOfInterface", &at, b)
 			if err == nil && (at == trustedZone || at == ownZone) {
-				f.setZone(b, at)
+				f.noteTrusted(b, at)
 			}
 			errs = append(errs, err)
 		}
@@ -105,7 +105,7 @@ func (f *firewall) rememberZones() {
 	}
 }
 
-func (f *firewall) setZone(bridge, zone string) {
+func (f *firewall) noteTrusted(bridge, zone string) {
 	if f.foreign.zoned == nil {
 		f.foreign.zoned = map[string]string{}
 	}
