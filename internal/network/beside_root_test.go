@@ -60,7 +60,7 @@ func (s *beside) works() {
 	s.reaches(s.b.NetNS, "tcp4", s.address(s.a, "front")+":80", "a") // inside one bridge
 	s.reaches(nil, "tcp4", s.address(s.a, "front")+":80", "a")       // from the host
 	s.reaches(nil, "tcp4", "127.0.0.1:8080", "a")
-	s.reaches(s.lan, "tcp4", hostOnLAN+":8080", "a")        // from outside
+	s.reaches(s.lan, "tcp4", hostOnLAN+":8080", "a")          // from outside
 	s.reaches(s.b.NetNS, "tcp4", neighbourOnLAN+":80", "lan") // to outside
 	s.reaches(s.b.NetNS, "tcp4", hostOnLAN+":8080", "a")
 	s.cannotReach(s.lan, "tcp4", s.address(s.b, "front")+":80") // past what is published

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"muelle/api"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
 )
@@ -26,6 +27,10 @@ func TestLost(t *testing.T) {
 	f.recovering, f.guarded = false, true
 	f.bridges["mueb1"] = bridgeRules{name: "mueb1", internal: true}
 	f.bridges["mueb2"] = bridgeRules{name: "mueb2", masquerade: true, icc: true}
+	f.bridges["mueb3"] = bridgeRules{name: "mueb3", icc: true, zone: zoneRules{
+		zone:    api.Zone{Publish: "lan", Egress: []string{"192.0.2.0/24", "example.org"}},
+		subnets: []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16")}, gates: []netip.Addr{netip.MustParseAddr("172.18.0.1")},
+	}}
 	for _, m := range []netdriver.Mapping{
 		{Protocol: "tcp", Host: netip.MustParseAddrPort("0.0.0.0:8080"), Targets: []netip.AddrPort{netip.MustParseAddrPort("172.18.0.2:80")}},
 		{Protocol: "tcp", Host: netip.MustParseAddrPort("127.0.0.1:8081"), Targets: []netip.AddrPort{netip.MustParseAddrPort("172.18.0.2:80")}},
