@@ -140,5 +140,8 @@ func (s *Service) adoptEndpoint(sb *sandbox, n *net, settings *network.EndpointS
 		}
 	}
 	e.setNames()
+	if n.Driver == predefinedBridge {
+		s.bridge.Adopt(n.driverView(), e.driverView())
+	}
 	return e
 }

@@ -51,6 +51,8 @@ type state struct {
 	rules bridgeRules
 	// borrowed: the bridge is the host's own.
 	borrowed bool
+	// guard: a container sends as itself only.
+	guard bool
 }
 
 // New makes a driver. Nothing in the kernel changes before Recover, and then only
@@ -76,9 +78,14 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	if err != nil {
 		return err
 	}
-	st := &state{name: n.Interface, mtu: o.effectiveMTU(), borrowed: n.Borrowed, rules: bridgeRules{
+	st := &state{name: n.Interface, mtu: o.effectiveMTU(), borrowed: n.Borrowed, guard: o.guard, rules: bridgeRules{
 		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: between(n, o), zone: zoneOf(n),
 	}}
+	for _, s := range n.Subnets {
+		if s.Gateway.IsValid() {
+			st.rules.gateways = append(st.rules.gateways, s.Gateway)
+		}
+	}
 	// A former network's bridge of the same name may still be on its way out; somebody
 	// else's interface must not come under our rules, not even for a moment.
 	d.reaper.await(n.Interface)
@@ -94,7 +101,7 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	if n.Borrowed {
 		st.index, err = borrow(n.Interface)
 	} else {
-		st.index, err = d.make(n, st.mtu)
+		st.index, err = d.make(n, st)
 	}
 	if err != nil {
 		d.fw.removeBridge(st.rules)
@@ -122,8 +129,8 @@ func giveBack(name string) error {
 	return rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "0")
 }
 
-func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
-	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, MTU: mtu}
+func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
+	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, MTU: st.mtu}
 	for _, s := range n.Subnets {
 		if s.Gateway.IsValid() {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
@@ -138,7 +145,7 @@ func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
 			err = errors.Join(err, rtnl.Delete(n.Interface))
 		}
 	}()
-	if err := sysctls(n.Interface, b.IPv6); err != nil {
+	if err := sysctls(n.Interface, b.IPv6, st.guard); err != nil {
 		return 0, err
 	}
 	if err := rtnl.Up(n.Interface); err != nil {
@@ -151,8 +158,16 @@ func (d *Driver) make(n netdriver.Network, mtu int) (index int, err error) {
 // (CVE-2020-13401). route_localnet lets 127.0.0.1:PORT of this host be translated;
 // that it opens 127.0.0.0/8 to the containers (CVE-2020-8558) is undone by the
 // firewall's first chain, which was there before the bridge.
-func sysctls(name string, ipv6 bool) error {
-	err := rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "1")
+func sysctls(name string, ipv6, guard bool) error {
+	path := "0"
+	if guard {
+		path = "1"
+	}
+	err := errors.Join(
+		rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "1"),
+		rtnl.Sysctl("ipv4/conf/"+name+"/rp_filter", path),
+		rtnl.Sysctl("ipv4/conf/"+name+"/accept_source_route", "0"),
+		rtnl.Sysctl("ipv4/conf/"+name+"/accept_redirects", "0"))
 	// An interface with an MTU below 1280 has no IPv6.
 	if !rtnl.HasIPv6On(name) {
 		if ipv6 {
@@ -166,6 +181,7 @@ func sysctls(name string, ipv6 bool) error {
 	}
 	return errors.Join(err,
 		rtnl.Sysctl("ipv6/conf/"+name+"/disable_ipv6", disable),
+		rtnl.Sysctl("ipv6/conf/"+name+"/accept_redirects", "0"),
 		rtnl.Sysctl("ipv6/conf/"+name+"/accept_ra", "0"))
 }
 
@@ -240,8 +256,15 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	if st == nil {
 		return fmt.Errorf("join network %s: it is down", n.Name)
 	}
+	if st.guard {
+		if err := d.fw.spoof.guard(portOf(name, e)); err != nil {
+			d.joining.remove(name)
+			return fmt.Errorf("join network %s: %w", n.Name, err)
+		}
+	}
 	if err := rtnl.AddVeth(rtnl.Veth{Name: name, Master: st.index, Peer: e.Interface, NetNS: e.NetNS, MAC: e.MAC, MTU: st.mtu}); err != nil {
 		d.joining.remove(name)
+		d.fw.spoof.forget(name)
 		return fmt.Errorf("make interface pair %s in network %s: %w", name, n.Name, err)
 	}
 	var err error
@@ -259,6 +282,7 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	if err != nil {
 		err = errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
 		d.joining.remove(name)
+		d.fw.spoof.forget(name)
 	}
 	return err
 }
@@ -295,8 +319,19 @@ func (d *Driver) Leave(_ netdriver.Network, e netdriver.Endpoint, gone func()) {
 	name := d.veth(e)
 	d.reaper.add(name, func() {
 		d.joining.remove(name)
+		d.fw.spoof.forget(name)
 		gone()
 	})
+}
+
+// Adopt takes note of a running container's endpoint, which a former daemon joined.
+func (d *Driver) Adopt(n netdriver.Network, e netdriver.Endpoint) {
+	d.mu.Lock()
+	st := d.bridges[n.ID]
+	d.mu.Unlock()
+	if st != nil && st.guard {
+		d.fw.spoof.note(portOf(d.veth(e), e))
+	}
 }
 
 // Unplug detaches a container that goes on: when it returns its interface is gone.
@@ -371,6 +406,7 @@ func (d *Driver) Close(idle bool) error {
 	d.watch.close()
 	d.reaper.close()
 	d.fw.settle()
+	d.fw.spoof.close()
 	if !idle {
 		return nil
 	}

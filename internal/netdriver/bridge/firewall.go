@@ -19,6 +19,8 @@ type bridgeRules struct {
 	name                      string
 	internal, masquerade, icc bool
 	zone                      zoneRules
+	// gateways are the bridge's own addresses.
+	gateways []netip.Addr
 }
 
 // firewall is our nftables table and the memory of what is in it. The table comes
@@ -48,6 +50,7 @@ type firewall struct {
 	lan []netip.Prefix
 	// names are the addresses that zones' names stand for, by bridge.
 	names map[string]map[netip.Addr]following
+	spoof *spoof
 }
 
 func newFirewall(instance string, log *slog.Logger) *firewall {
@@ -61,6 +64,7 @@ func newFirewall(instance string, log *slog.Logger) *firewall {
 		ports:   map[portKey]netdriver.Mapping{},
 		doomed:  map[portKey]netdriver.Mapping{},
 		names:   map[string]map[netip.Addr]following{},
+		spoof:   newSpoof(name, vethPrefix(instance), log),
 	}
 }
 
@@ -186,12 +190,14 @@ func (f *firewall) replace() error {
 		// Deleting what may not exist fails the transaction; adding first never does.
 		c.AddTable(t.table)
 		c.DelTable(t.table)
+		f.spoof.drop(c)
 		return f.fill(c, t)
 	})
 	if err != nil {
 		return fmt.Errorf("write nftables table %s: %w", f.name, err)
 	}
 	f.t, f.up = t, true
+	f.spoof.written(true)
 	clear(f.doomed)
 	return nil
 }
@@ -199,6 +205,9 @@ func (f *firewall) replace() error {
 // fill adds all that is ours to a transaction. It changes nothing but t: what it
 // leaves is also what the kernel's tables are compared with.
 func (f *firewall) fill(c *nftables.Conn, t *table) error {
+	if err := f.spoof.fill(c); err != nil {
+		return err
+	}
 	c.AddTable(t.table)
 	if err := f.writeZones(c, t); err != nil {
 		return err
@@ -226,13 +235,16 @@ func (f *firewall) remove() error {
 func (f *firewall) removeLocked() error {
 	errs := errors.Join(f.leaveForeign(), f.forbidForwarding())
 	err := f.transaction(func(c *nftables.Conn) error {
+		c.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 		c.DelTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
+		f.spoof.drop(c)
 		return nil
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return errors.Join(errs, fmt.Errorf("remove nftables table %s: %w", f.name, err))
 	}
 	f.up, f.t = false, nil
+	f.spoof.written(false)
 	return errs
 }
 

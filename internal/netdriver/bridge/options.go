@@ -21,17 +21,20 @@ const (
 	optDefault     = "com.docker.network.bridge.default_bridge"
 	optMTU         = "com.docker.network.driver.mtu"
 	optPrefix      = "com.docker.network."
+	// Our own: on (the default) or off.
+	optGuard = "io.muelle.guard"
 )
 
 // options are a network's driver options, understood.
 type options struct {
 	name            string
 	icc, masquerade bool
-	mtu             int // 0: that of the default route
+	guard           bool // against containers that send as somebody else
+	mtu             int  // 0: that of the default route
 }
 
 func parse(opts map[string]string) (options, error) {
-	o := options{icc: true, masquerade: true}
+	o := options{icc: true, masquerade: true, guard: true}
 	for key, value := range opts {
 		var err error
 		switch key {
@@ -43,6 +46,8 @@ func parse(opts map[string]string) (options, error) {
 			o.masquerade, err = strconv.ParseBool(value)
 		case optDefault:
 			_, err = strconv.ParseBool(value)
+		case optGuard:
+			o.guard, err = onOff(value)
 		case optHostBinding:
 			_, err = netip.ParseAddr(value)
 		case optMTU:
@@ -60,6 +65,16 @@ func parse(opts map[string]string) (options, error) {
 		}
 	}
 	return o, nil
+}
+
+func onOff(s string) (bool, error) {
+	switch s {
+	case "on":
+		return true, nil
+	case "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("want on or off")
 }
 
 func checkName(s string) error {
@@ -101,14 +116,18 @@ func (d *Driver) defaultName() string {
 
 // tag tells instances apart in names of at most fifteen bytes; who owns a bridge
 // is settled by its alias.
-func (d *Driver) tag() string {
-	if d.instance == "" {
+func (d *Driver) tag() string { return tag(d.instance) }
+
+func tag(instance string) string {
+	if instance == "" {
 		return "0000"
 	}
-	return d.instance[:4]
+	return instance[:4]
 }
 
-func (d *Driver) vethPrefix() string { return "muev" + d.tag() }
+func (d *Driver) vethPrefix() string { return vethPrefix(d.instance) }
+
+func vethPrefix(instance string) string { return "muev" + tag(instance) }
 
 func (d *Driver) veth(e netdriver.Endpoint) string { return d.vethPrefix() + e.ID[:7] }
 

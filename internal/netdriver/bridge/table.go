@@ -23,6 +23,7 @@ import (
 //	set self            address . address: containers with published ports
 //	ports6, address_ports6, self6   the same for IPv6
 //	map shared          protocol . port → the chain that spreads it over several containers
+//	sets of hostSets    the addresses of our bridges
 type table struct {
 	table                                           *nftables.Table
 	bridges, same, internal, separate, masquerading *nftables.Set
@@ -31,6 +32,7 @@ type table struct {
 	forwarding                                      *nftables.Chain
 	// zones are the sets of zones, nil where no bridge has one.
 	zones *zoneTable
+	host  hostSets
 	// chains are those of shared ports that are in the kernel.
 	chains map[shareKey]bool
 	// forwards6: the host forwards IPv6, and what comes from others is translated.
@@ -39,6 +41,7 @@ type table struct {
 
 func newTable(name string) *table {
 	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}, chains: map[shareKey]bool{}}
+	t.host = newHostSets(t.table)
 	t.forwarding = &nftables.Chain{Name: "forward", Table: t.table}
 	names := func(name string) *nftables.Set {
 		// The byte order is for those who list the table: names are text.
@@ -67,7 +70,8 @@ func newTable(name string) *table {
 // write adds sets, chains, rules and elements to the transaction.
 func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
 	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self,
-		t.ports6, t.addressPorts6, t.self6, t.shared} {
+		t.ports6, t.addressPorts6, t.self6, t.shared,
+		t.host.gateways4, t.host.gateways6, t.host.own4, t.host.own6} {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -85,6 +89,7 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 		return err
 	}
 	t.raw(c)
+	t.guardHost(c)
 	t.forward(c)
 	t.translate(c)
 	if guarded {
@@ -106,6 +111,9 @@ func (t *table) eachSet(b bridgeRules, f func(*nftables.Set, []nftables.SetEleme
 			}
 		}
 	}
+	if err := t.host.eachGateway(b, f); err != nil {
+		return err
+	}
 	return f(t.same, []nftables.SetElement{{Key: append(append([]byte{}, name...), name...)}})
 }
 
@@ -123,6 +131,7 @@ func (t *table) raw(c *nftables.Conn) {
 	rule := t.chain(c, "raw-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -300)
 	rule(nft.IIFIn(t.bridges), nft.ToLoopback(), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.FromLoopback(), nft.Drop())
+	t.guardGateways(rule)
 }
 
 // forward: inside a network everything (unless separate), into a network only what
@@ -131,6 +140,7 @@ func (t *table) forward(c *nftables.Conn) {
 	rule := t.chain(c, t.forwarding.Name, nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
+	rule(nft.OIFIn(t.bridges), nft.IIFNotIn(t.bridges), nft.ClaimsRouteTo(t.bridges), nft.Drop())
 	if t.zones != nil {
 		t.zones.published(t, rule)
 	}
