@@ -39,6 +39,7 @@ func TestLost(t *testing.T) {
 	} {
 		f.ports[keyOf(m)] = m
 	}
+	f.spoof.note(guardedPort{name: "muev1a2b000", mac: []byte{2, 0, 0, 0, 0, 1}, addresses: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00::2")}})
 	if err := f.replace(); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,11 @@ func TestLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := []string{"flush ruleset", "flush table " + table, "delete table " + table}
-	for _, w := range want {
+	for id, w := range want {
+		table := table
+		if nftables.TableFamily(id.family) == nftables.TableFamilyBridge {
+			table = strings.Replace(table, "inet", "bridge", 1)
+		}
 		for name, elements := range w.sets {
 			// nft takes one of the names for a word of its language.
 			if len(elements) > 0 && !strings.HasPrefix(name, "__") && name != "masquerade" {

@@ -186,6 +186,9 @@ func (f *firewall) replace() error {
 		}
 	}
 	t.forwards6 = forwards6()
+	// What joins meanwhile is in the old table and would not be in the new one.
+	f.spoof.mu.Lock()
+	defer f.spoof.mu.Unlock()
 	err := f.transaction(func(c *nftables.Conn) error {
 		// Deleting what may not exist fails the transaction; adding first never does.
 		c.AddTable(t.table)
@@ -203,7 +206,7 @@ func (f *firewall) replace() error {
 }
 
 // fill adds all that is ours to a transaction. It changes nothing but t: what it
-// leaves is also what the kernel's tables are compared with.
+// leaves is also what the kernel's tables are compared with. The lock of spoof is held.
 func (f *firewall) fill(c *nftables.Conn, t *table) error {
 	if err := f.spoof.fill(c); err != nil {
 		return err
@@ -234,6 +237,8 @@ func (f *firewall) remove() error {
 // should the daemon be killed in between.
 func (f *firewall) removeLocked() error {
 	errs := errors.Join(f.leaveForeign(), f.forbidForwarding())
+	f.spoof.mu.Lock()
+	defer f.spoof.mu.Unlock()
 	err := f.transaction(func(c *nftables.Conn) error {
 		c.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 		c.DelTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})

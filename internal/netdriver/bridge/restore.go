@@ -47,7 +47,9 @@ func (f *firewall) mend() error {
 func (f *firewall) lost() (string, error) {
 	t := newTable(f.name)
 	t.forwards6 = f.t.forwards6
+	f.spoof.mu.Lock()
 	want, err := record(func(c *nftables.Conn) error { return f.fill(c, t) })
+	f.spoof.mu.Unlock()
 	if err != nil {
 		return "", fmt.Errorf("tell what nftables should have: %w", err)
 	}

@@ -113,10 +113,8 @@ func (t *spoofTable) elements(ports map[string]guardedPort, f func(*nftables.Set
 	return nil
 }
 
-// fill adds the whole table to a transaction.
+// fill adds the whole table to a transaction. mu is held.
 func (s *spoof) fill(c *nftables.Conn) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	t := newSpoofTable(s.name)
 	c.AddTable(t.table)
 	for _, set := range []*nftables.Set{t.guarded, t.macs, t.ipv4, t.ipv6} {
@@ -135,10 +133,8 @@ func (s *spoof) drop(c *nftables.Conn) {
 	c.DelTable(t.table)
 }
 
-// written tells that the table is in the kernel as fill wrote it, or not any more.
+// written tells that the table is in the kernel as fill wrote it, or not any more. mu is held.
 func (s *spoof) written(up bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.up = up
 	clear(s.doomed)
 }

@@ -24,9 +24,9 @@ func (t *spoofTable) rules(c *nftables.Conn, prefix string) {
 			c.AddRule(&nftables.Rule{Table: t.table, Chain: ch, Exprs: nft.Rule(parts...)})
 		}
 	}
-	arp := c.AddChain(&nftables.Chain{Name: "arp", Table: t.table})
-	four := c.AddChain(&nftables.Chain{Name: "ipv4", Table: t.table})
-	six := c.AddChain(&nftables.Chain{Name: "ipv6", Table: t.table})
+	arp := c.AddChain(&nftables.Chain{Name: "from-arp", Table: t.table})
+	four := c.AddChain(&nftables.Chain{Name: "from-ipv4", Table: t.table})
+	six := c.AddChain(&nftables.Chain{Name: "from-ipv6", Table: t.table})
 
 	rule := to(base(spoofChain, nftables.ChainHookPrerouting))
 	rule(nft.NotIIFPrefix(prefix), nft.Accept())
@@ -47,7 +47,7 @@ func (t *spoofTable) rules(c *nftables.Conn, prefix string) {
 
 	// Frames to the addresses of bridges themselves go past the first chain, to the
 	// port's own interface, which would heed a router's advertisement.
-	in := to(base("local", nftables.ChainHookInput))
+	in := to(base("local-group", nftables.ChainHookInput))
 	in(nft.IIFPrefix(prefix), nft.ToBridgeGroup(), nft.Drop())
 }
 
