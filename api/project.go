@@ -27,6 +27,8 @@ type ProjectSpec struct {
 	Disabled []string `json:",omitempty"`
 	Networks []ProjectNetwork
 	Volumes  []ProjectVolume
+	// Expect are the sentences of x-expect, which must hold.
+	Expect []string `json:",omitempty"`
 }
 
 // ProjectService is one service, in Docker's own terms. Config.Labels holds the
@@ -76,6 +78,9 @@ type ProjectNetwork struct {
 	External   bool
 	ConfigHash string
 	Create     network.CreateRequest
+	// Zone is x-zone, or nil. It is no part of the hash: a change takes effect without
+	// making the network anew.
+	Zone *Zone `json:",omitempty"`
 }
 
 // ProjectVolume is one named volume.

@@ -11,7 +11,9 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
 
+	"muelle/api"
 	"muelle/internal/cli/runflags"
+	"muelle/internal/policy"
 )
 
 func (a *app) network() *cobra.Command {
@@ -30,6 +32,7 @@ func (a *app) networkCreate() *cobra.Command {
 	labels := runflags.List{Check: runflags.CheckLabel}
 	var ipv4, ipv6 bool
 	var configFrom string
+	var zones []string
 	var c *cobra.Command
 	c = a.command("create [OPTIONS] NETWORK", "Create a network", exactArgs(1), func(ctx context.Context, args []string) error {
 		var err error
@@ -37,6 +40,9 @@ func (a *app) networkCreate() *cobra.Command {
 			return err
 		}
 		r.Name, r.Labels, r.Options = args[0], runflags.Pairs(labels.Values), driverOpts.Values
+		if r.Options, err = withZone(r.Options, zones); err != nil {
+			return err
+		}
 		if c.Flags().Changed("ipv4") {
 			r.EnableIPv4 = &ipv4
 		}
@@ -46,11 +52,11 @@ func (a *app) networkCreate() *cobra.Command {
 		if configFrom != "" {
 			r.ConfigFrom = &network.ConfigReference{Network: configFrom}
 		}
-		api, err := a.api(ctx)
+		engine, err := a.api(ctx)
 		if err != nil {
 			return err
 		}
-		out, err := api.Networks.Create(ctx, r)
+		out, err := engine.Networks.Create(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -64,6 +70,7 @@ func (a *app) networkCreate() *cobra.Command {
 	f.StringVarP(&r.Driver, "driver", "d", "bridge", "Driver to manage the Network")
 	f.VarP(&driverOpts, "opt", "o", "Set driver specific options")
 	f.Var(&labels, "label", "Set metadata on a network")
+	f.StringArrayVar(&zones, "zone", nil, "What the network may do: publish=none|host|lan|any, egress=none|any|NAME,ADDRESS,…, between=deny|allow")
 	f.BoolVar(&r.Internal, "internal", false, "Restrict external access to the network")
 	f.BoolVar(&ipv4, "ipv4", true, "Enable or disable IPv4 address assignment")
 	f.BoolVar(&ipv6, "ipv6", false, "Enable or disable IPv6 address assignment")
@@ -79,6 +86,24 @@ func (a *app) networkCreate() *cobra.Command {
 	f.Var(&ipam.auxAddresses, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver")
 	f.Var(&ipam.ipamOptsFlag, "ipam-opt", "Set IPAM driver specific options")
 	return c
+}
+
+// withZone adds what --zone says to the driver options, which carry it.
+func withZone(options map[string]string, zones []string) (map[string]string, error) {
+	if len(zones) == 0 {
+		return options, nil
+	}
+	var z api.Zone
+	for _, arg := range zones {
+		key, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, fmt.Errorf("--zone %s: it must be KEY=VALUE, such as publish=host", arg)
+		}
+		if err := policy.Set(&z, strings.TrimSpace(key), strings.TrimSpace(value)); err != nil {
+			return nil, fmt.Errorf("--zone %s: %w", arg, err)
+		}
+	}
+	return policy.ToOptions(options, z), nil
 }
 
 func (a *app) networkRm() *cobra.Command {

@@ -84,9 +84,6 @@ var (
 
 func destination(s string) (string, error) {
 	if p, ok := Prefix(s); ok {
-		if p.Addr().Zone() != "" {
-			return "", fmt.Errorf("%q has a zone", s)
-		}
 		if p.IsSingleIP() {
 			return p.Addr().String(), nil
 		}
@@ -101,7 +98,7 @@ func destination(s string) (string, error) {
 
 // Prefix reads an address or a prefix.
 func Prefix(s string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(s); err == nil {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), true
 	}

@@ -19,6 +19,7 @@ import (
 	"muelle/internal/container"
 	"muelle/internal/filter"
 	"muelle/internal/image"
+	"muelle/internal/policy"
 	"muelle/internal/project"
 )
 
@@ -237,7 +238,7 @@ func (e fakeNetworks) Create(_ context.Context, r network.CreateRequest) (networ
 	if err := e.record("create network %s", r.Name); err != nil {
 		return network.CreateResponse{}, err
 	}
-	e.nets = append(e.nets, network.Summary{Network: network.Network{Name: r.Name, ID: r.Name, Labels: r.Labels}})
+	e.nets = append(e.nets, network.Summary{Network: network.Network{Name: r.Name, ID: r.Name, Labels: r.Labels, Options: r.Options}})
 	return network.CreateResponse{ID: r.Name}, nil
 }
 
@@ -251,6 +252,14 @@ func (e fakeNetworks) List(_ context.Context, f filter.Args) ([]network.Summary,
 		}
 	}
 	return out, nil
+}
+
+func (e fakeNetworks) SetZone(_ context.Context, ref string, z api.Zone) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.IndexFunc(e.nets, func(n network.Summary) bool { return n.ID == ref })
+	e.nets[i].Options = policy.ToOptions(e.nets[i].Options, z)
+	return e.record("zone of network %s publish %s", ref, z.Publish)
 }
 
 func (e fakeNetworks) Remove(_ context.Context, ref string) error {

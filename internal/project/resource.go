@@ -15,6 +15,7 @@ import (
 	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/filter"
+	"muelle/internal/policy"
 )
 
 // ensureNetworks makes what is missing, checks what is external, and makes anew
@@ -62,7 +63,7 @@ func (u *up) ensureNetwork(ctx context.Context, n api.ProjectNetwork, all []netw
 		return have.ID, nil
 	}
 	if hash := have.Labels[api.LabelConfigHash]; hash == "" || hash == n.ConfigHash {
-		return have.ID, nil
+		return have.ID, u.ensureZone(ctx, n, have.Network)
 	}
 	if err := u.vacate(ctx, have.Network); err != nil {
 		return "", err
@@ -102,6 +103,9 @@ func (u *up) createNetwork(ctx context.Context, n api.ProjectNetwork) (id string
 	err = u.report.around("Network "+n.Name, "Creating", "Created", func() error {
 		req := n.Create
 		req.Name = n.Name
+		if n.Zone != nil {
+			req.Options = policy.ToOptions(req.Options, *n.Zone)
+		}
 		req.Labels = merge(n.Create.Labels, map[string]string{
 			api.LabelNetwork:        n.Key,
 			api.LabelProject:        u.spec.Name,

@@ -48,6 +48,7 @@ type networks interface {
 	Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	List(ctx context.Context, f filter.Args) ([]network.Summary, error)
 	Remove(ctx context.Context, ref string) error
+	SetZone(ctx context.Context, ref string, z api.Zone) error
 }
 
 type volumes interface {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"muelle/api"
+	"muelle/internal/policy"
 )
 
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
@@ -76,6 +77,9 @@ func (u *up) run(ctx context.Context) error {
 func (s *Service) newUp(spec api.ProjectSpec, o api.ProjectUpOptions, r *reporter) (*up, error) {
 	if err := check(&spec, &o); err != nil {
 		return nil, err
+	}
+	if err := policy.CheckSpec(&spec, s.externalZone); err != nil {
+		return nil, own(errdefs.ErrInvalidArgument, "%v", err)
 	}
 	u := &up{
 		Service: s, spec: spec, o: o, report: r,

@@ -78,6 +78,9 @@ func Load(ctx context.Context, o Options) (*types.Project, error) {
 		if err := checkHealth(p); err != nil {
 			return nil, err
 		}
+		if err := checkZones(p); err != nil {
+			return nil, err
+		}
 	}
 	if o.Lenient || o.NoEnvResolution {
 		return p, nil

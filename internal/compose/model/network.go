@@ -115,6 +115,9 @@ func translateNetwork(key string, n types.NetworkConfig) (api.ProjectNetwork, er
 		return out, err
 	}
 	out.ConfigHash = hash
+	if out.Zone, err = zone(key, n); err != nil {
+		return out, err
+	}
 	out.Create = network.CreateRequest{
 		Name: n.Name, Driver: n.Driver, Options: n.DriverOpts, Internal: n.Internal,
 		Attachable: n.Attachable, EnableIPv4: n.EnableIPv4, EnableIPv6: n.EnableIPv6, Labels: n.Labels,

@@ -52,6 +52,10 @@ func Spec(p *types.Project, envFiles []string, warn func(string)) (api.ProjectSp
 		}
 		spec.Networks = append(spec.Networks, n)
 	}
+	var err error
+	if spec.Expect, err = expectations(p); err != nil {
+		return spec, err
+	}
 	for _, key := range sortedKeys(p.Volumes) {
 		v := p.Volumes[key]
 		hash, err := VolumeHash(v)

@@ -1,0 +1,226 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
+)
+
+const (
+	optionICC  = "com.docker.network.bridge.enable_icc"
+	optionBind = "com.docker.network.bridge.host_binding_ipv4"
+)
+
+// Zone is what a network of a project may do: x-zone, or driver options.
+func Zone(n api.ProjectNetwork) (api.Zone, error) {
+	z, err := FromOptions(n.Create.Options)
+	switch {
+	case err != nil:
+		return z, fmt.Errorf("network %s: %w", n.Key, err)
+	case n.Zone == nil:
+	case z.Publish != "" || z.Egress != nil || z.Between != "":
+		return z, fmt.Errorf("network %s: its zone stands in x-zone and in driver_opts: write it once", n.Key)
+	default:
+		z = *n.Zone
+	}
+	if n.External && n.Zone != nil {
+		return z, fmt.Errorf("network %s: it is external: its zone is given where it is made (muelle network create --zone …)", n.Key)
+	}
+	if err := Check(z, n.Create.Driver, n.Create.Internal); err != nil {
+		return z, fmt.Errorf("network %s: x-zone: %w", n.Key, err)
+	}
+	return z, nil
+}
+
+// Between tells whether a zone and the driver options let containers reach each other.
+func Between(z api.Zone, options map[string]string) bool {
+	if z.Between != "" {
+		return z.Between != api.ZoneDeny
+	}
+	on, err := strconv.ParseBool(options[optionICC])
+	return on || err != nil
+}
+
+// FromSpec is the world that a project would make. external gives the project's
+// networks that are somebody else's, by name, as far as they are known.
+func FromSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)) (*World, error) {
+	w := &World{}
+	bind := map[string]netip.Addr{}
+	for _, n := range spec.Networks {
+		z, err := Zone(n)
+		if err != nil {
+			return nil, err
+		}
+		known := Network{Key: n.Key, Name: n.Key, Internal: n.Create.Internal, Zone: z, Between: Between(z, n.Create.Options),
+			IPv6: n.Create.EnableIPv6 != nil && *n.Create.EnableIPv6}
+		if n.External && external != nil {
+			if e, ok := external(n.Name); ok {
+				known = e
+				known.Key = n.Key
+			}
+		}
+		bind[n.Key] = netip.IPv4Unspecified()
+		if a, err := netip.ParseAddr(n.Create.Options[optionBind]); err == nil {
+			bind[n.Key] = a
+		}
+		w.Networks = append(w.Networks, known)
+	}
+	for _, svc := range spec.Services {
+		m, err := w.fromService(spec, svc, bind)
+		if err != nil {
+			return nil, err
+		}
+		w.Members = append(w.Members, m)
+	}
+	return w, nil
+}
+
+func (w *World) fromService(spec *api.ProjectSpec, svc api.ProjectService, bind map[string]netip.Addr) (Member, error) {
+	m := Member{Name: svc.Name}
+	owner := svc
+	for range spec.Services { // network_mode: service:NAME, which may be one of another's
+		name, ok := strings.CutPrefix(string(owner.HostConfig.NetworkMode), "service:")
+		i := slices.IndexFunc(spec.Services, func(s api.ProjectService) bool { return s.Name == name })
+		if !ok || i < 0 {
+			break
+		}
+		owner = spec.Services[i]
+	}
+	m.Host = owner.HostConfig.NetworkMode.IsHost()
+	for key := range owner.Endpoints {
+		m.Networks = append(m.Networks, key)
+	}
+	slices.Sort(m.Networks)
+	m.Way = w.first(spec, owner, m.Networks, func(n *Network) bool { return !n.Internal })
+	through := m.Way
+	if n := w.Network(m.Way); n == nil || n.Zone.Publish == api.ZoneNone {
+		through = w.first(spec, owner, m.Networks, func(n *Network) bool {
+			return n.Zone.Publish != api.ZoneNone && (!n.Internal || n.Zone.Publish == api.ZoneHost)
+		})
+	}
+	ports := exposed(svc.Config, svc.HostConfig)
+	for _, p := range ports {
+		known := Port{Protocol: string(p.Proto()), Number: p.Num()}
+		for _, b := range svc.HostConfig.PortBindings[p] {
+			host := b.HostIP
+			if !host.IsValid() {
+				host = bind[through]
+			}
+			first, _, _ := strings.Cut(b.HostPort, "-")
+			number, _ := strconv.ParseUint(first, 10, 16)
+			if through != "" {
+				known.Published = append(known.Published, Publication{Host: netip.AddrPortFrom(host, uint16(number)), Network: through})
+			}
+		}
+		m.Ports = append(m.Ports, known)
+	}
+	if len(svc.HostConfig.PortBindings) > 0 && through == "" && slices.ContainsFunc(m.Networks, func(key string) bool {
+		n := w.Network(key)
+		return n != nil && n.Zone.Publish == api.ZoneNone
+	}) {
+		return m, fmt.Errorf("service %s publishes %s, but every network of it publishes nothing (%s): allow it on one (x-zone: {publish: host}), or take ports away",
+			svc.Name, published(svc.HostConfig), strings.Join(m.Networks, ", "))
+	}
+	return m, nil
+}
+
+// first is the network of the highest priority, or the first by name among equals, of
+// those that fit.
+func (w *World) first(spec *api.ProjectSpec, svc api.ProjectService, keys []string, fits func(*Network) bool) string {
+	name := func(key string) string {
+		for _, n := range spec.Networks {
+			if n.Key == key {
+				return n.Name
+			}
+		}
+		return key
+	}
+	priority := func(key string) int {
+		if e := svc.Endpoints[key]; e != nil {
+			return e.GwPriority
+		}
+		return 0
+	}
+	best := ""
+	for _, key := range keys {
+		n := w.Network(key)
+		if n == nil || !fits(n) {
+			continue
+		}
+		if best == "" || priority(key) > priority(best) || priority(key) == priority(best) && name(key) < name(best) {
+			best = key
+		}
+	}
+	return best
+}
+
+func exposed(c *container.Config, h *container.HostConfig) (list []network.Port) {
+	seen := map[network.Port]bool{}
+	if c != nil {
+		for p := range c.ExposedPorts {
+			seen[p] = true
+		}
+	}
+	for p := range h.PortBindings {
+		seen[p] = true
+	}
+	for p := range seen {
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b network.Port) int {
+		if a.Num() != b.Num() {
+			return int(a.Num()) - int(b.Num())
+		}
+		return strings.Compare(string(a.Proto()), string(b.Proto()))
+	})
+	return list
+}
+
+func published(h *container.HostConfig) string {
+	var list []string
+	for p := range h.PortBindings {
+		list = append(list, p.String())
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
+}
+
+// CheckSpec refuses a project whose zones or sentences are wrong, or whose zones do not
+// keep what its sentences expect.
+func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)) error {
+	w, err := FromSpec(spec, external)
+	if err != nil {
+		return err
+	}
+	names := slices.Clone(spec.Disabled)
+	for _, m := range w.Members {
+		names = append(names, m.Name)
+	}
+	all, err := Expectations(spec.Expect, names)
+	if err != nil {
+		return fmt.Errorf("x-expect: %w", err)
+	}
+	// What is not selected now is judged when it is.
+	all = slices.DeleteFunc(all, func(e Expectation) bool {
+		return slices.Contains(spec.Disabled, e.From) || slices.Contains(spec.Disabled, e.To)
+	})
+	if external == nil && slices.ContainsFunc(spec.Networks, func(n api.ProjectNetwork) bool { return n.External }) {
+		return nil // who is on them, and what they may do, only the engine knows
+	}
+	bad := w.Violations(all)
+	if len(bad) == 0 {
+		return nil
+	}
+	var lines []string
+	for _, v := range bad {
+		lines = append(lines, v.String())
+	}
+	return fmt.Errorf("x-expect does not hold:\n  %s", strings.Join(lines, "\n  "))
+}

@@ -1,0 +1,46 @@
+package project
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
+	"muelle/internal/filter"
+	"muelle/internal/policy"
+)
+
+// ensureZone makes the zone of a network that stays what the document says, without
+// touching its containers.
+func (u *up) ensureZone(ctx context.Context, n api.ProjectNetwork, have network.Network) error {
+	want, err := policy.Zone(n)
+	if err != nil {
+		return err
+	}
+	is, err := policy.FromOptions(have.Options)
+	if err == nil && policy.Equal(is, want) {
+		return nil
+	}
+	return u.report.around("Network "+n.Name, "Changing zone", "Zone changed", func() error {
+		return u.networks.SetZone(ctx, have.ID, want)
+	})
+}
+
+// externalZone tells what is known of a network that is not a project's own.
+func (s *Service) externalZone(name string) (policy.Network, bool) {
+	all, err := s.networks.List(context.Background(), filter.Args{})
+	if err != nil {
+		return policy.Network{}, false
+	}
+	for _, n := range all {
+		if n.Name != name && n.ID != name {
+			continue
+		}
+		z, err := policy.FromOptions(n.Options)
+		if err != nil {
+			return policy.Network{}, false
+		}
+		return policy.Network{Key: name, Name: n.Name, Internal: n.Internal, IPv6: n.EnableIPv6, Zone: z, Between: policy.Between(z, n.Options)}, true
+	}
+	return policy.Network{}, false
+}
