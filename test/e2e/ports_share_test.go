@@ -1,0 +1,257 @@
+//go:build root
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// fresh asks without keeping the connection: each question is a new one.
+func fresh(url string) (string, error) {
+	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := c.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	buf := make([]byte, 100)
+	n, _ := resp.Body.Read(buf)
+	return strings.TrimSpace(string(buf[:n])), nil
+}
+
+// answers counts who answers n questions.
+func answers(url string, n int) map[string]int {
+	got := map[string]int{}
+	for range n {
+		text, err := fresh(url)
+		if err != nil {
+			text = err.Error()
+		}
+		got[text]++
+	}
+	return got
+}
+
+// evenly waits until 3n questions are answered by n replicas, three each.
+func evenly(t *testing.T, url string, n int) {
+	t.Helper()
+	var got map[string]int
+	if err := eventually(20*time.Second, func() error {
+		got = answers(url, 3*n)
+		for _, count := range got {
+			if len(got) != n || count != 3 {
+				return fmt.Errorf("answers: %v", got)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("%s, %d replicas: %v", url, n, err)
+	}
+}
+
+const shop = `
+services:
+  web:
+    image: busybox
+    command: sh -c "mkdir -p /www && hostname >/www/index.html && exec httpd -f -p 80 -h /www"
+    ports: ["18400:80"]
+    stop_signal: KILL
+    deploy: {replicas: 2}
+    healthcheck: {test: ["CMD", "test", "-e", "/www/index.html", "-a", "!", "-e", "/sick"], interval: 100ms, retries: 1}
+`
+
+// TestReplicasShareAPort: one port of the host for all replicas of a service, by both
+// families; the sick and the leaving get nothing new; it needs no daemon to go on.
+func TestReplicasShareAPort(t *testing.T) {
+	d := own(t)
+	c := ours(d)
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	if err := os.WriteFile(file, []byte(shop), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	compose := func(args ...string) string {
+		t.Helper()
+		return c.must(t, append([]string{"compose", "-p", "shop", "-f", file}, args...)...)
+	}
+	const here = "http://127.0.0.1:18400"
+	compose("up", "-d", "--wait")
+	t.Cleanup(func() { compose("down", "-t", "1") })
+	evenly(t, here, 2)
+	compose("up", "-d", "--wait", "--scale", "web=3")
+	evenly(t, here, 3)
+	evenly(t, "http://[::1]:18400", 3)
+	if err := outside(func() error {
+		if got := answers("http://"+hostAddr+":18400", 9); len(got) != 3 {
+			return fmt.Errorf("answers to the outside: %v", got)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if got := c.must(t, "ps", "--format", "{{.Ports}}"); strings.Count(got, "0.0.0.0:18400->80/tcp, [::]:18400->80/tcp") != 3 {
+		t.Errorf("ps: %q", got)
+	}
+	if r := c.try(t, "run", "--rm", "-p", "18400:80", "busybox", "true"); r.code != 125 || !strings.Contains(r.err, "port is already allocated (by container shop-web-") {
+		t.Errorf("somebody else's: %+v", r)
+	}
+
+	c.must(t, "exec", "shop-web-2", "touch", "/sick")
+	evenly(t, here, 2)
+	c.must(t, "exec", "shop-web-2", "rm", "/sick")
+	evenly(t, here, 3)
+	c.must(t, "pause", "shop-web-2")
+	evenly(t, here, 2)
+	c.must(t, "unpause", "shop-web-2")
+	evenly(t, here, 3)
+
+	d.kill(t)
+	evenly(t, here, 3)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	evenly(t, here, 3)
+
+	// Ends of replicas cost at most what was on its way to them.
+	var failed, asked atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if _, err := fresh(here); err != nil {
+				failed.Add(1)
+			}
+			asked.Add(1)
+		}
+	}()
+	compose("scale", "web=1")
+	compose("scale", "web=2")
+	evenly(t, here, 2)
+	cancel()
+	<-done
+	if failed.Load() > 2 {
+		t.Errorf("%d of %d questions failed while two replicas ended", failed.Load(), asked.Load())
+	}
+	// The first replica's shim, which bound the port, is gone by now or goes here.
+	c.must(t, "rm", "-f", "shop-web-1")
+	evenly(t, here, 1)
+	evenly(t, "http://[::1]:18400", 1)
+}
+
+// TestReplicasOfDockerCompose: what shares a port is told by Docker Compose's labels.
+func TestReplicasOfDockerCompose(t *testing.T) {
+	path, err := exec.LookPath("docker-compose")
+	if err != nil {
+		t.Fatal("docker-compose must be on the PATH: make deps installs it")
+	}
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	text := "version: '2.4'\nservices:\n  web:\n    image: busybox\n    command: sh -c \"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p 80 -h /www\"\n    ports: ['18401:80']\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	compose := client{"docker-compose", path, world.daemon}
+	run := func(args ...string) {
+		t.Helper()
+		if r := compose.try(t, append([]string{"-p", "shop1", "-f", file}, args...)...); r.code != 0 {
+			t.Fatalf("%v: %+v", args, r)
+		}
+	}
+	t.Cleanup(func() { run("down", "-t", "1") })
+	run("up", "-d", "--scale", "web=2")
+	evenly(t, "http://127.0.0.1:18401", 2)
+}
+
+// TestPublishedIPv6: other machines and the host reach a container without IPv6 by it;
+// the relay answers from the address that was asked.
+func TestPublishedIPv6(t *testing.T) {
+	const here, second, there = "2001:db8:18::1", "2001:db8:18::3", "2001:db8:18::2"
+	add := func(name, address string) error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(address + "/64")
+		if err != nil {
+			return err
+		}
+		a.Flags = 2 // IFA_F_NODAD
+		t.Cleanup(func() {
+			if h, err := netlink.NewHandle(); err == nil && name == "uplink" {
+				h.AddrDel(link, a)
+				h.Close()
+			}
+		})
+		return netlink.AddrReplace(link, a)
+	}
+	for _, address := range []string{here, second} {
+		if err := add("uplink", address); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := outside(func() error { return add("lan", there) }); err != nil {
+		t.Fatal(err)
+	}
+	c := ours(world.daemon)
+	web, udp := c.unique(t, "web"), c.unique(t, "udp")
+	c.must(t, append([]string{"run", "-d", "--name", web, "-p", "18402:80", "-p", "[" + here + "]:18403:80"}, httpd...)...)
+	c.remove(t, web)
+	c.must(t, "run", "-d", "--name", udp, "-v", world.echo+":/echo:ro", "-p", "18054:7777/udp", "busybox", "/echo", "7777")
+	c.remove(t, udp)
+	want := fmt.Sprintf("80/tcp -> 0.0.0.0:18402\n80/tcp -> [%s]:18403\n80/tcp -> [::]:18402", here)
+	if got := c.must(t, "port", web); got != want {
+		t.Errorf("port: %q", got)
+	}
+	if err := eventually(5*time.Second, func() error { _, err := get("http://127.0.0.1:18402"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	ping := func(addr string) error {
+		conn, err := net.Dial("udp6", net.JoinHostPort(addr, "18054"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(time.Second))
+		fmt.Fprint(conn, "ping")
+		buf := make([]byte, 10)
+		n, err := conn.Read(buf)
+		if err == nil && string(buf[:n]) != "ping" {
+			err = fmt.Errorf("answer %q", buf[:n])
+		}
+		return err
+	}
+	check := func() error {
+		for _, address := range []string{here, second} {
+			if body, err := get("http://" + net.JoinHostPort(address, "18402")); err != nil || body != "hello" {
+				return fmt.Errorf("%s: %q, %w", address, body, err)
+			}
+			if err := eventually(5*time.Second, func() error { return ping(address) }); err != nil {
+				return fmt.Errorf("UDP of %s: %w", address, err)
+			}
+		}
+		if body, err := get("http://" + net.JoinHostPort(here, "18403")); err != nil || body != "hello" {
+			return fmt.Errorf("the port of one address: %q, %w", body, err)
+		}
+		if _, err := get("http://" + net.JoinHostPort(second, "18403")); err == nil {
+			return fmt.Errorf("a port of %s answers at %s", here, second)
+		}
+		return nil
+	}
+	if err := check(); err != nil {
+		t.Errorf("from the host: %v", err)
+	}
+	if err := outside(check); err != nil {
+		t.Errorf("from outside: %v", err)
+	}
+}
