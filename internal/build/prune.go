@@ -65,6 +65,9 @@ func (s *Service) prune(ctx context.Context, o PruneOptions) (*build.CachePruneR
 		return nil, err
 	}
 	report := &build.CachePruneReport{CachesDeleted: []string{}}
+	if o.Filters.Has("label") {
+		return report, nil
+	}
 	e, done, err := s.opened()
 	if err != nil {
 		return nil, err
@@ -93,9 +96,13 @@ func (s *Service) prune(ctx context.Context, o PruneOptions) (*build.CachePruneR
 // one; the others select records by their fields.
 var pruneFilters = []string{"until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"}
 
+// labelFilters come with `system prune`. No cache record has labels: asked for one, none
+// is removed (Docker ignores them, and removes all); asked for all without one, all are.
+var labelFilters = []string{"label", "label!"}
+
 func pruneInfo(o PruneOptions, now time.Time) (client.PruneInfo, error) {
 	info := client.PruneInfo{All: o.All, ReservedSpace: o.ReservedSpace, MaxUsedSpace: o.MaxUsedSpace, MinFreeSpace: o.MinFreeSpace}
-	if err := o.Filters.Validate(pruneFilters...); err != nil {
+	if err := o.Filters.Validate(append(slices.Clone(pruneFilters), labelFilters...)...); err != nil {
 		return info, err
 	}
 	age, err := unusedFor(o.Filters, now)

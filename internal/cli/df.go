@@ -223,7 +223,7 @@ type verboseUsage struct {
 }
 
 func (d *diskUsage) verbose(trunc bool) verboseUsage {
-	var v verboseUsage
+	v := verboseUsage{Images: []*imageRow{}, Containers: []*containerRow{}, Volumes: []*volumeRow{}, BuildCache: []*cacheRow{}}
 	for _, i := range d.Images {
 		r := &imageRow{trunc: trunc, i: i, repo: "<none>", tag: "<none>"}
 		if len(i.RepoTags) > 0 && !dangling(i) {

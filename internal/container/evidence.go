@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/container/layer"
 )
@@ -21,6 +22,8 @@ type Evidence struct {
 	Config     *ctypes.Config
 	HostConfig *ctypes.HostConfig
 	Mounts     []ctypes.MountPoint
+	// Endpoints by network: those of the run, or what the next will have.
+	Endpoints map[string]*network.EndpointSettings
 	State      *ctypes.State
 
 	StartedAt, FinishedAt time.Time
@@ -48,7 +51,7 @@ func (s *Service) Evidence(_ context.Context, ref string) (*Evidence, error) {
 	rec, st := c.rec, c.st
 	e := &Evidence{
 		ID: c.id, Name: rec.Name, Path: rec.Path, Args: rec.Args, Config: rec.Config, HostConfig: rec.HostConfig,
-		Mounts: mountPoints(rec.Mounts), State: c.apiState(), StartedAt: st.StartedAt, FinishedAt: st.FinishedAt,
+		Mounts: mountPoints(rec.Mounts), Endpoints: s.networksOf(&rec, &st), State: c.apiState(), StartedAt: st.StartedAt, FinishedAt: st.FinishedAt,
 		RestartCount: st.RestartCount, Started: st.Started, Stopped: st.Stopped, Endings: st.Endings, Dir: c.dir,
 		layers: append([]string{c.upper()}, c.lower...), UID: -1, GID: -1,
 	}

@@ -262,5 +262,5 @@ func untilTime(f filter.Args) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, invalid("invalid until filter: %s", v)
+	return time.Time{}, invalid("failed to parse value as time or duration: %q", v)
 }

@@ -237,5 +237,5 @@ func parseUntil(values []string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid until filter: %q", values[0]))
+	return time.Time{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("failed to parse value as time or duration: %q", values[0]))
 }

@@ -2,17 +2,42 @@ package why
 
 import (
 	"context"
+	"net/netip"
+
+	ctypes "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"muelle/api"
 	"muelle/internal/container"
 )
 
-// FromLog is what the rules say that read a log of a container.
-func FromLog(ctx context.Context, e *container.Evidence, logs ...string) []api.WhyFinding {
+// Peer is another container.
+type Peer struct {
+	Name, Project, Service string
+	State                  *ctypes.State
+	Networks               map[string]*network.EndpointSettings
+	Listens                []netip.AddrPort
+	Ports                  network.PortMap
+}
+
+// FromLog is what the rules say that read a log of a container; with peers unless nil.
+func FromLog(ctx context.Context, e *container.Evidence, peers []Peer, logs ...string) []api.WhyFinding {
 	f := &facts{ctx: ctx, e: e, logs: logs}
+	if peers != nil {
+		f.peers = func(context.Context, string) (out []peer) {
+			for _, p := range peers {
+				out = append(out, peer{name: p.Name, project: p.Project, service: p.Service, state: p.State, networks: p.Networks, ports: p.Ports,
+					listens: func() []netip.AddrPort { return p.Listens }})
+			}
+			return out
+		}
+	}
 	defer f.close()
 	if n := len(e.Endings); n > 0 {
 		f.last = &e.Endings[n-1]
 	}
-	return append(f.commandNotRun(), f.fromLog()...)
+	return append(append(f.commandNotRun(), f.missingVariable()...), f.fromLog()...)
 }
+
+// SocketAddress reads an address of /proc/net/tcp.
+func SocketAddress(s string) (netip.AddrPort, bool) { return socketAddress(s) }

@@ -19,8 +19,9 @@ var (
 	notYours  = regexp.MustCompile(`(?i)operation not permitted|EPERM`)
 	noSpace   = regexp.MustCompile(`(?i)no space left on device|ENOSPC|disk quota exceeded`)
 	noProcess = regexp.MustCompile(`(?i)resource temporarily unavailable|can't fork|cannot fork|unable to create (?:native )?thread|pthread_create failed`)
-	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|nodename nor servname|UnknownHostException)`)
+	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|getaddrinfo for |failed to resolve|unknown \w+ server host|nodename nor servname|UnknownHostException)`)
 	inUse     = regexp.MustCompile(`(?i)address (?:already )?in use|EADDRINUSE`)
+	noRoute   = regexp.MustCompile(`(?i)connection timed out|ETIMEDOUT|i/o timeout|no route to host|EHOSTUNREACH|network is unreachable|ENETUNREACH`)
 	refused   = regexp.MustCompile(`(?i)connection refused|ECONNREFUSED`)
 	isFolder  = regexp.MustCompile(`(?i)is a directory|EISDIR`)
 	noFile    = regexp.MustCompile(`(?i)no such file or directory|ENOENT`)
@@ -39,7 +40,7 @@ func (f *facts) fromLog() []api.WhyFinding {
 		say func(line string) *builder
 	}{
 		{readOnly, f.readOnly}, {noAccess, f.noAccess}, {notYours, f.notPermitted}, {noSpace, f.noSpace},
-		{noProcess, f.noProcess}, {noName, f.noName}, {inUse, f.inUse}, {refused, f.refused},
+		{noProcess, f.noProcess}, {noName, f.noName}, {inUse, f.inUse}, {refused, f.refused}, {noRoute, f.noAnswer},
 		{isFolder, f.isFolder}, {noFile, f.noFile},
 	} {
 		if line, m := f.lineOf(c.re); m != nil {
@@ -247,23 +248,77 @@ func (f *facts) noProcess(string) *builder {
 		do("muelle update --pids-limit %d %s", 2**p, f.e.Name)
 }
 
-var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |bad address '|host name "|UnknownHostException: )([a-z0-9._-]+)`)
+var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |getaddrinfo for |bad address '|failed to resolve '|host name "|server host '|UnknownHostException: |error -\d connecting to )([a-z0-9._-]+)`)
+
+// nameOf gives the name that could not be resolved: of the line, or of another one
+// that says it, as Node prints it below.
+func (f *facts) nameOf(line string) string {
+	if m := resolved.FindStringSubmatch(line); m != nil {
+		return m[1]
+	}
+	if m := server.FindStringSubmatch(line); m != nil {
+		return m[1]
+	}
+	for _, l := range slices.Backward(f.logs) {
+		if m := resolved.FindStringSubmatch(l); m != nil {
+			return m[1]
+		}
+	}
+	return ""
+}
 
 func (f *facts) noName(line string) *builder {
-	name := "a name"
-	if m := resolved.FindStringSubmatch(line); m != nil {
-		name = m[1]
+	name := f.nameOf(line)
+	if mode := f.e.HostConfig.NetworkMode; mode.IsNone() {
+		return f.finding("unresolved-name", "It could not resolve %s: it has no network.", orWord(name, "a name")).
+			because("configuration", "the container has no network (--network none)")
 	}
+	if name == "" {
+		return f.unresolved("a name")
+	}
+	if p := f.peer(name); p != nil {
+		tried := "It could not resolve " + name
+		if b := f.apart("unresolved-name", tried, name, p); b != nil {
+			return f.asked(b, name)
+		}
+		if shared := f.shared(p); len(shared) == 1 && shared[0] == "bridge" {
+			return f.unresolved(name)
+		}
+		if at, later := f.later(p); later {
+			return f.asked(f.finding("unresolved-name", "%s: %s was not there yet.", tried, p.called(name)).
+				because("state", "%s started at %s, after this container had ended", p.name, stamp(at)).
+				do("Wait for it, in Compose: depends_on: {%s: {condition: service_healthy}}", orWord(p.service, p.name)).
+				do("muelle restart %s", f.e.Name), name)
+		}
+		return f.asked(f.unresolved(name), name)
+	}
+	b := f.unresolved(name)
+	if f.peers != nil && !strings.Contains(name, ".") {
+		b.because("names", "no container is called %s", name)
+	}
+	return f.asked(b, name)
+}
+
+func (f *facts) unresolved(name string) *builder {
 	b := f.finding("unresolved-name", "It could not resolve %s.", name).probably()
-	mode := f.e.HostConfig.NetworkMode
-	if mode.IsNone() {
-		return b.because("configuration", "the container has no network (--network none)")
-	}
-	if mode.IsBridge() {
+	if f.e.HostConfig.NetworkMode.IsBridge() {
 		b.because("configuration", "the container is on the default bridge, where containers have no names").
 			do("Put both on a network of their own: muelle network create NET, then --network NET")
 	}
-	return b.do("A name of another container is known on a network that both share: muelle network inspect; the engine's log says why it gave none")
+	return b.do("A name of another container is known on a network that both share: muelle network inspect, muelle dns log %s", f.e.Name)
+}
+
+// asked adds what the engine's resolver answered last.
+func (f *facts) asked(b *builder, name string) *builder {
+	if f.queries == nil {
+		return b
+	}
+	for _, q := range slices.Backward(f.queries(f.e.ID)) {
+		if q.Name == strings.ToLower(name) && q.Failed() {
+			return b.because("resolver", "%s, %s %s: %s %s", stamp(q.At), q.Name, q.Type, q.Code, q.Reason)
+		}
+	}
+	return b
 }
 
 func (f *facts) inUse(line string) *builder {

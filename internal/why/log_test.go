@@ -70,7 +70,7 @@ func TestLines(t *testing.T) {
 			if tt.mounts == nil {
 				e.State.Pid = os.Getpid()
 			}
-			found := why.FromLog(t.Context(), e, "an earlier line", tt.line)
+			found := why.FromLog(t.Context(), e, nil, "an earlier line", tt.line)
 			if len(found) == 0 {
 				if tt.cause != "" {
 					t.Fatal("nothing was said")

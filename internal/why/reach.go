@@ -2,9 +2,12 @@ package why
 
 import (
 	"io"
+	"net/netip"
 	"os"
 	"path"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
@@ -32,14 +35,134 @@ func (f *facts) refused(line string) *builder {
 		return b.do("Name the other container or Compose service in the place of localhost, with the port that it listens on inside").
 			do("For a program of the host: host.docker.internal, with --add-host host.docker.internal:host-gateway")
 	}
-	at := "a server"
-	if m := server.FindStringSubmatch(line); m != nil {
-		at = m[1] + ":" + m[2]
+	host, port := f.serverIn(line)
+	if host == "" {
+		return f.notListening("a server")
 	}
+	at := host
+	if port != "" {
+		at += ":" + port
+	}
+	p := f.peer(host)
+	if p == nil {
+		b := f.notListening(at)
+		if _, err := netip.ParseAddr(host); err == nil && f.peers != nil {
+			b.because("networks", "no container has the address %s now; addresses change, names do not", host)
+		}
+		return b
+	}
+	tried := "It could not connect to " + at
+	if b := f.apart("refused", tried, host, p); b != nil {
+		return b
+	}
+	return f.peerRefused(tried, host, port, p)
+}
+
+func (f *facts) notListening(at string) *builder {
 	return f.finding("refused", "It tried to connect to %s, and nothing listened there at that moment.", at).probably().
 		do("If that service was only slow to start: give it a health check, and wait for it (in Compose depends_on: {SERVICE: {condition: service_healthy}})").
 		do("If not: between containers the port is the one that the program listens on, not the published one, and it must listen on 0.0.0.0, not on 127.0.0.1")
 }
+
+// peerRefused tells why a container that runs and can be reached did not answer, by
+// what listens in it now.
+func (f *facts) peerRefused(tried, host, port string, p *peer) *builder {
+	wanted, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return f.notListening(host)
+	}
+	var others []string
+	onlyItself := false
+	for _, l := range p.listens() {
+		if l.Port() != uint16(wanted) {
+			if !l.Addr().IsLoopback() {
+				others = append(others, strconv.Itoa(int(l.Port())))
+			}
+			continue
+		}
+		if l.Addr().IsLoopback() {
+			onlyItself = true
+			continue
+		}
+		b := f.finding("refused", "%s: nothing listened there yet. %s does now.", tried, p.called(host)).
+			because("sockets", "%s listens on %s", p.name, l)
+		if at, later := f.later(p); later {
+			b.because("state", "%s started at %s, after this container had ended", p.name, stamp(at))
+		}
+		return b.do("Wait for it: give it a health check, and in Compose depends_on: {%s: {condition: service_healthy}}; or let the program try again", orWord(p.service, p.name)).
+			do("muelle restart %s", f.e.Name)
+	}
+	if onlyItself {
+		return f.finding("refused", "%s: %s listens on that port for itself only (127.0.0.1).", tried, p.called(host)).
+			because("sockets", "%s listens on 127.0.0.1:%s", p.name, port).
+			do("Let its program listen on 0.0.0.0")
+	}
+	b := f.finding("refused", "%s: %s runs, and nothing in it listens on port %s.", tried, p.called(host), port)
+	slices.Sort(others)
+	if others = slices.Compact(others); len(others) > 0 {
+		b.because("sockets", "%s listens on %s", p.name, strings.Join(others, ", "))
+	} else {
+		b.because("sockets", "nothing in %s listens for others", p.name)
+	}
+	for inside, bindings := range p.ports {
+		for _, published := range bindings {
+			if published.HostPort == port && strconv.Itoa(int(inside.Num())) != port {
+				return b.because("ports", "%s is the host's port for its port %d", port, inside.Num()).
+					do("Between containers, the port inside counts: %s:%d", host, inside.Num())
+			}
+		}
+	}
+	if h := p.state.Health; h != nil {
+		b.because("health check", "%s is %s", p.name, h.Status)
+	}
+	return b.do("See what it does: muelle logs %s", p.name)
+}
+
+// noAnswer tells of a server that cannot be reached, or does not say no.
+func (f *facts) noAnswer(line string) *builder {
+	host, port := f.serverIn(line)
+	p := f.peer(host)
+	if host == "" || p == nil {
+		return nil
+	}
+	if port != "" {
+		port = ":" + port
+	}
+	return f.apart("unreachable", "It could not reach "+host+port, host, p)
+}
+
+// elsewhere are other ways to write a server: psycopg's and the like.
+var elsewhere = []*regexp.Regexp{
+	regexp.MustCompile(`server at "([^"]+)"(?: \([^)]*\))?, port (\d+)`),
+	regexp.MustCompile(`host='([^']+)', port=(\d+)`),
+	regexp.MustCompile(`to host "?([A-Za-z0-9._-]+)"? port (\d+)`),
+	regexp.MustCompile(`server on '([A-Za-z0-9._-]+?)(?::(\d+))?'`),
+}
+
+// serverIn finds the host and port that a line is about; where the line has none, those
+// that Node prints below it.
+func (f *facts) serverIn(line string) (host, port string) {
+	for _, re := range elsewhere {
+		if m := re.FindStringSubmatch(line); m != nil {
+			return m[1], m[2]
+		}
+	}
+	if m := server.FindStringSubmatch(line); m != nil {
+		return m[1], m[2]
+	}
+	for _, l := range f.logs {
+		if m := property.FindStringSubmatch(l); m != nil {
+			if m[1] == "port" {
+				port = m[2]
+			} else {
+				host = m[2]
+			}
+		}
+	}
+	return host, port
+}
+
+var property = regexp.MustCompile(`^\s*(address|hostname|port): '?([A-Za-z0-9.:_-]+?)'?,?$`)
 
 // isFolder tells of a file that was to be mounted and is a folder: where the host has
 // no file of that name, -v makes a folder.

@@ -24,10 +24,15 @@ import (
 const logLines = 40
 
 // Service explains.
-type Service struct{ containers *container.Service }
+type Service struct {
+	containers *container.Service
+	queries    func(containerID string) []api.DNSQuery
+}
 
-// New makes the service.
-func New(containers *container.Service) *Service { return &Service{containers: containers} }
+// New makes the service. queries gives the last lookups of a container.
+func New(containers *container.Service, queries func(containerID string) []api.DNSQuery) *Service {
+	return &Service{containers: containers, queries: queries}
+}
 
 // Explain says what happened to a container: a name, an id, or PROJECT/SERVICE.
 func (s *Service) Explain(ctx context.Context, ref string) (*api.WhyReport, error) {
@@ -38,7 +43,7 @@ func (s *Service) Explain(ctx context.Context, ref string) (*api.WhyReport, erro
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{ctx: ctx, s: s, e: e}
+	f := &facts{ctx: ctx, s: s, e: e, peers: s.peersOf, queries: s.queries}
 	defer f.close()
 	f.logs = s.lastLines(ctx, e)
 	if n := len(e.Endings); n > 0 {
@@ -117,6 +122,10 @@ type facts struct {
 	e    *container.Evidence
 	last *container.Ending // nil: no run has ended, and no start failed
 	logs []string
+	// peers lists the other containers; nil: they are not known.
+	peers func(ctx context.Context, id string) []peer
+	// queries gives the last lookups of a container; nil: they are not known.
+	queries func(id string) []api.DNSQuery
 
 	root   *os.File
 	looked bool
@@ -189,6 +198,7 @@ var rules = []func(*facts) []api.WhyFinding{
 	(*facts).outOfMemory,
 	(*facts).killed,
 	(*facts).commandNotRun,
+	(*facts).missingVariable,
 	(*facts).fromLog,
 	(*facts).pidsExhausted,
 	(*facts).diskFull,

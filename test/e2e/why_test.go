@@ -171,6 +171,8 @@ func TestWhyItEnded(t *testing.T) {
 		{"crash", []string{img, "/crash"}, "crashed", []string{"SIGSEGV"}},
 		{"finished", []string{img, "echo", "hi"}, "finished", []string{"with success"}},
 		{"no-input", []string{img}, "finished", []string{"read the end of its input", "-it"}},
+		{"variable", sh(": ${DATABASE_URL:?}"), "missing-variable", []string{"DATABASE_URL, which is not set", "-e DATABASE_URL=VALUE"}},
+		{"variable-empty", sh(": ${DATABASE_URL:?}", "-e", "DATABASE_URL="), "missing-variable", []string{"set, but empty"}},
 		{"failed", sh("echo no database; exit 3"), "failed", []string{"exit code 3", "no database"}},
 		{"name", sh("echo \"wget: bad address 'db'\"; exit 1"), "unresolved-name", []string{"resolve db", "default bridge"}},
 	}
@@ -187,6 +189,39 @@ func TestWhyItEnded(t *testing.T) {
 	if r := c.try(t, "why", "nosuch"); r.code != 1 || !strings.Contains(r.err, "No such container: nosuch") {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestWhyNoAnswer: the other container is looked at, and the resolver's record.
+func TestWhyNoAnswer(t *testing.T) {
+	c := ours(world.daemon)
+	near, far, app, db := c.unique(t, "near"), c.unique(t, "far"), c.unique(t, "app"), c.unique(t, "db")
+	for _, n := range []string{near, far} {
+		c.must(t, "network", "create", n)
+		t.Cleanup(func() { c.must(t, "network", "rm", n) })
+	}
+	c.must(t, "run", "-d", "--name", db, "--network", far, "busybox", "sleep", "1000")
+	c.remove(t, db)
+	run := func(script string, flags ...string) {
+		t.Helper()
+		c.try(t, "rm", "-f", app)
+		c.try(t, append(append([]string{"run", "--name", app}, flags...), "busybox", "sh", "-c", script)...)
+	}
+	c.remove(t, app)
+	run("nslookup "+db+" >/dev/null; echo \"wget: bad address '"+db+"'\"; exit 1", "--network", near)
+	wantCause(t, app, "unresolved-name", "share no network", app+": "+near+"; "+db+": "+far, "muelle network connect "+far+" "+app)
+	run("echo 'dial tcp "+db+":80: connect: connection refused'; exit 1", "--network", far)
+	wantCause(t, app, "refused", "nothing in it listens on port 80")
+	c.must(t, "exec", "-d", db, "nc", "-l", "-p", "80")
+	if err := eventually(10*time.Second, func() error {
+		if text := c.must(t, "why", app); !strings.Contains(text, "nothing listened there yet") {
+			return fmt.Errorf("%s", text)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	c.must(t, "kill", db)
+	wantCause(t, app, "refused", db+" does not run", "exited (137)")
 }
 
 func TestWhyItWasKilled(t *testing.T) {
