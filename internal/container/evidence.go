@@ -24,7 +24,7 @@ type Evidence struct {
 	Mounts     []ctypes.MountPoint
 	// Endpoints by network: those of the run, or what the next will have.
 	Endpoints map[string]*network.EndpointSettings
-	State      *ctypes.State
+	State     *ctypes.State
 
 	StartedAt, FinishedAt time.Time
 	RestartCount          int
