@@ -96,17 +96,25 @@ func containersOf(ctx context.Context, c *client.Client, ref string) ([]namedCon
 	return found, nil
 }
 
-// projectHere is the project that was brought up from this folder, or empty.
+// projectHere is the project that was brought up from this folder, or, if there is but
+// one, from a folder below it or above it; else empty.
 func projectHere(ctx context.Context, c *client.Client) string {
 	here, err := os.Getwd()
 	var projects []api.ProjectSummary
 	if err != nil || c.Projects.List(ctx, &projects) != nil {
 		return ""
 	}
+	var near []string
 	for _, p := range projects {
-		if p.WorkingDir == here {
+		switch {
+		case p.WorkingDir == here:
 			return p.Name
+		case strings.HasPrefix(p.WorkingDir, here+"/"), p.WorkingDir != "" && strings.HasPrefix(here, p.WorkingDir+"/"):
+			near = append(near, p.Name)
 		}
+	}
+	if len(near) == 1 {
+		return near[0]
 	}
 	return ""
 }

@@ -57,6 +57,7 @@ func (a *app) entries() []entry {
 		{"debug", "Get a shell with tools in a running container, also one whose image has none", operation, a.debug},
 		{"diff", "Inspect changes to files or directories on a container's filesystem", operation, a.diff},
 		{"events", "Get real time events from the server", operation, a.events},
+		{"explain", "Explain whether one container reaches another, and if not, why", operation, a.explain},
 		{"export", "Export a container's filesystem as a tar archive", operation, a.export},
 		{"history", "Show the history of an image", operation, a.history},
 		{"import", "Import the contents from a tarball to create a filesystem image", operation, a.importImage},

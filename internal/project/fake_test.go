@@ -3,6 +3,7 @@ package project_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"muelle/internal/container"
 	"muelle/internal/filter"
 	"muelle/internal/image"
+	enetwork "muelle/internal/network"
 	"muelle/internal/policy"
 	"muelle/internal/project"
 )
@@ -260,6 +262,18 @@ func (e fakeNetworks) SetZone(_ context.Context, ref string, z api.Zone) error {
 	i := slices.IndexFunc(e.nets, func(n network.Summary) bool { return n.ID == ref })
 	e.nets[i].Options = policy.ToOptions(e.nets[i].Options, z)
 	return e.record("zone of network %s publish %s", ref, z.Publish)
+}
+
+func (fakeNetworks) Snapshot() enetwork.Snapshot { return enetwork.Snapshot{} }
+
+func (fakeNetworks) NetNS(string) (*os.File, error) { return nil, errdefs.ErrNotFound }
+
+func (fakeNetworks) Queries(string) []api.DNSQuery { return nil }
+
+func (fakeNetworks) Warnings() []string { return nil }
+
+func (e fakeContainers) Evidence(_ context.Context, ref string) (*container.Evidence, error) {
+	return nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
 }
 
 func (e fakeNetworks) Remove(_ context.Context, ref string) error {

@@ -25,6 +25,7 @@ import (
 	"muelle/internal/filter"
 	"muelle/internal/image"
 	"muelle/internal/meta"
+	"muelle/internal/zone/explain"
 )
 
 // containers is what a project asks of the container service.
@@ -39,6 +40,8 @@ type containers interface {
 	// AwaitState calls until with the state as it is and at every change, and returns
 	// when it says true or fails, the container is gone, or ctx ends.
 	AwaitState(ctx context.Context, ref string, until func(*ctypes.State) (bool, error)) error
+	// Evidence is what is known of a container, for explaining.
+	Evidence(ctx context.Context, ref string) (*container.Evidence, error)
 	// Pending are the containers that their restart policy wants started since the
 	// daemon came up and that were left to this package.
 	Pending() []string
@@ -49,6 +52,7 @@ type networks interface {
 	List(ctx context.Context, f filter.Args) ([]network.Summary, error)
 	Remove(ctx context.Context, ref string) error
 	SetZone(ctx context.Context, ref string, z api.Zone) error
+	explain.Networks
 }
 
 type volumes interface {

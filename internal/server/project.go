@@ -17,6 +17,7 @@ type Projects interface {
 type projectRecords interface {
 	List(ctx context.Context) ([]api.ProjectSummary, error)
 	Get(name string) (*api.ProjectSpec, error)
+	Explain(ctx context.Context, r api.ExplainRequest) (*api.Explanation, error)
 }
 
 type projectVerbs interface {

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
 	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},
 	{"internal/image", "internal/network", "internal/volume", "internal/ocirun"},
-	{"internal/container"},
+	{"internal/container", "internal/zone"},
 	{"internal/why", "internal/build"},
 	{"internal/project", "internal/system"},
 	{"internal/server", "internal/cli", "internal/compose"},

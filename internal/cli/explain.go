@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"muelle/api"
+	"muelle/internal/console"
+)
+
+func (a *app) explain() *cobra.Command {
+	var asJSON bool
+	c := a.command("explain [OPTIONS] SOURCE TARGET[:PORT[/udp]]", "Explain whether one container reaches another, and if not, why", exactArgs(2), func(ctx context.Context, args []string) error {
+		c, err := a.api(ctx)
+		if err != nil {
+			return err
+		}
+		e, err := c.System.Explain(ctx, api.ExplainRequest{Source: args[0], Target: args[1], Project: projectHere(ctx, c)})
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			enc := json.NewEncoder(a.Out)
+			enc.SetIndent("", "    ")
+			enc.SetEscapeHTML(false)
+			err = enc.Encode(&e)
+		} else {
+			err = writeExplanation(a.Out, &e, console.IsTerminal(a.Out) && os.Getenv("NO_COLOR") == "")
+		}
+		if err == nil && !e.Reachable {
+			return statusError{1, ""}
+		}
+		return err
+	})
+	c.Long = `Follow a connection from SOURCE to TARGET hop by hop: name, address, shared network, policy,
+published port, route, listener, answer. Each is looked at, and the connection itself is tried
+inside SOURCE's network. The first hop that is broken is shown with what mends it.
+
+SOURCE and TARGET are a service (in its project's folder), PROJECT/SERVICE, a container, host,
+or outside. TARGET may also be a name or address of the world, localhost as SOURCE means it,
+or host:PORT for a published port. Without PORT it is the one that TARGET serves.
+
+Exit status: 0 reachable, 1 not.`
+	c.Flags().BoolVar(&asJSON, "json", false, "Print the explanation as JSON")
+	return c
+}
+
+// marks of the states, and their colours.
+var marks = map[string][2]string{
+	api.HopOK: {"✓", "\x1b[32m"}, api.HopBroken: {"✗", "\x1b[31;1m"}, api.HopWarning: {"!", "\x1b[33;1m"}, api.HopUnknown: {"?", "\x1b[33m"},
+}
+
+func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
+	var b strings.Builder
+	paint := func(text, code string) string {
+		if !coloured {
+			return text
+		}
+		return code + text + "\x1b[0m"
+	}
+	title := e.Target
+	if e.Port != 0 {
+		if title += fmt.Sprintf(":%d", e.Port); strings.Contains(e.Target, ":") {
+			title = fmt.Sprintf("[%s]:%d", e.Target, e.Port)
+		}
+	}
+	if e.Proto != "tcp" {
+		title += "/" + e.Proto
+	}
+	fmt.Fprintf(&b, "%s -> %s\n\n", printable(e.Source), printable(title))
+	first := e.Broken()
+	for i := range e.Hops {
+		h := &e.Hops[i]
+		mark := marks[h.State]
+		fmt.Fprintf(&b, "%s %-8s  %s", paint(mark[0], mark[1]), h.Hop, printable(h.What))
+		if h.State == api.HopOK {
+			for _, v := range h.Evidence {
+				fmt.Fprintf(&b, " (%s: %s)", printable(v.Source), printable(v.Text))
+			}
+		}
+		b.WriteByte('\n')
+		if h.State != api.HopOK {
+			for _, v := range h.Evidence {
+				fmt.Fprintf(&b, "            %s: %s\n", printable(v.Source), printable(v.Text))
+			}
+		}
+		if h == first || h.State == api.HopWarning {
+			writeRemedy(&b, h)
+		}
+	}
+	verdict := paint("reaches", marks[api.HopOK][1])
+	if !e.Reachable {
+		verdict = paint("does not reach", marks[api.HopBroken][1])
+	}
+	fmt.Fprintf(&b, "\n%s %s %s.\n", printable(e.Source), verdict, printable(title))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeRemedy prints what mends a hop.
+func writeRemedy(b *strings.Builder, h *api.ExplainHop) {
+	if h.YAML != "" {
+		file := h.File
+		if file == "" {
+			file = "the Compose file"
+		}
+		fmt.Fprintf(b, "\n            In %s:\n\n", printable(file))
+		for line := range strings.Lines(h.YAML) {
+			fmt.Fprintf(b, "              %s\n", printable(strings.TrimRight(line, "\n")))
+		}
+		b.WriteByte('\n')
+	}
+	for _, d := range h.Do {
+		fmt.Fprintf(b, "            - %s\n", printable(d))
+	}
+}

@@ -1,0 +1,109 @@
+// Package socket lists the sockets of a network namespace that others may connect or
+// send to, as /proc/net tells of them, and finds the processes that hold them.
+package socket
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Listener is a TCP socket that listens, or a UDP socket that is bound and not connected.
+type Listener struct {
+	Proto string // "tcp" or "udp"
+	// Addr is where it is bound; [::] usually means all of IPv4 as well.
+	Addr  netip.AddrPort
+	Inode uint64
+}
+
+// Listeners gives those of the calling thread's network namespace.
+func Listeners() (list []Listener, err error) {
+	for _, proto := range []string{"tcp", "udp"} {
+		for _, family := range []string{"", "6"} {
+			f, err := os.Open("/proc/thread-self/net/" + proto + family)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // without IPv6
+			}
+			if err != nil {
+				return nil, fmt.Errorf("list sockets: %w", err)
+			}
+			found, err := Parse(f, proto)
+			f.Close()
+			if err != nil {
+				return nil, fmt.Errorf("list sockets: %w", err)
+			}
+			list = append(list, found...)
+		}
+	}
+	return list, nil
+}
+
+// Parse reads a file such as /proc/net/tcp6. Sockets that wait for nobody are left out.
+func Parse(r io.Reader, proto string) (list []Listener, err error) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 10 {
+			continue
+		}
+		// 0A is LISTEN; 07 is what a UDP socket shows that has no peer.
+		if proto == "tcp" && fields[3] != "0A" || proto != "tcp" && fields[3] != "07" {
+			continue
+		}
+		addr, ok := parseAddr(fields[1])
+		inode, err := strconv.ParseUint(fields[9], 10, 64)
+		if ok && err == nil && inode != 0 && addr.Port() != 0 {
+			list = append(list, Listener{proto, addr, inode})
+		}
+	}
+	return list, lines.Err()
+}
+
+// parseAddr reads an address as /proc/net/tcp prints it: words of four bytes, each
+// in the host's order (little-endian on amd64 and arm64).
+func parseAddr(s string) (netip.AddrPort, bool) {
+	addr, port, ok := strings.Cut(s, ":")
+	b, err := hex.DecodeString(addr)
+	n, err2 := strconv.ParseUint(port, 16, 16)
+	if !ok || err != nil || err2 != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for word := range slices.Chunk(b, 4) {
+		slices.Reverse(word)
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
+}
+
+// Holder names the first process found that holds one of the sockets, as
+// "nginx (pid 123)", or gives "".
+func Holder(inodes ...uint64) string {
+	wanted := map[string]bool{}
+	for _, n := range inodes {
+		wanted["socket:["+strconv.FormatUint(n, 10)+"]"] = true
+	}
+	if len(wanted) == 0 {
+		return ""
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return ""
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && wanted[target] {
+			pid := strings.Split(link, "/")[2]
+			if comm, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil {
+				return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid)
+			}
+		}
+	}
+	return ""
+}

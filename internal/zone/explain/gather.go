@@ -1,0 +1,372 @@
+package explain
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"muelle/internal/linux/netns"
+	"muelle/internal/linux/socket"
+	"muelle/internal/network"
+)
+
+// most addresses of one name are tried.
+const most = 4
+
+// gather collects the facts: what is in the way of nothing that was asked is tried.
+func gather(ctx context.Context, networks Networks, q Question) *facts {
+	f := &facts{Question: q, all: networks.Snapshot(), warnings: networks.Warnings(), toPort: q.Port, serving: q.Port}
+	f.model()
+	src, inSource := namespace(networks, &f.Source, f.src)
+	if src != nil {
+		defer src.Close()
+	}
+	if inSource && f.Target.DNSName != "" && (f.Source.Kind != Host || f.Target.Kind == Outside) {
+		f.lookUp(ctx, src)
+		f.explained(networks)
+	}
+	f.choosePort(networks)
+	f.findMapping()
+	f.chooseAddresses()
+	f.readListeners(networks)
+	if !inSource || len(f.to) == 0 || f.lookup != nil && len(f.lookup.addrs) == 0 {
+		return f
+	}
+	f.route = routeTo(src, f.to[0])
+	if f.toPort != 0 && f.worthTrying() {
+		f.attempt = f.try(ctx, src)
+	}
+	return f
+}
+
+// namespace opens a party's network namespace; nil and true is the host's. A party
+// that does not run, or is outside, has none.
+func namespace(networks Networks, p *Party, sb *network.SandboxView) (*os.File, bool) {
+	switch {
+	case p.Kind == Host:
+		return nil, true
+	case p.Kind != Container || sb == nil || !p.running():
+		return nil, false
+	}
+	ns, err := networks.NetNS(sb.ID)
+	return ns, err == nil
+}
+
+// model finds the parties' sandboxes and what they share.
+func (f *facts) model() {
+	f.src, f.dst = f.sandbox(&f.Source), f.sandbox(&f.Target)
+	if f.Target.Kind == Itself {
+		f.dst = f.src
+	}
+	f.itself = f.Target.Kind == Itself || f.src != nil && f.src == f.dst || f.onHost(&f.Source, f.src) && f.onHost(&f.Target, f.dst)
+	if f.src == nil || f.dst == nil {
+		return
+	}
+	for _, n := range f.all.Networks {
+		if on(f.src, n.ID) != nil && on(f.dst, n.ID) != nil && n.Driver != "host" && n.Driver != "null" {
+			f.shared = append(f.shared, n)
+		}
+	}
+}
+
+// onHost tells whether a party is in the host's network namespace.
+func (f *facts) onHost(p *Party, sb *network.SandboxView) bool {
+	return p.Kind == Host || sb != nil && sb.Host
+}
+
+func (f *facts) sandbox(p *Party) *network.SandboxView {
+	if p.Kind != Container || p.ID == "" {
+		return nil
+	}
+	id := p.Sandbox
+	if id == "" {
+		id = p.ID
+	}
+	return f.sandboxOf(id)
+}
+
+func (f *facts) sandboxOf(id string) *network.SandboxView {
+	i := slices.IndexFunc(f.all.Sandboxes, func(s network.SandboxView) bool { return s.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &f.all.Sandboxes[i]
+}
+
+// holding finds whose address one is.
+func (f *facts) holding(a netip.Addr) *network.SandboxView {
+	for i, sb := range f.all.Sandboxes {
+		for _, e := range sb.Endpoints {
+			if slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+				return &f.all.Sandboxes[i]
+			}
+		}
+	}
+	return nil
+}
+
+// on gives the endpoint of a sandbox on a network.
+func on(sb *network.SandboxView, id string) *network.EndpointView {
+	i := slices.IndexFunc(sb.Endpoints, func(e network.EndpointView) bool { return e.Network == id })
+	if i < 0 {
+		return nil
+	}
+	return &sb.Endpoints[i]
+}
+
+func (f *facts) network(id string) *network.NetworkView {
+	i := slices.IndexFunc(f.all.Networks, func(n network.NetworkView) bool { return n.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &f.all.Networks[i]
+}
+
+// explained adds to a lookup that failed what the resolver says of it.
+func (f *facts) explained(networks Networks) {
+	l := f.lookup
+	if l == nil || len(l.addrs) > 0 || f.src == nil {
+		return
+	}
+	for _, q := range slices.Backward(networks.Queries(f.src.ID)) {
+		if q.Name == strings.ToLower(l.name) && q.Reason != "" && (q.Failed() || q.Type == "A") {
+			l.reason = q.Reason
+			return
+		}
+	}
+}
+
+// choosePort takes, where none was asked for, the port that the target serves.
+func (f *facts) choosePort(networks Networks) {
+	if f.Port != 0 {
+		return
+	}
+	switch {
+	case f.Target.Kind == Outside:
+		f.Port = 443
+	case f.dst != nil:
+		f.readSockets(networks, f.dst)
+		f.Port = f.served()
+	}
+	f.toPort, f.serving = f.Port, f.Port
+}
+
+// served is a port that the target's programs listen on: an exposed one rather than
+// another, one that others reach rather than one on loopback.
+func (f *facts) served() (best uint16) {
+	rank := -1
+	for _, l := range f.listeners {
+		if l.Proto != f.Proto || internalPort(l) {
+			continue
+		}
+		r := 0
+		if f.exposes(l.Addr.Port()) {
+			r += 2
+		}
+		if !l.Addr.Addr().IsLoopback() {
+			r++
+		}
+		if r > rank || r == rank && l.Addr.Port() < best {
+			rank, best = r, l.Addr.Port()
+		}
+	}
+	if rank >= 0 {
+		return best
+	}
+	for p := range f.dst.Ports {
+		if string(p.Proto()) == f.Proto && (best == 0 || p.Num() < best) {
+			best = p.Num()
+		}
+	}
+	return best
+}
+
+// internalPort tells whether a socket is our own resolver's.
+func internalPort(l socket.Listener) bool {
+	return l.Addr.Addr() == embedded
+}
+
+func (f *facts) exposes(port uint16) bool {
+	for p := range f.dst.Ports {
+		if string(p.Proto()) == f.Proto && p.Num() == port {
+			return true
+		}
+	}
+	return false
+}
+
+// findMapping finds the published port that the way goes through: to a port of the
+// host, or from outside to a container.
+func (f *facts) findMapping() {
+	fromOutside := f.Source.Kind == World || f.Source.Kind == Outside
+	switch {
+	case f.Target.Kind == Host || f.Target.Kind == Itself && f.onHost(&f.Source, f.src):
+	case fromOutside && f.dst != nil:
+	default:
+		return
+	}
+	for i := range f.all.Sandboxes {
+		sb := &f.all.Sandboxes[i]
+		if fromOutside && f.dst != nil && sb.ID != f.dst.ID {
+			continue
+		}
+		for _, m := range sb.Mappings {
+			if m.Protocol != f.Proto || len(m.Targets) == 0 {
+				continue
+			}
+			asked := m.Host.Port() == f.Port
+			if f.Target.Kind == Container {
+				asked = m.Targets[0].Port() == f.Port || f.Port == 0
+			}
+			if !asked {
+				continue
+			}
+			found := &mapping{host: m.Host, target: m.Targets[0], sandbox: f.holding(m.Targets[0].Addr())}
+			if found.sandbox != nil {
+				for _, e := range found.sandbox.Endpoints {
+					if n := f.network(e.Network); n != nil && slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == found.target.Addr() }) {
+						found.zone = n.Zone
+					}
+				}
+			}
+			// One that is open to more counts more.
+			if f.mapping == nil || f.mapping.host.Addr().IsLoopback() && !m.Host.Addr().IsLoopback() {
+				f.mapping = found
+			}
+		}
+	}
+	if f.mapping != nil {
+		f.serving = f.mapping.target.Port()
+		if fromOutside {
+			f.toPort = f.mapping.host.Port()
+		}
+	}
+}
+
+// chooseAddresses says where the source connects to.
+func (f *facts) chooseAddresses() {
+	switch {
+	case f.lookup != nil && len(f.lookup.addrs) > 0:
+		f.to = f.ofThisReplica(f.lookup.addrs)
+	case f.Target.Addr.IsValid():
+		f.to = []netip.Addr{f.Target.Addr}
+	case f.itself:
+		f.to = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	case f.dst != nil && f.dst.Host, f.Target.Kind == Host:
+		f.to = f.hostAddresses()
+	case f.dst != nil:
+		f.to = f.modelAddresses()
+	}
+	f.to = f.to[:min(len(f.to), most)]
+}
+
+// ofThisReplica keeps, of a name's addresses, those of the container that is meant, if
+// there are any.
+func (f *facts) ofThisReplica(addrs []netip.Addr) []netip.Addr {
+	if f.dst == nil {
+		return addrs
+	}
+	var own []netip.Addr
+	for _, a := range addrs {
+		if f.holding(a) == f.dst {
+			own = append(own, a)
+		}
+	}
+	if len(own) == 0 {
+		return addrs
+	}
+	return own
+}
+
+// modelAddresses are the target's on the networks that are shared, else, for the host,
+// all that it has.
+func (f *facts) modelAddresses() (list []netip.Addr) {
+	for _, e := range f.dst.Endpoints {
+		shared := slices.ContainsFunc(f.shared, func(n network.NetworkView) bool { return n.ID == e.Network })
+		if !shared && f.Source.Kind != Host && (f.src == nil || !f.src.Host) {
+			continue
+		}
+		for _, p := range e.Addresses {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
+}
+
+// hostAddresses are the host's as the source sees it.
+func (f *facts) hostAddresses() (list []netip.Addr) {
+	if f.src == nil {
+		return nil
+	}
+	for _, e := range f.src.Endpoints {
+		n := f.network(e.Network)
+		if n == nil {
+			continue
+		}
+		for _, sub := range n.Subnets {
+			if sub.Gateway.IsValid() && (e.Gateway || len(f.src.Endpoints) == 1) {
+				list = append(list, sub.Gateway)
+			}
+		}
+	}
+	return list
+}
+
+// readListeners reads the sockets of whoever has to listen.
+func (f *facts) readListeners(networks Networks) {
+	serving := f.dst
+	if f.mapping != nil {
+		serving = f.mapping.sandbox
+	}
+	switch {
+	case serving != nil:
+		f.readSockets(networks, serving)
+	case f.mapping == nil && f.Target.Kind == Host, f.Target.Kind == Itself && f.Source.Kind == Host:
+		f.listeners, f.listened = listenersIn(nil)
+	}
+	var inodes []uint64
+	for _, l := range f.listeners {
+		if l.Proto == f.Proto && l.Addr.Port() == f.serving {
+			inodes = append(inodes, l.Inode)
+		}
+	}
+	f.holder = socket.Holder(inodes...)
+}
+
+func (f *facts) readSockets(networks Networks, sb *network.SandboxView) {
+	f.listeners, f.listened = nil, false
+	ns, err := networks.NetNS(sb.ID)
+	if err != nil {
+		return
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	f.listeners, f.listened = listenersIn(ns)
+}
+
+func listenersIn(ns *os.File) (list []socket.Listener, ok bool) {
+	err := in(ns, func() (err error) {
+		list, err = socket.Listeners()
+		return err
+	})
+	return list, err == nil
+}
+
+func in(ns *os.File, f func() error) error {
+	if ns == nil {
+		return f()
+	}
+	return netns.Do(ns, f)
+}
+
+// worthTrying: a target without a network in common is not tried, which would take
+// its time and tell nothing new.
+func (f *facts) worthTrying() bool {
+	if f.Target.Kind == Container && !f.Target.running() {
+		return false
+	}
+	return f.dst == nil || f.itself || len(f.shared) > 0 || f.Source.Kind == Host || f.src != nil && f.src.Host
+}
