@@ -38,3 +38,20 @@ func (c *config) usableDriver() (container.CgroupDriver, error) {
 	}
 	return driver, err
 }
+
+// realtime is the share of real-time processor time that containers may have.
+func (c *config) realtime() (share cgroup.Realtime, err error) {
+	switch {
+	case c.RealtimePeriod == 0 && c.RealtimeRuntime == 0:
+		return share, nil
+	case c.RealtimePeriod < 0 || c.RealtimeRuntime < 0:
+		return share, errors.New("cpu-rt-period and cpu-rt-runtime cannot be negative")
+	case c.RealtimePeriod > 0 && c.RealtimeRuntime > c.RealtimePeriod:
+		return share, errors.New("cpu-rt-runtime cannot be higher than cpu-rt-period")
+	case cgroup.Version() == 2:
+		return share, errors.New("cpu-rt-runtime: cgroup v2 has no real-time processor time for groups; leave the option out")
+	case !cgroup.HostFeatures().CPURealtime:
+		return share, errors.New("cpu-rt-runtime: this kernel has no real-time processor time for groups (CONFIG_RT_GROUP_SCHED); leave the option out")
+	}
+	return cgroup.Realtime{Period: uint64(c.RealtimePeriod), Runtime: int64(c.RealtimeRuntime)}, nil
+}

@@ -60,6 +60,8 @@ type config struct {
 	CgroupnsMode       string            `json:"default-cgroupns-mode"`
 	StopTimeout        int               `json:"default-stop-timeout"`
 	CgroupParent       string            `json:"cgroup-parent"`
+	RealtimePeriod     int               `json:"cpu-rt-period"`
+	RealtimeRuntime    int               `json:"cpu-rt-runtime"`
 	ExecOpts           []string          `json:"exec-opts"`
 	CDISpecDirs        []string          `json:"cdi-spec-dirs"`
 	Features           map[string]bool   `json:"features"`

@@ -183,7 +183,11 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	e.onClose("store", func(context.Context) error { return st.Close() })
 	images := image.New(image.Options{Store: st, Remote: resolver, Bus: bus, Log: log, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxAttempts: c.MaxAttempts})
 
-	rt, err := native.New(native.Options{ShimPath: shim, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Log: log})
+	share, err := c.realtime()
+	if err != nil {
+		return e, err
+	}
+	rt, err := native.New(native.Options{ShimPath: shim, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Realtime: share, Log: log})
 	if err != nil {
 		return e, err
 	}

@@ -45,9 +45,17 @@ func supported(r *ctypes.Resources, f cgroup.Features) error {
 	case r.NanoCPUs > 0 && !f.CPUQuota:
 		return invalid("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
 	case (r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0) && !f.CPURealtime:
-		return invalid("Your kernel does not support CPU real-time scheduler")
+		return invalid("Your kernel does not support CPU real-time scheduler" + noRealtime())
 	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
 		return invalid("cpu real-time runtime cannot be higher than cpu real-time period")
 	}
 	return nil
+}
+
+// noRealtime says why not.
+func noRealtime() string {
+	if cgroup.Version() == 2 {
+		return ": cgroup v2 has no real-time processor time for groups"
+	}
+	return ": it was built without CONFIG_RT_GROUP_SCHED"
 }

@@ -176,7 +176,7 @@ func (g *Group) Create(r *specs.LinuxResources) error {
 		return errors.Join(err, g.Remove())
 	}
 	if err := g.manager.Set(res); err != nil {
-		return errors.Join(fmt.Errorf("set cgroup limits: %w", err), g.Remove())
+		return errors.Join(fmt.Errorf("set cgroup limits: %w", explained(err, res)), g.Remove())
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (g *Group) Update(r *specs.LinuxResources) error {
 	}
 	res.SkipDevices = len(res.Devices) == 0
 	if err := g.manager.Set(res); err != nil {
-		return fmt.Errorf("set cgroup limits: %w", err)
+		return fmt.Errorf("set cgroup limits: %w", explained(err, res))
 	}
 	return nil
 }

@@ -79,9 +79,22 @@ func (r *Runtime) launch(id, dir string) (*launched, error) {
 		l, err = r.launchIn(id, dir, true)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start shim: %w", err)
+		return nil, fmt.Errorf("start shim: %w%s", err, noDescriptors(err))
 	}
 	return l, nil
+}
+
+// noDescriptors explains a failure that only kernels with TOMOYO know (Debian 11's): they
+// look for what is executed by descriptor as /dev/fd/N.
+func noDescriptors(err error) string {
+	var e *spawn.Error
+	if !errors.As(err, &e) || !e.Exec || e.Errno != unix.ENOENT {
+		return ""
+	}
+	if _, err := os.Lstat("/dev/fd"); err == nil {
+		return ""
+	}
+	return ": this kernel needs /dev/fd for it: ln -s /proc/self/fd /dev/fd"
 }
 
 func (r *Runtime) launchIn(id, dir string, again bool) (*launched, error) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/cgroup"
@@ -34,7 +35,9 @@ type Options struct {
 	ExecRoot string
 	// CgroupParent is "muelle" or "muelle-INSTANCE"; shims live in its child "shims".
 	CgroupParent string
-	Log          *slog.Logger
+	// Realtime is what containers that ask for real-time processor time share.
+	Realtime cgroup.Realtime
+	Log      *slog.Logger
 }
 
 // Runtime implements runtime.Runtime.
@@ -45,6 +48,7 @@ type Runtime struct {
 	null   *os.File
 	stderr *os.File
 	shims  *shimsGroup
+	share  cgroup.Realtime
 	// filters are seccomp programs that were assembled before.
 	filters seccomp.Cache
 
@@ -74,7 +78,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
-	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), tasks: map[*task]struct{}{},
+	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), tasks: map[*task]struct{}{}, share: o.Realtime,
 		shims: &shimsGroup{path: filepath.Join("/", o.CgroupParent, "shims")}}
 	if r.binary, err = seal(o.ShimPath); err != nil {
 		return nil, err
@@ -170,6 +174,9 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 	if err := t.group.Enclose(ctx, t.shim.pid); err != nil {
 		return err
 	}
+	if err := r.grant(t.group, c.Spec.Linux.Resources); err != nil {
+		return err
+	}
 	if err := t.group.Create(c.Spec.Linux.Resources); err != nil {
 		return err
 	}
@@ -178,6 +185,14 @@ func (r *Runtime) begin(ctx context.Context, t *task, c *runtime.Container) erro
 		return err
 	}
 	return r.send(ctx, t, c, p)
+}
+
+// grant gives a group's parents the real-time processor time that it asks for a part of.
+func (r *Runtime) grant(g *cgroup.Group, limits *specs.LinuxResources) error {
+	if limits == nil || limits.CPU == nil || limits.CPU.RealtimeRuntime == nil {
+		return nil
+	}
+	return g.GrantRealtime(r.share)
 }
 
 // send lets the shim carry a plan out and connects what is attached.

@@ -248,7 +248,12 @@ func (t *task) Attach(ctx context.Context, s *runtime.Streams) error {
 func (t *task) Pids(context.Context) ([]int, error) { return t.group.Pids() }
 
 // Update implements runtime.Task.
-func (t *task) Update(_ context.Context, r *specs.LinuxResources) error { return t.group.Update(r) }
+func (t *task) Update(_ context.Context, r *specs.LinuxResources) error {
+	if err := t.r.grant(t.group, r); err != nil {
+		return err
+	}
+	return t.group.Update(r)
+}
 
 // Held implements runtime.Task.
 func (t *task) Held(ctx context.Context) (map[string]*os.File, error) {
