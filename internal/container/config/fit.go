@@ -45,7 +45,7 @@ func supported(r *ctypes.Resources, f cgroup.Features) error {
 	case r.NanoCPUs > 0 && !f.CPUQuota:
 		return invalid("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
 	case (r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0) && !f.CPURealtime:
-		return invalid("Your kernel does not support CPU real-time scheduler" + noRealtime())
+		return invalid("Your kernel does not support CPU real-time scheduler%s", noRealtime())
 	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
 		return invalid("cpu real-time runtime cannot be higher than cpu real-time period")
 	}
