@@ -109,7 +109,7 @@ func (e *endpoint) check() error {
 // arrange names the interfaces and chooses the endpoint with the default route.
 func (sb *sandbox) arrange() error {
 	for i, e := range sb.endpoints {
-		if e.net.Driver == predefinedBridge {
+		if e.net.attaches() {
 			e.iface = fmt.Sprintf("eth%d", i)
 		} else if len(sb.endpoints) > 1 {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("conflicting options: cannot attach both user-defined and non-user-defined network-modes: %s", e.net.Name))
@@ -126,7 +126,7 @@ func (sb *sandbox) arrange() error {
 func wayOf(endpoints []*endpoint) *endpoint {
 	var out []*endpoint
 	for _, e := range endpoints {
-		if e.net.Driver == predefinedBridge && !e.net.Internal && len(e.net.IPAM.Config) > 0 {
+		if e.net.attaches() && !e.net.Internal && len(e.net.IPAM.Config) > 0 {
 			out = append(out, e)
 		}
 	}

@@ -92,7 +92,7 @@ func (c *connection) find(ref, containerID string, settings *network.EndpointSet
 	if sb == nil {
 		return errdefs.ErrFailedPrecondition.WithMessage("container " + containerID + " has no network of its own")
 	}
-	if sb.ns == nil || n.Driver != predefinedBridge {
+	if sb.ns == nil || !n.attaches() {
 		return errdefs.ErrInvalidArgument.WithMessage("cannot attach both user-defined and non-user-defined network-modes")
 	}
 	if slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return e.net == n }) {
@@ -185,7 +185,7 @@ func freeName(present []rtnl.Interface) string {
 }
 
 func (c *connection) part(context.Context) error {
-	err := c.s.bridge.Unplug(c.e.driverView())
+	err := c.s.unplug(c.e)
 	c.s.leave(c.e)
 	return err
 }
@@ -218,7 +218,21 @@ func (s *Service) setDefaultRoute(sb *sandbox, way *endpoint) error {
 			}
 		}
 	}
-	return netns.Do(sb.ns, func() error { return rtnl.SetDefaultRoutes(mac, gateways) })
+	return netns.Do(sb.ns, func() error {
+		if way == nil || mac != "" {
+			return rtnl.SetDefaultRoutes(mac, gateways)
+		}
+		present, err := rtnl.Interfaces()
+		if err != nil {
+			return err
+		}
+		for _, i := range present {
+			if slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == way.settings.IPAddress }) {
+				mac = i.MAC
+			}
+		}
+		return rtnl.SetDefaultRoutes(mac, gateways)
+	})
 }
 
 // register makes the endpoint known to everybody.
@@ -237,7 +251,7 @@ func (c *connection) register(context.Context) error {
 	}
 	// What stood for "no network" goes with the first one.
 	sb.endpoints = append(slices.DeleteFunc(slices.Clone(sb.endpoints), func(e *endpoint) bool {
-		if e.net.Driver != predefinedBridge {
+		if !e.net.attaches() {
 			delete(e.net.endpoints, e.id)
 			return true
 		}
@@ -289,7 +303,7 @@ func (s *Service) Disconnect(ctx context.Context, ref, containerID string, keepe
 		step.Step{Name: "default route", Do: c.route, Undo: c.routeBack},
 		step.Step{Name: "answers", Do: func(context.Context) error { return s.answerBy(c.sb, c.publishes, c.after) }},
 		step.Step{Name: "ports", Do: c.movePorts, Undo: c.portsBack},
-		step.Step{Name: "unplug", Do: func(context.Context) error { return s.bridge.Unplug(c.e.driverView()) }},
+		step.Step{Name: "unplug", Do: func(context.Context) error { return s.unplug(c.e) }},
 	)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"muelle/internal/id"
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 )
 
@@ -79,16 +80,16 @@ func supported(r network.CreateRequest) error {
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("operation is not permitted on predefined %s network ", r.Name))
 	case !id.ValidName(r.Name + "_"): // one character is enough, other than for containers
 		return invalid.WithMessage(fmt.Sprintf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Name))
-	case r.Driver == "macvlan" || r.Driver == "ipvlan" || r.Driver == "overlay":
-		return notYet("the network driver " + r.Driver)
+	case r.Driver == "overlay":
+		return notYet("the network driver overlay, which joins several machines of a swarm: use bridge on this machine, macvlan to be on its link, or a tunnel (WireGuard) between machines:")
 	case r.Driver == "host" || r.Driver == "null":
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("only one instance of %q network is allowed", r.Driver))
-	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default":
+	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default" && r.Driver != macvlan.Macvlan && r.Driver != macvlan.IPVlan:
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("could not find plugin %s in v1 plugin registry: plugin not found", r.Driver))
 	case r.Scope != "" && r.Scope != "local":
-		return notYet("the network scope " + r.Scope)
+		return notYet("the network scope " + r.Scope + " (this engine is one machine: there is only local)")
 	case r.Ingress:
-		return notYet("an ingress network")
+		return notYet("an ingress network (there is no swarm)")
 	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
 		return notYet("a config-only network")
 	case r.EnableIPv4 != nil && !*r.EnableIPv4:
@@ -115,9 +116,13 @@ func (s *Service) interfaceIsFree(name string) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, n := range s.networks {
-		if n.Interface == name {
-			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("conflicts with network %s (%s): networks have same bridge name", n.ID, n.Name))
+		if name == "" || n.Interface != name {
+			continue
 		}
+		if n.Driver != "bridge" {
+			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("network %s is already using parent interface %s", n.Name, name))
+		}
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("conflicts with network %s (%s): networks have same bridge name", n.ID, n.Name))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 )
 
@@ -87,6 +88,9 @@ func (e *endpoint) takeAddresses() error {
 	e.settings.NetworkID, e.settings.EndpointID = e.net.ID, e.id
 	if len(e.settings.MacAddress) == 0 && e.settings.IPAddress.IsValid() {
 		e.settings.MacAddress = network.HardwareAddr(rtnl.MAC(e.settings.IPAddress))
+	}
+	if e.net.Driver == macvlan.IPVlan {
+		e.settings.MacAddress = nil // the parent's
 	}
 	e.setNames()
 	return nil

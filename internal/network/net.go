@@ -12,6 +12,7 @@ import (
 	"muelle/internal/id"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
+	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 )
 
@@ -91,7 +92,19 @@ func predefined(name string) bool {
 }
 
 // resolves tells whether the containers on a network find each other by name.
-func (n *net) resolves() bool { return n.Driver == "bridge" && n.Name != predefinedBridge }
+func (n *net) resolves() bool { return n.attaches() && n.Name != predefinedBridge }
+
+// attaches tells whether containers get an interface and addresses.
+func (n *net) attaches() bool {
+	return n.Driver == predefinedBridge || n.Driver == macvlan.Macvlan || n.Driver == macvlan.IPVlan
+}
+
+// unplug detaches a container that goes on.
+func (s *Service) unplug(e *endpoint) error {
+	return s.drivers[e.net.Driver].(interface {
+		Unplug(e netdriver.Endpoint) error
+	}).Unplug(e.driverView())
+}
 
 // driverView is what the driver is told.
 func (n *net) driverView() netdriver.Network {

@@ -17,6 +17,7 @@ import (
 	"muelle/internal/netdriver"
 	"muelle/internal/netdriver/bridge"
 	"muelle/internal/netdriver/builtin"
+	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 	"muelle/internal/network/port"
 	"muelle/internal/network/resolver"
@@ -109,7 +110,8 @@ func Open(_ context.Context, o Options) (*Service, error) {
 	br := bridge.New(bridge.Options{Instance: o.Instance, KeepOut: o.KeepOut, Log: o.Log})
 	s := &Service{
 		o: o, log: o.Log, records: records, bridge: br,
-		drivers:   map[string]netdriver.Driver{"bridge": br, "host": builtin.Driver{Name: "host"}, "null": builtin.Driver{Name: "null"}},
+		drivers: map[string]netdriver.Driver{"bridge": br, "host": builtin.Driver{Name: "host"}, "null": builtin.Driver{Name: "null"},
+			macvlan.Macvlan: macvlan.New(macvlan.Macvlan, o.Instance, o.Log), macvlan.IPVlan: macvlan.New(macvlan.IPVlan, o.Instance, o.Log)},
 		ports:     port.NewBook(),
 		sharing:   newSharing(),
 		resolv:    resolvConf{path: o.ResolvConf},
@@ -149,7 +151,11 @@ func (s *Service) Close(context.Context) error {
 		sb.close()
 	}
 	s.mu.RUnlock()
-	return s.bridge.Close(idle)
+	var errs []error
+	for _, kind := range []string{macvlan.Macvlan, macvlan.IPVlan} {
+		errs = append(errs, s.drivers[kind].(*macvlan.Driver).Close(idle))
+	}
+	return errors.Join(append(errs, s.bridge.Close(idle))...)
 }
 
 // Adopted tells that every running container has been adopted: what the kernel

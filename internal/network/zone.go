@@ -150,7 +150,7 @@ func (d directory) following(asker, name string) (bridges []string) {
 func (sb *sandbox) publisher() *endpoint { return publisherOf(sb.endpoints, sb.way()) }
 
 func publisherOf(endpoints []*endpoint, way *endpoint) *endpoint {
-	if way != nil && way.net.zone().Publish != api.ZoneNone {
+	if way != nil && way.net.Driver == predefinedBridge && way.net.zone().Publish != api.ZoneNone {
 		return way
 	}
 	var open []*endpoint
