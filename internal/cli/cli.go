@@ -61,6 +61,12 @@ func Run(ctx context.Context, args []string, s Streams, b Build) int {
 		return a.exitCode(ctx, err)
 	}
 	root := a.root()
+	if command, yes := completing(args[1:]); yes {
+		if program := partOf(command); program != "" {
+			return a.exitCode(ctx, a.execPart(program, completeIn(args[1:], command)))
+		}
+		a.completeFlags(root, "")
+	}
 	root.SetArgs(args[1:])
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

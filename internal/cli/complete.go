@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,8 +21,12 @@ func (a *app) complete(use string) cobra.CompletionFunc {
 	}
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		many := strings.HasSuffix(use, "...]") && verb != "run" && verb != "create" && verb != "exec" && verb != "top"
+		word := word
 		if len(args) > 0 && !many {
-			return nil, cobra.ShellCompDirectiveDefault
+			if word != "NETWORK" || len(args) > 1 || !strings.Contains(use, " CONTAINER") {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			word = "CONTAINER" // of network connect
 		}
 		e, err := console.Find(a.where)
 		if err != nil {
@@ -32,7 +37,11 @@ func (a *app) complete(use string) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		defer func() { _ = c.Close() }()
-		return a.names(cmd, c, word), cobra.ShellCompDirectiveNoFileComp
+		out := slices.DeleteFunc(a.names(cmd, c, word), func(s string) bool { return slices.Contains(args, s) })
+		if verb == "cp" {
+			return out, cobra.ShellCompDirectiveDefault // a file of this machine as well
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
@@ -44,11 +53,14 @@ func (a *app) names(cmd *cobra.Command, c *client.Client, word string) (out []st
 	case strings.HasPrefix(word, "CONTAINER"):
 		all, _ := c.Containers.List(ctx, client.ListOptions{All: true})
 		for _, x := range all {
+			if !fits(cmd, x.State) {
+				continue
+			}
 			for _, n := range x.Names {
 				out = append(out, strings.TrimPrefix(n, "/"))
 			}
 		}
-	case strings.HasPrefix(word, "IMAGE"), strings.HasPrefix(word, "SOURCE_IMAGE"), strings.HasPrefix(word, "REPOSITORY"):
+	case strings.HasPrefix(word, "IMAGE"), strings.HasPrefix(word, "SOURCE_IMAGE"), strings.HasPrefix(word, "REPOSITORY"), strings.HasPrefix(word, "NAME[:TAG]") && cmd.Name() == "push":
 		all, _ := c.Images.List(ctx, client.ImageListOptions{})
 		for _, x := range all {
 			out = append(out, x.RepoTags...)
