@@ -311,6 +311,7 @@ func (s *Service) changeEndpoints(ctx context.Context, c *entry, change func(*re
 	// A client that goes away does not leave a container half connected.
 	ctx = context.WithoutCancel(ctx)
 	if alive {
+		defer s.changing(c)()
 		ch, err := live(ctx, task)
 		if err != nil {
 			return err

@@ -98,8 +98,12 @@ func (f *fakeNetworks) Adopt(_ context.Context, spec network.SandboxSpec, _ map[
 	f.adopted = append(f.adopted, spec.ID)
 	return nil
 }
-func (f *fakeNetworks) Adopted(context.Context) error { return nil }
-func (f *fakeNetworks) Renamed(string, string)        {}
+func (f *fakeNetworks) Adopted(context.Context) error           { return nil }
+func (f *fakeNetworks) Spare(map[string]*mnet.EndpointSettings) {}
+func (f *fakeNetworks) Mend(context.Context, string, map[string]*mnet.EndpointSettings, network.Keeper) (*network.Change, error) {
+	return nil, nil
+}
+func (f *fakeNetworks) Renamed(string, string) {}
 func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.PortMap, network.Keeper) (mnet.PortMap, error) {
 	return nil, errdefs.ErrNotImplemented
 }

@@ -49,6 +49,17 @@ func (s *Service) load(ctx context.Context) error {
 	if err := s.o.Networks.Adopted(ctx); err != nil {
 		s.log.Error("take over networks", "err", err)
 	}
+	for _, c := range list {
+		if !c.st.Changing {
+			continue
+		}
+		c.st.Changing = false // saved with what Mend gives, or with the end
+		if task := tasks[c]; task != nil {
+			if err := s.mendNetwork(ctx, c, task); err != nil {
+				s.log.Error("finish a change of networks or ports that was cut off", "container", c.id, "err", err)
+			}
+		}
+	}
 	if err := s.o.Volumes.Settle(); err != nil {
 		s.log.Error("unmount volumes that nobody uses", "err", err)
 	}
@@ -202,6 +213,7 @@ func (s *Service) adopt(ctx context.Context, list []*entry, present map[string]b
 		if task.Pid() != 0 && !c.rec.HostConfig.NetworkMode.IsContainer() {
 			if err := s.adoptNetwork(ctx, c, task); err != nil {
 				s.log.Error("take over the container's network", "container", c.id, "err", err)
+				s.o.Networks.Spare(c.st.Endpoints)
 			}
 		}
 	}
@@ -222,7 +234,11 @@ func (s *Service) adoptNetwork(ctx context.Context, c *entry, task runtime.Task)
 			return err
 		}
 	}
-	spec := sandboxSpec(&c.rec, c.st.Endpoints, s.defaults.Load())
+	endpoints := c.st.Endpoints
+	if c.st.Changing {
+		endpoints, _ = c.st.settled(&c.rec)
+	}
+	spec := sandboxSpec(&c.rec, endpoints, s.defaults.Load())
 	spec.Ready = c.ready()
 	spec.Detached = !c.rec.HostConfig.NetworkMode.IsHost() && !c.rec.HostConfig.NetworkMode.IsNone()
 	return s.o.Networks.Adopt(ctx, spec, held, netns)

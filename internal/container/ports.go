@@ -45,6 +45,7 @@ func (s *Service) UpdatePorts(ctx context.Context, ref string, add, drop mnet.Po
 	if !live {
 		return nil, s.savePorts(c, change)
 	}
+	defer s.changing(c)()
 	shown, err := s.o.Networks.ChangePorts(ctx, c.id, add, change.dropped, task)
 	if err != nil {
 		return nil, err

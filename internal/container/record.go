@@ -84,6 +84,9 @@ type state struct {
 	// Endpoints and Ports of the run that is on, or empty.
 	Endpoints map[string]*network.EndpointSettings
 	Ports     network.PortMap
+	// Changing: its networks or published ports are being changed. A daemon that finds it
+	// set makes them what the record says.
+	Changing bool `json:",omitempty"`
 	// Pid of the last run's first process, in the host's numbering.
 	Pid int `json:",omitempty"`
 	// Endings of the last runs and attempts to start, oldest first.

@@ -44,7 +44,9 @@ type networks interface {
 	Prepare(ctx context.Context, spec network.SandboxSpec) (*network.Sandbox, error)
 	Release(ctx context.Context, containerID string) error
 	Adopt(ctx context.Context, spec network.SandboxSpec, held map[string]*os.File, netns *os.File) error
+	Spare(endpoints map[string]*mnet.EndpointSettings)
 	Adopted(ctx context.Context) error
+	Mend(ctx context.Context, containerID string, gone map[string]*mnet.EndpointSettings, keeper network.Keeper) (*network.Change, error)
 	Renamed(containerID, name string)
 	ChangePorts(ctx context.Context, containerID string, add, drop mnet.PortMap, keeper network.Keeper) (mnet.PortMap, error)
 	SetReady(containerID string, ready bool) error

@@ -64,17 +64,20 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 	if c.dropped, err = c.find(drop); err != nil {
 		return nil, err
 	}
-	err = step.Run(ctx,
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	port.Close(c.bound) // the shim has its own
+	return c.register(), nil
+}
+
+func (c *portChange) run(ctx context.Context) error {
+	return step.Run(ctx,
 		step.Step{Name: "take back", Do: c.takeBack, Undo: c.restore},
 		step.Step{Name: "reserve", Do: c.reserve, Undo: c.closeNew},
 		step.Step{Name: "hand over", Do: c.handOver, Undo: c.letGo},
 		step.Step{Name: "publish", Do: c.publish},
 	)
-	if err != nil {
-		return nil, err
-	}
-	port.Close(c.bound) // the shim has its own
-	return c.register(), nil
 }
 
 // Asked takes note of what a container asks to publish from now on, for the time when

@@ -38,7 +38,7 @@ type Driver struct {
 
 	mu      sync.Mutex
 	bridges map[string]*state // by network id, those that are up
-	// joining are the interfaces that Join made, until they are gone.
+	// joining are the interfaces that Join made, or that were adopted, until they are gone.
 	// With a lock of its own: Up waits with mu held for the reaper, which forgets them.
 	joining joining
 }
@@ -324,8 +324,10 @@ func (d *Driver) Leave(_ netdriver.Network, e netdriver.Endpoint, gone func()) {
 	})
 }
 
-// Adopt takes note of a running container's endpoint, which a former daemon joined.
+// Adopt takes note of a running container's endpoint, which a former daemon joined. To
+// be called before Recover.
 func (d *Driver) Adopt(n netdriver.Network, e netdriver.Endpoint) {
+	d.Spare(e)
 	d.mu.Lock()
 	st := d.bridges[n.ID]
 	d.mu.Unlock()
@@ -333,6 +335,12 @@ func (d *Driver) Adopt(n netdriver.Network, e netdriver.Endpoint) {
 		d.fw.spoof.note(portOf(d.veth(e), e))
 	}
 }
+
+// Spare keeps Recover from removing an endpoint's interface.
+func (d *Driver) Spare(e netdriver.Endpoint) { d.joining.add(d.veth(e)) }
+
+// Plugged tells whether the endpoint's interface is there.
+func (d *Driver) Plugged(e netdriver.Endpoint) bool { return rtnl.Exists(d.veth(e)) }
 
 // Unplug detaches a container that goes on: when it returns its interface is gone.
 // Leave follows.
@@ -371,7 +379,9 @@ func (d *Driver) Cut(ports []netdriver.Mapping) { cutFlows(ports) }
 
 // Recover ends the time after a start in which Up and Publish only take note of
 // what a former daemon left running: the rules are replaced in one transaction, and
-// what nobody took note of is removed.
+// what nobody took note of is removed. An interface of no endpoint on a bridge of ours
+// is one that a daemon plugged in and was killed before it could tell: its address may
+// be given to another.
 func (d *Driver) Recover(_ context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -380,19 +390,19 @@ func (d *Driver) Recover(_ context.Context) error {
 		return err
 	}
 	known := map[string]bool{}
-	// Masters whose ports are no leftovers: bridges that we know, or somebody else's
-	// (names of interfaces have room for a part of the instance only).
-	spared := map[int]bool{}
 	for _, st := range d.bridges {
 		known[st.name] = true
 	}
+	// Ports of somebody else's bridges are spared: names of interfaces have room for a
+	// part of the instance only.
+	ours := map[int]bool{0: true}
 	for _, l := range links {
-		spared[l.Index] = known[l.Name] || !strings.HasPrefix(l.Alias, d.owner())
+		ours[l.Index] = known[l.Name] || strings.HasPrefix(l.Alias, d.owner())
 	}
 	var errs []error
 	for _, l := range links {
 		leftover := l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()) && !known[l.Name] ||
-			l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && !spared[l.Master]
+			l.Kind == "veth" && d.isVeth(l.Name) && ours[l.Master] && !d.joining.has(l.Name)
 		if leftover {
 			errs = append(errs, rtnl.Delete(l.Name))
 		}

@@ -34,7 +34,7 @@ func (d *Driver) Leaks(_ context.Context, attached func(idPrefix string) bool) (
 		switch {
 		case l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()):
 			leaks = append(leaks, d.linkLeak(l.Name, "a bridge of no network that is up", func() bool { return d.hasBridge(l.Name) }))
-		case l.Kind == "veth" && strings.HasPrefix(l.Name, d.vethPrefix()) && ours[l.Master]:
+		case l.Kind == "veth" && d.isVeth(l.Name) && ours[l.Master]:
 			leaks = append(leaks, d.linkLeak(l.Name, "the interface of no container that runs", func() bool {
 				return d.joining.has(l.Name) || attached(strings.TrimPrefix(l.Name, d.vethPrefix()))
 			}))

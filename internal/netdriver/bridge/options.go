@@ -129,7 +129,15 @@ func (d *Driver) vethPrefix() string { return vethPrefix(d.instance) }
 
 func vethPrefix(instance string) string { return "muev" + tag(instance) }
 
-func (d *Driver) veth(e netdriver.Endpoint) string { return d.vethPrefix() + e.ID[:7] }
+const vethID = 7 // digits of the endpoint's id
+
+func (d *Driver) veth(e netdriver.Endpoint) string { return d.vethPrefix() + e.ID[:vethID] }
+
+// isVeth tells whether veth could have given the name. That of an instance with a tag
+// is longer than the default one's.
+func (d *Driver) isVeth(name string) bool {
+	return strings.HasPrefix(name, d.vethPrefix()) && len(name) == len(d.vethPrefix())+vethID
+}
 
 // owner starts the alias of each of our bridges.
 func (d *Driver) owner() string { return d.fw.name + " network " }

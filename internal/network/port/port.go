@@ -25,6 +25,14 @@ type Request struct {
 	Owner string
 }
 
+// Satisfied tells whether a binding is one that the request may have been given.
+func (r Request) Satisfied(b Binding) bool {
+	if b.Container != r.Container || r.Host.IsValid() && (b.Both || b.Host.Addr() != r.Host) {
+		return false
+	}
+	return r.Start == 0 || r.Start <= b.Host.Port() && b.Host.Port() <= r.End
+}
+
 // Parse reads a binding of the API.
 func Parse(container network.Port, b network.PortBinding) (Request, error) {
 	r := Request{Container: container, Host: b.HostIP.Unmap()}
