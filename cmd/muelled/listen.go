@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/remote"
+	"muelle/internal/zone/exposure"
 )
 
 // listen opens every host that the daemon was told, or the default socket. On
@@ -55,6 +57,31 @@ func listen(c *config, p *places, log *slog.Logger) (all []net.Listener, err err
 		}
 	}
 	return all, nil
+}
+
+// tcpHosts are the addresses of TCP that are listened on, as far as they are said in
+// numbers; a name is taken for this host's own.
+func (c *config) tcpHosts() (list []exposure.API) {
+	for _, host := range c.Hosts {
+		proto, addr := splitHost(host)
+		if proto != "tcp" {
+			continue
+		}
+		name, port, err := net.SplitHostPort(c.withPort(addr))
+		number, nerr := strconv.ParseUint(port, 10, 16)
+		if err != nil || nerr != nil {
+			continue // it was refused already
+		}
+		a, err := netip.ParseAddr(name)
+		switch {
+		case name == "":
+			a = netip.IPv4Unspecified()
+		case err != nil:
+			a = netip.MustParseAddr("127.0.0.1")
+		}
+		list = append(list, exposure.API{Address: netip.AddrPortFrom(a, uint16(number)), Open: !c.TLSVerify})
+	}
+	return list
 }
 
 // splitHost gives the protocol and the address; as in Docker it is tcp where nothing

@@ -21,14 +21,7 @@ func listenTCP(addr string, c *config, log *slog.Logger) (net.Listener, error) {
 		}
 		return nil, errors.New("refused, because whoever reaches a TCP port without TLS is root on this machine: use the unix socket, --tlsverify with certificates, or --allow-insecure-tcp if that is meant")
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		// As Docker: the port may be left out.
-		port := "2375"
-		if c.TLS {
-			port = "2376"
-		}
-		addr = net.JoinHostPort(addr, port)
-	}
+	addr = c.withPort(addr)
 	var secure *tls.Config
 	if c.TLS {
 		var err error
@@ -100,4 +93,16 @@ func (c *config) warnings() []string {
 		out = append(out, "WARNING: API is accessible on "+what+"\n         Access to the remote API is equivalent to root access on the host. Refer\n         to docs/drop-in.md for what protects it.")
 	}
 	return out
+}
+
+// withPort adds Docker's ports where none is given.
+func (c *config) withPort(addr string) string {
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		return addr
+	}
+	port := "2375"
+	if c.TLS {
+		port = "2376"
+	}
+	return net.JoinHostPort(addr, port)
 }

@@ -56,9 +56,14 @@ func (a *app) ps(use string) *cobra.Command {
 		if l.format != "" {
 			conf = ""
 		}
-		t := console.Table{Out: a.Out, Format: containerFormat(pick(l.format, conf), l.quiet, size), Headers: containerHeaders()}
+		format := pick(l.format, conf)
+		t := console.Table{Out: a.Out, Format: containerFormat(format, l.quiet, size), Headers: containerHeaders()}
+		if format == "table" && !l.quiet && a.where.Name != "docker" && console.Publish(found) {
+			t.Format += `\t{{.Exposure}}`
+		}
+		reach := reach(ctx, c)
 		return t.Write(rowsOf(found, func(s container.Summary) any {
-			return &containerRow{Container: console.Container{Trunc: !l.noTrunc, Of: s}}
+			return &containerRow{Container: console.Container{Trunc: !l.noTrunc, Of: s, Reach: reach}}
 		})...)
 	})
 	f := c.Flags()

@@ -45,6 +45,7 @@ func (a *app) entries() []entry {
 		{"container", "Manage containers", management, a.container},
 		{"context", "Manage contexts", management, a.context},
 		{"dns", "See what containers look up", management, a.dns},
+		{"exposure", "Tell who can really reach each port", management, a.exposure},
 		{"image", "Manage images", management, a.image},
 		{"network", "Manage networks", management, a.network},
 		{"system", "Manage the engine", management, a.system},

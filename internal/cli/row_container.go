@@ -51,7 +51,7 @@ func containerHeaders() map[string]string {
 	return map[string]string{
 		"ID": titleID, "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
 		"RunningFor": titleCreated, "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": titleSize,
-		"Labels": titleLabels, "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
+		"Labels": titleLabels, "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM", "Exposure": "EXPOSURE",
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
@@ -21,7 +23,7 @@ const psFormat = `table {{.Name}}\t{{.Image}}\t{{.Command}}\t{{.Service}}\t{{.Ru
 var psHeaders = map[string]string{
 	"ID": "CONTAINER ID", "Name": "NAME", "Names": "NAMES", "Project": "PROJECT", "Service": "SERVICE", "Image": "IMAGE",
 	"Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE",
-	"Status": "STATUS", "Health": "HEALTH", "Labels": "LABELS", "Networks": "NETWORKS", "Mounts": "MOUNTS", "ExitCode": "EXIT CODE",
+	"Status": "STATUS", "Health": "HEALTH", "Labels": "LABELS", "Networks": "NETWORKS", "Mounts": "MOUNTS", "ExitCode": "EXIT CODE", "Exposure": "EXPOSURE",
 }
 
 func (a *app) psCommand() *cobra.Command {
@@ -42,7 +44,7 @@ func (a *app) psCommand() *cobra.Command {
 				}
 				status = append(status, value)
 			}
-			return a.onContainers(cmd.Context(), services, true, func(_ context.Context, _ *client.Client, s scope, list []container.Summary) error {
+			return a.onContainers(cmd.Context(), services, true, func(ctx context.Context, c *client.Client, s scope, list []container.Summary) error {
 				known := s.known()
 				list = slices.DeleteFunc(list, func(m container.Summary) bool {
 					switch {
@@ -60,7 +62,14 @@ func (a *app) psCommand() *cobra.Command {
 				case onlyServices:
 					return a.lines(list, func(m container.Summary) string { return m.Labels[api.LabelService] })
 				}
-				return a.table(format, psFormat, psHeaders, list, func(m container.Summary) any { return &psRow{console.Container{Trunc: !noTrunc, Of: m}} })
+				standard := psFormat
+				if console.Publish(list) {
+					standard += `\t{{.Exposure}}`
+				}
+				reach := reach(ctx, c)
+				return a.table(format, standard, psHeaders, list, func(m container.Summary) any {
+					return &psRow{console.Container{Trunc: !noTrunc, Of: m, Reach: reach}}
+				})
 			})
 		},
 	}
@@ -106,4 +115,16 @@ func (a *app) table(format, standard string, headers map[string]string, list []c
 		rows[i] = row(m)
 	}
 	return console.Table{Out: a.Out, Format: format, Headers: headers}.Write(rows...)
+}
+
+// reach asks an engine once, when a row wants to know. One that cannot tell is
+// Docker's, or older.
+func reach(ctx context.Context, c *client.Client) console.Reach {
+	return sync.OnceValues(func() (*api.ExposureReport, error) {
+		report, err := c.System.Exposure(ctx)
+		if errdefs.IsNotFound(err) {
+			return &api.ExposureReport{}, nil
+		}
+		return &report, err
+	})
 }

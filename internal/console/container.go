@@ -15,6 +15,7 @@ import (
 type Container struct {
 	Of    container.Summary
 	Trunc bool // long cells are cut, as without --no-trunc
+	Reach Reach
 }
 
 // ID is the container's id.

@@ -44,6 +44,22 @@ func (s *Service) Top(ctx context.Context, ref, psArgs string) (ctypes.TopRespon
 	return r, nil
 }
 
+// Pids lists the processes of a running container, by their numbers on the host.
+func (s *Service) Pids(ctx context.Context, ref string) ([]int, error) {
+	c, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	task, alive := c.task, c.st.alive()
+	c.mu.Unlock()
+	if !alive || task == nil {
+		return nil, conflict("container %s is not running", c.id)
+	}
+	pids, err := task.Pids(ctx)
+	return pids, notRunning(err, c.id)
+}
+
 // Stats reads the resources that a container uses: once, or every second while it
 // exists. One that does not run has empty readings, as Docker's.
 func (s *Service) Stats(ctx context.Context, ref string, o StatsOptions) (iter.Seq2[*ctypes.StatsResponse, error], error) {

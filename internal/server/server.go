@@ -32,6 +32,7 @@ type Options struct {
 	Projects   Projects
 	System     System
 	Why        Why
+	Exposure   Exposure
 	Bus        *event.Bus
 	// Version is the engine's, for the Server header.
 	Version string
