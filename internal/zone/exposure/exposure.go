@@ -70,18 +70,36 @@ func (s *Service) Report(ctx context.Context) (*api.ExposureReport, error) {
 		report.Ports = append(report.Ports, p)
 	}
 	for i := range report.Ports {
-		p := &report.Ports[i]
-		if p.Container != "" {
+		if p := &report.Ports[i]; p.Container != "" {
 			p.Warning = warn(p)
-		}
-		if p.Warning != "" && !slices.Contains(report.Warnings, p.Warning) {
-			report.Warnings = append(report.Warnings, p.Warning)
 		}
 	}
 	slices.SortStableFunc(report.Ports, func(a, b api.ExposedPort) int {
 		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Address, b.Address))
 	})
+	for i := range report.Ports {
+		if p := &report.Ports[i]; p.Warning != "" && !widerBeside(report.Ports, i) {
+			report.Warnings = append(report.Warnings, p.Warning)
+		}
+	}
 	return report, nil
+}
+
+// widerBeside tells whether the same port is warned of for another address of the
+// host, where it is open to more, or was before.
+func widerBeside(all []api.ExposedPort, i int) bool {
+	p := &all[i]
+	for j := range all {
+		o := &all[j]
+		if j == i || o.Warning == "" || o.ContainerID != p.ContainerID || o.Port != p.Port || o.Protocol != p.Protocol {
+			continue
+		}
+		wider, narrower := o.Wider(p) || o.RouterDecides && !p.RouterDecides, p.Wider(o) || p.RouterDecides && !o.RouterDecides
+		if wider || !narrower && j < i {
+			return true
+		}
+	}
+	return false
 }
 
 var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
