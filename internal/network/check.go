@@ -23,6 +23,9 @@ func (s *Service) Leaks(ctx context.Context) ([]check.Leak, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, c := range s.clashes() {
+		leaks = append(leaks, s.clashLeak(c))
+	}
 	_, errs := s.records.All()
 	for _, err := range errs {
 		leaks = append(leaks, s.recordLeak(err))

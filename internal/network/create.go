@@ -81,7 +81,7 @@ func supported(r network.CreateRequest) error {
 	case !id.ValidName(r.Name + "_"): // one character is enough, other than for containers
 		return invalid.WithMessage(fmt.Sprintf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Name))
 	case r.Driver == "overlay":
-		return notYet("the network driver overlay, which joins several machines of a swarm: use bridge on this machine, macvlan to be on its link, or a tunnel (WireGuard) between machines:")
+		return errdefs.ErrNotImplemented.WithMessage("the network driver overlay is not supported, as it joins the machines of a swarm: use bridge on this machine, macvlan to be on its link, or a tunnel between machines, such as WireGuard's")
 	case r.Driver == "host" || r.Driver == "null":
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("only one instance of %q network is allowed", r.Driver))
 	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default" && r.Driver != macvlan.Macvlan && r.Driver != macvlan.IPVlan:

@@ -68,6 +68,7 @@ type Service struct {
 	sharing  *sharing
 	resolver *resolver.Server
 	resolv   resolvConf
+	routes   routeWatch
 
 	recovered struct {
 		sync.Mutex
@@ -144,6 +145,7 @@ func Open(_ context.Context, o Options) (*Service, error) {
 // Close stops the resolver and all background work. Containers that run keep
 // their networks; when none runs, bridges, rules and sysctls of ours are removed.
 func (s *Service) Close(context.Context) error {
+	s.routes.close()
 	s.resolver.Close()
 	s.mu.RLock()
 	idle := len(s.sandboxes) == 0
@@ -171,12 +173,19 @@ func (s *Service) Adopted(ctx context.Context) error {
 		return fmt.Errorf("recover networks: %w", err)
 	}
 	s.recovered.done = true
+	s.routes.start(s)
 	return nil
 }
 
 // Warnings says what on this host would drop the containers' traffic, and the
 // command that mends it.
-func (s *Service) Warnings() []string { return s.bridge.Warnings() }
+func (s *Service) Warnings() []string {
+	list := s.bridge.Warnings()
+	for _, c := range s.clashes() {
+		list = append(list, c.text())
+	}
+	return list
+}
 
 func (s *Service) publish(n *net, action events.Action, attrs map[string]string) {
 	if s.o.Bus == nil {

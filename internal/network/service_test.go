@@ -69,7 +69,6 @@ func TestCreate(t *testing.T) {
 		{"gateway outside", mobynet.CreateRequest{Name: "x", IPAM: ipam(mobynet.IPAMConfig{Subnet: netip.MustParsePrefix("10.72.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.9")})}, "invalid network config", errdefs.IsInvalidArgument},
 		{"IPv6 subnet without IPv6", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("fd00:1::/64"))}, "invalid network config", errdefs.IsInvalidArgument},
 		{"without IPv4", mobynet.CreateRequest{Name: "x", EnableIPv4: &no}, "a network without IPv4", errdefs.IsNotImplemented},
-		{"overlay", mobynet.CreateRequest{Name: "x", Driver: "overlay"}, "use bridge on this machine", errdefs.IsNotImplemented},
 		{"overlay", mobynet.CreateRequest{Name: "x", Driver: "overlay"}, "the network driver overlay is not supported", errdefs.IsNotImplemented},
 		{"plugin", mobynet.CreateRequest{Name: "x", Driver: "weave"}, "could not find plugin weave", errdefs.IsNotFound},
 		{"config-only", mobynet.CreateRequest{Name: "x", ConfigOnly: true}, "a config-only network is not supported", errdefs.IsNotImplemented},

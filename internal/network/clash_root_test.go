@@ -1,0 +1,74 @@
+//go:build root
+
+package network_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	mobynet "github.com/moby/moby/api/types/network"
+	"github.com/vishvananda/netlink"
+)
+
+// A VPN that comes up with a route to a network's addresses is told of once, while it
+// is there; one that stands in nobody's way is not.
+func TestRouteClash(t *testing.T) {
+	w := newWorld(t)
+	w.network("front", func(r *mobynet.CreateRequest) {
+		r.IPAM = &mobynet.IPAM{Config: []mobynet.IPAMConfig{{Subnet: netip.MustParsePrefix("10.77.0.0/16")}}}
+	})
+	w.start(spec("one", "front"))
+	if list := w.Warnings(); len(list) > 0 {
+		t.Fatalf("before: %v", list)
+	}
+	vpn := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
+	must(t, netlink.LinkAdd(vpn))
+	t.Cleanup(func() { must(t, netlink.LinkDel(vpn)) })
+	run(t, "ip", "link", "set", "vpn0", "up")
+	run(t, "ip", "route", "add", "10.78.0.0/16", "dev", "vpn0")
+	run(t, "ip", "route", "add", "10.77.1.2/32", "dev", "vpn0")
+	run(t, "ip", "route", "add", "10.77.5.0/24", "dev", "vpn0")
+	w.eventually(func() error {
+		if !strings.Contains(w.log.String(), "route=10.77.5.0/24") {
+			return errors.New("the log says nothing")
+		}
+		return nil
+	})
+	list := w.Warnings()
+	if len(list) != 1 || !strings.Contains(list[0], "network front: its subnet 10.77.0.0/16 overlaps with the host's route to 10.77.5.0/24 on vpn0") || !strings.Contains(list[0], "--subnet 10.") && !strings.Contains(list[0], "--subnet 172.") {
+		t.Errorf("warnings: %q", list)
+	}
+	leaks, err := w.Leaks(t.Context())
+	must(t, err)
+	found := 0
+	for _, l := range leaks {
+		if l.Kind == "network" && l.Name == "front" && l.Remedy != "" && l.There() {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("system check finds it %d times", found)
+	}
+	// Another route: nothing is said twice, and the end of one ends the warning.
+	run(t, "ip", "route", "del", "10.77.5.0/24", "dev", "vpn0")
+	run(t, "ip", "route", "add", "10.77.6.0/24", "dev", "vpn0")
+	w.eventually(func() error {
+		if !strings.Contains(w.log.String(), "route=10.77.6.0/24") {
+			return fmt.Errorf("the log says nothing of the second")
+		}
+		return nil
+	})
+	if n := strings.Count(w.log.String(), "route=10.77.5.0/24"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if strings.Contains(w.log.String(), "10.78.0.0") || strings.Contains(w.log.String(), "10.77.1.2") {
+		t.Errorf("it warns of what is no clash:\n%s", w.log.String())
+	}
+	run(t, "ip", "route", "del", "10.77.6.0/24", "dev", "vpn0")
+	if list := w.Warnings(); len(list) > 0 {
+		t.Errorf("after: %v", list)
+	}
+}
