@@ -22,12 +22,12 @@ func invalid(format string, args ...any) error {
 // listen. So a connection of a former server in TIME_WAIT is in the way; then we take
 // the port with SO_REUSEADDR, and listen, which nobody can be beside. A relay's socket
 // listens anyway.
-func bind(b Binding) (*os.File, error) {
+func bind(b Binding, filters *filters) (*os.File, error) {
 	stream := b.Container.Proto() != network.UDP
 	listens := stream && b.Relays()
-	f, err := socket(b, listens, listens)
+	f, err := socket(b, filters, listens, listens)
 	if err == unix.EADDRINUSE && stream && !listens {
-		f, err = socket(b, true, true)
+		f, err = socket(b, filters, true, true)
 		if err != nil {
 			return nil, unix.EADDRINUSE
 		}
@@ -35,7 +35,7 @@ func bind(b Binding) (*os.File, error) {
 	return f, err
 }
 
-func socket(b Binding, reuse, listen bool) (*os.File, error) {
+func socket(b Binding, filters *filters, reuse, listen bool) (*os.File, error) {
 	domain, kind, proto := unix.AF_INET, unix.SOCK_STREAM, 0
 	if b.Host.Addr().Is6() {
 		domain = unix.AF_INET6
@@ -50,14 +50,14 @@ func socket(b Binding, reuse, listen bool) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(fd, b, kind == unix.SOCK_STREAM, reuse, listen); err != nil {
+	if err := prepare(fd, b, filters, kind == unix.SOCK_STREAM, reuse, listen); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "port"), nil
 }
 
-func prepare(fd int, b Binding, stream, reuse, listen bool) error {
+func prepare(fd int, b Binding, filters *filters, stream, reuse, listen bool) error {
 	if stream && reuse {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return err
@@ -72,12 +72,12 @@ func prepare(fd int, b Binding, stream, reuse, listen bool) error {
 	}
 	// A TCP socket that does not listen hears nothing anyway.
 	if !stream || listen {
-		filter := deaf()
+		f := filters.deaf
 		if b.Relays() {
-			filter = onlyIPv6()
+			f = filters.onlyIPv6
 		}
 		if !b.Relays() || b.Both {
-			if err := attach(fd, filter); err != nil {
+			if err := f.attach(fd); err != nil {
 				return err
 			}
 		}
@@ -104,25 +104,4 @@ func prepare6(fd int, b Binding, stream bool) error {
 		return nil
 	}
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-}
-
-// deaf makes a socket drop whatever reaches it: should the rules be gone for a moment,
-// nobody gets a handshake, or fills a buffer, that no one will read.
-func deaf() []unix.SockFilter { return []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} }
-
-// onlyIPv6 drops what comes by IPv4 only, which is the rules' (the first byte of the
-// network header, SKF_NET_OFF): the relay would ask itself.
-func onlyIPv6() []unix.SockFilter {
-	return []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0xfff00000},
-		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xf0},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x60, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	}
-}
-
-func attach(fd int, filter []unix.SockFilter) error {
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
 }

@@ -16,7 +16,8 @@ type Book struct {
 	mu   sync.Mutex
 	next map[network.IPProtocol]int
 	// shared are the sockets that further replicas may have a duplicate of.
-	shared map[sharedKey]*sharedSocket
+	shared  map[sharedKey]*sharedSocket
+	filters *filters
 }
 
 // sharedKey is a port of the host as it was asked for.
@@ -34,7 +35,7 @@ type sharedSocket struct {
 
 // NewBook makes an empty book: the kernel knows what is taken.
 func NewBook() *Book {
-	return &Book{next: map[network.IPProtocol]int{}, shared: map[sharedKey]*sharedSocket{}}
+	return &Book{next: map[network.IPProtocol]int{}, shared: map[sharedKey]*sharedSocket{}, filters: &filters{newDeaf(), newOnlyIPv6()}}
 }
 
 // place is what one socket is bound to.
@@ -58,7 +59,7 @@ func (b *Book) Reserve(r Request, dflt netip.Addr) (Binding, error) {
 		if r.Owner != "" {
 			return b.reserveShared(r, at)
 		}
-		return bindPlace(r.Container, at, r.Start)
+		return b.bindPlace(r.Container, at, r.Start)
 	}
 	first, last := int(r.Start), int(r.End)
 	from := 0
@@ -69,7 +70,7 @@ func (b *Book) Reserve(r Request, dflt netip.Addr) (Binding, error) {
 	size := last - first + 1
 	for i := range size {
 		p := first + (from+i)%size
-		bound, err := bindPlace(r.Container, at, uint16(p))
+		bound, err := b.bindPlace(r.Container, at, uint16(p))
 		var taken *TakenError
 		switch {
 		case err == nil && r.Start == 0:
@@ -117,7 +118,7 @@ func (b *Book) reserveShared(r Request, at place) (Binding, error) {
 		s.users++
 		return Binding{Container: r.Container, Host: key.host, Both: at.both, File: f}, nil
 	}
-	bound, err := bindPlace(r.Container, at, r.Start)
+	bound, err := b.bindPlace(r.Container, at, r.Start)
 	if err != nil {
 		return bound, err
 	}
@@ -194,34 +195,34 @@ func dynamicRange() (first, last int) {
 }
 
 // bindPlace binds one port. A host without IPv6 has 0.0.0.0 only.
-func bindPlace(container network.Port, at place, p uint16) (Binding, error) {
-	b := Binding{Container: container, Host: netip.AddrPortFrom(at.addr, p), Both: at.both}
+func (b *Book) bindPlace(container network.Port, at place, p uint16) (Binding, error) {
+	one := Binding{Container: container, Host: netip.AddrPortFrom(at.addr, p), Both: at.both}
 	var err error
-	b.File, err = bind(b)
+	one.File, err = bind(one, b.filters)
 	if at.both && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)) {
-		b.Host, b.Both = netip.AddrPortFrom(netip.IPv4Unspecified(), p), false
-		b.File, err = bind(b)
+		one.Host, one.Both = netip.AddrPortFrom(netip.IPv4Unspecified(), p), false
+		one.File, err = bind(one, b.filters)
 	}
 	switch {
 	case err == nil:
-		return b, nil
+		return one, nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return Binding{}, taken(b)
+		return Binding{}, b.taken(one)
 	case container.Proto() == network.SCTP && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT)):
-		return Binding{}, notSupported("host port %s/sctp cannot be reserved: this kernel does not speak SCTP (modprobe sctp loads it, where the kernel has it)", b.Hosts()[0])
+		return Binding{}, notSupported("host port %s/sctp cannot be reserved: this kernel does not speak SCTP (modprobe sctp loads it, where the kernel has it)", one.Hosts()[0])
 	}
-	return Binding{}, fmt.Errorf("bind host port %s/%s: %w", b.Hosts()[0], container.Proto(), err)
+	return Binding{}, fmt.Errorf("bind host port %s/%s: %w", one.Hosts()[0], container.Proto(), err)
 }
 
 // taken tells which of the addresses is in use: those of IPv4 unless only the others are.
-func taken(b Binding) error {
-	e := &TakenError{Host: b.Hosts()[0], Proto: b.Container.Proto()}
-	if b.Both {
-		alone := b
-		alone.Host, alone.Both = b.Hosts()[0], false
-		if f, err := bind(alone); err == nil {
+func (b *Book) taken(one Binding) error {
+	e := &TakenError{Host: one.Hosts()[0], Proto: one.Container.Proto()}
+	if one.Both {
+		alone := one
+		alone.Host, alone.Both = one.Hosts()[0], false
+		if f, err := bind(alone, b.filters); err == nil {
 			f.Close()
-			e.Host = b.Host
+			e.Host = one.Host
 		}
 	}
 	return e
