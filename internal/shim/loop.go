@@ -17,7 +17,7 @@ type handler interface {
 // happens in it, so nothing needs a lock.
 type loop struct {
 	epfd     int
-	handlers map[int]handler
+	handlers []handler // by descriptor
 	timers   []timer
 	done     bool
 	scratch  []byte // for one read, shared by all
@@ -34,28 +34,38 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loop{epfd: fd, handlers: map[int]handler{}, scratch: make([]byte, 32<<10),
+	return &loop{epfd: fd, scratch: make([]byte, 32<<10),
 		oob: make([]byte, unix.CmsgSpace(shimapi.MaxFDs*4))}, nil
 }
 
 // watch begins to report events; with no events only errors and hang-ups.
 func (l *loop) watch(fd int, events uint32, h handler) error {
 	op := unix.EPOLL_CTL_ADD
-	if _, ok := l.handlers[fd]; ok {
+	if l.handler(fd) != nil {
 		op = unix.EPOLL_CTL_MOD
 	}
 	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
 	if err := unix.EpollCtl(l.epfd, op, fd, &ev); err != nil {
 		return err
 	}
+	for len(l.handlers) <= fd {
+		l.handlers = append(l.handlers, nil)
+	}
 	l.handlers[fd] = h
 	return nil
 }
 
+func (l *loop) handler(fd int) handler {
+	if fd < 0 || fd >= len(l.handlers) {
+		return nil
+	}
+	return l.handlers[fd]
+}
+
 // ignore stops the reports, hang-ups included.
 func (l *loop) ignore(fd int) {
-	if _, ok := l.handlers[fd]; ok {
-		delete(l.handlers, fd)
+	if l.handler(fd) != nil {
+		l.handlers[fd] = nil
 		unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 	}
 }
@@ -109,7 +119,7 @@ func (l *loop) run() error {
 		}
 		for _, e := range events[:n] {
 			// An earlier handler of this round may have closed it.
-			if h, ok := l.handlers[int(e.Fd)]; ok {
+			if h := l.handler(int(e.Fd)); h != nil {
 				h.ready(e.Events)
 			}
 		}

@@ -15,7 +15,8 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 	if to == nil {
 		return nil, unix.EAFNOSUPPORT
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	// One call where SetNonblock makes two: there may be a thousand of them.
+	if err := unix.IoctlSetPointerInt(fd, fionbio, 1); err != nil {
 		return nil, err
 	}
 	if h.Datagram {
@@ -25,6 +26,9 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 	r := &tcpRelay{s: s, fd: fd, to: to}
 	return r, s.loop.watch(fd, unix.EPOLLIN, r)
 }
+
+// fionbio is FIONBIO of asm-generic/ioctls.h, the same on amd64 and arm64.
+const fionbio = 0x5421
 
 // sockaddr makes an address of 4 or 16 bytes; package netip would cost every shim
 // memory.
