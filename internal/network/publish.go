@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	goruntime "runtime"
 	"slices"
 	"strings"
@@ -194,9 +195,35 @@ func (s *Service) explainTaken(sb *sandbox, way *endpoint, r port.Request, err e
 	}
 	text := fmt.Sprintf("%sfailed to bind host port for %s:%s:%d/%s: address already in use", prefix, taken.Host, targetsOf(way).first(), r.Container.Num(), taken.Proto)
 	if holder := port.Holder(taken); holder != "" {
-		text += " (by process " + holder + ")"
+		text += " (by process " + holder + s.containerOf(holder) + ")"
 	}
 	return errdefs.ErrConflict.WithMessage(text)
+}
+
+// containerOf says for which container a process, "name (pid 1)", has a port: one of
+// ours that shares the host's network, or the one that a proxy of Docker's leads to.
+func (s *Service) containerOf(process string) string {
+	name, pid, _ := strings.Cut(strings.TrimSuffix(process, ")"), " (pid ")
+	if name == "docker-proxy" {
+		data, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		args := strings.Split(string(data), "\x00")
+		if i := slices.Index(args, "-container-ip"); err == nil && i >= 0 && i+1 < len(args) {
+			return " for Docker's container at " + args[i+1]
+		}
+		return ""
+	}
+	groups, err := os.ReadFile("/proc/" + pid + "/cgroup")
+	if err != nil {
+		return ""
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for id, sb := range s.sandboxes {
+		if strings.Contains(string(groups), id) {
+			return " of container " + sb.name
+		}
+	}
+	return ""
 }
 
 func (s *Service) publisherOf(e *port.TakenError) string {

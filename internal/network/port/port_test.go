@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,8 +60,8 @@ func TestReserve(t *testing.T) {
 	if !errors.As(err, &want) {
 		t.Fatalf("got %v, want a TakenError", err)
 	}
-	if got := port.Holder(want); got == "" {
-		t.Error("the holder is not named")
+	if got := port.Holder(want); !strings.Contains(got, fmt.Sprintf("(pid %d)", os.Getpid())) {
+		t.Errorf("the holder is %v", got)
 	}
 	request.Start, request.End = 0, 0
 	first, err := book.Reserve(request, netip.MustParseAddr("127.0.0.1"))
@@ -175,5 +177,35 @@ func TestManyDynamic(t *testing.T) {
 			}
 			defer b.File.Close()
 		}
+	}
+}
+
+// Whoever is in the way is found, whatever the family and the protocol.
+func TestHolder(t *testing.T) {
+	for _, tc := range []struct{ name, at, host string }{
+		{"udp4", "127.0.0.1:0", "0.0.0.0"}, {"udp6", "[::1]:0", "::1"}, {"tcp6", "[::]:0", "127.0.0.1"}, {"tcp6", "[::1]:0", "::"},
+	} {
+		t.Run(tc.name+" "+tc.at, func(t *testing.T) {
+			var addr net.Addr
+			if tc.name[:3] == "udp" {
+				c, err := net.ListenPacket(tc.name, tc.at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				addr = c.LocalAddr()
+			} else {
+				l, err := net.Listen(tc.name, tc.at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				addr = l.Addr()
+			}
+			e := &port.TakenError{Host: netip.AddrPortFrom(netip.MustParseAddr(tc.host), netip.MustParseAddrPort(addr.String()).Port()), Proto: network.IPProtocol(tc.name[:3])}
+			if got := port.Holder(e); !strings.Contains(got, fmt.Sprintf("(pid %d)", os.Getpid())) {
+				t.Errorf("got %v", got)
+			}
+		})
 	}
 }
