@@ -22,6 +22,8 @@ import (
 type daemon struct {
 	dir   string
 	flags []string
+	// file, unless empty, is daemon.json, which says everything: no flag but its own is given.
+	file  string
 	cmd   *exec.Cmd
 	ended chan error
 }
@@ -55,7 +57,11 @@ func (d *daemon) start() error {
 		"--pidfile", filepath.Join(d.dir, "pid"), "--registry-mirror", "http://" + registryAddr,
 		"--config-file", filepath.Join(d.dir, "daemon.json"), "--debug",
 	}, d.flags...)
-	if err := os.WriteFile(filepath.Join(d.dir, "daemon.json"), []byte("{}"), 0o644); err != nil {
+	text := "{}"
+	if d.file != "" {
+		text, args = d.file, []string{"--config-file", filepath.Join(d.dir, "daemon.json")}
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "daemon.json"), []byte(text), 0o644); err != nil {
 		return err
 	}
 	d.cmd = exec.Command(filepath.Join(world.bin, "muelled"), args...)
