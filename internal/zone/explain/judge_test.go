@@ -214,6 +214,11 @@ func TestJudge(t *testing.T) {
 			f.all.Networks[0].Zone.Publish = "host"
 			f.refuses(context.DeadlineExceeded)
 		}, "policy", []string{"published ports only", "127.0.0.1:15000"}},
+		{"from the host, macvlan", func(f *facts) {
+			f.Source, f.lookup = Party{Kind: Host, Text: "host"}, nil
+			f.all.Networks[0].Driver, f.all.Sandboxes[0].Endpoints = "macvlan", f.all.Sandboxes[0].Endpoints[:1]
+			f.refuses(unix.EHOSTUNREACH)
+		}, "policy", []string{"apart", "driver macvlan"}},
 		{"to the host", func(f *facts) {
 			f.Target, f.lookup, f.Port, f.toPort = Party{Kind: Host, Text: "host"}, nil, 15000, 15000
 			f.to = []netip.Addr{netip.MustParseAddr("172.19.0.1")}

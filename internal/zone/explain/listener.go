@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -8,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"context"
 
 	"golang.org/x/sys/unix"
 
@@ -67,7 +66,20 @@ func (f *facts) server() string {
 	case f.Target.Kind == Itself:
 		return f.Source.Text
 	}
-	return "this host"
+	return thisHost
+}
+
+const thisHost = "this host"
+
+// serverRef is its name in a command.
+func (f *facts) serverRef() string {
+	switch {
+	case f.mapping != nil && f.mapping.sandbox != nil:
+		return f.mapping.sandbox.Name
+	case f.Target.Kind == Itself:
+		return f.Source.ref()
+	}
+	return f.Target.ref()
 }
 
 func (f *facts) program(who string) string {
@@ -115,6 +127,12 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	if f.Target.DNSName != "" {
 		name = f.Target.DNSName
 	}
+	if f.server() == thisHost {
+		return h // its other ports are not what was meant
+	}
+	if slices.ContainsFunc(f.listeners, func(l socket.Listener) bool { return l.Proto != f.Proto && l.Addr.Port() == f.serving }) {
+		h.because("sockets", "it listens on port %d of the other protocol", f.serving)
+	}
 	if len(elsewhere) > 0 {
 		h.because("sockets", "it listens at %s", f.bound(elsewhere[:min(len(elsewhere), 8)]))
 	} else if f.serving != 0 {
@@ -139,10 +157,8 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 		return h.do("Ask for %s:%d", name, open[0].Addr.Port())
 	case len(open) > 1:
 		return h.do("Ask for one of the ports that it listens on: %s", ports(open))
-	case f.server() != "this host":
-		return h.do("Look at what its program says: muelle logs %s", f.server())
 	}
-	return h
+	return h.do("Look at what its program says: muelle logs %s", f.serverRef())
 }
 
 func ports(list []socket.Listener) string {

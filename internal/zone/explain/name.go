@@ -94,7 +94,7 @@ func (l *lookup) told() (source, format string, args any) {
 func (f *facts) resolving() bool {
 	return f.src != nil && !f.src.Host && slices.ContainsFunc(f.src.Endpoints, func(e network.EndpointView) bool {
 		n := f.network(e.Network)
-		return n != nil && n.Driver == "bridge" && !n.Predefined
+		return n != nil && n.Driver != "host" && n.Driver != "null" && !n.Predefined
 	})
 }
 

@@ -194,6 +194,10 @@ func subnetOf(a netip.Addr) func(netdriver.Subnet) bool {
 func (f *facts) fromHost() *hop {
 	for _, e := range f.dst.Endpoints {
 		n := f.network(e.Network)
+		if n != nil && (n.Driver == "macvlan" || n.Driver == "ipvlan") && len(f.dst.Endpoints) == 1 {
+			return broken("policy", "This host does not reach containers of %s: the kernel keeps a link and the %s networks on it apart.", n.Name, n.Driver).
+				because("network "+n.Name, "driver %s", n.Driver).do("Put %s on a network of the driver bridge, too: muelle network connect NETWORK %s", f.Target.Text, f.Target.ref())
+		}
 		if n == nil || n.Zone.Publish == "" || len(f.to) == 0 || !slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == f.to[0] }) {
 			continue
 		}
