@@ -3,9 +3,11 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"muelle/api"
+	"muelle/internal/network"
 )
 
 // judge makes the hops out of the facts. It asks nobody.
@@ -152,6 +154,10 @@ func (f *facts) portHop() *hop {
 		return fine("port", "%s leads to %s.", at, to).because("published ports", "%s -> %s", f.mapping.host, f.mapping.target)
 	case fromOutside && f.Target.Kind == Container && f.Target.running():
 		h := broken("port", "%s does not publish %s: from outside, nothing of a container can be reached but what it publishes.", f.Target.Text, f.portName())
+		if f.dst != nil && !slices.ContainsFunc(f.dst.Endpoints, func(e network.EndpointView) bool { return e.Gateway }) {
+			return h.because("networks", "%s is on %s", f.Target.Text, f.networksOf(f.dst, &f.Target)).
+				do("None of its networks leads out: to publish to others than this host, it needs one that does")
+		}
 		if f.Target.Service != "" && f.Port != 0 {
 			h.YAML = fmt.Sprintf("services:\n  %s:\n    ports: [\"%d:%d\"]\n", f.Target.Service, f.Port, f.Port)
 			h.File = f.Target.ComposeFile

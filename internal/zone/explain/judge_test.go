@@ -185,6 +185,16 @@ func TestJudge(t *testing.T) {
 			f.lookup.name, f.all.Networks[0].Zone.Egress = "a.example", []string{"b.example", "10.0.0.0/8"}
 			f.refuses(context.DeadlineExceeded)
 		}, "policy", []string{"does not list a.example", "egress: [b.example, 10.0.0.0/8, a.example]"}},
+		{"not listed, so not asked for", func(f *facts) {
+			f.Target = Party{Kind: Outside, Text: "a.example", DNSName: "a.example"}
+			f.lookup.name, f.all.Networks[0].Zone.Egress = "a.example", []string{"b.example"}
+			f.unresolved("NXDOMAIN")
+			f.lookup.reason = "the zone does not list it"
+		}, "name", []string{"NXDOMAIN: the zone does not list it", "egress: [b.example, a.example]"}},
+		{"from outside, internal", func(f *facts) {
+			f.Source, f.Target, f.lookup, f.to, f.route, f.attempt = Party{Kind: World, Text: "outside"}, container("mongo"), nil, nil, nil, nil
+			f.Port, f.serving = 27017, 27017
+		}, "port", []string{"does not publish port 27017", "None of its networks leads out"}},
 		{"listed", func(f *facts) {
 			f.Target = Party{Kind: Outside, Text: "a.example", DNSName: "a.example"}
 			f.lookup.name, f.all.Networks[0].Zone.Egress = "a.example", []string{"*.example"}

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"muelle/api"
 	"muelle/internal/network"
+	"muelle/internal/policy"
 )
 
 // nameHop tells what the source is answered when it asks for the target's name.
@@ -128,6 +130,12 @@ func (f *facts) outsideNameHop() *hop {
 		h.What = fmt.Sprintf("%s exists, and has no address.", l.name)
 	case f.src != nil && !f.leadsOut():
 		return f.leadOut(h)
+	case f.src != nil && !f.src.Host && policy.Restricted(f.way().Zone):
+		// A name that a zone does not list is not even asked for.
+		if p := f.toOutside(); p.State == api.HopBroken {
+			h.YAML, h.File, h.Do = p.YAML, p.File, p.Do
+			h.Evidence = append(h.Evidence, p.Evidence...)
+		}
 	case !strings.Contains(l.name, ".") && f.src != nil:
 		if known := f.neighbours(); len(known) > 0 {
 			h.do("On its networks there are: %s", strings.Join(known, ", "))
