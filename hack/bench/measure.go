@@ -29,7 +29,7 @@ func timed(cmd *exec.Cmd) (float64, error) {
 }
 
 func (t *table) measure(dir string) error {
-	for _, step := range []func(string) error{t.memory, t.starts, t.runtimes, t.parallel, t.composes, t.builds, t.ports, t.daemons} {
+	for _, step := range []func(string) error{t.memory, t.starts, t.runtimes, t.parallel, t.composes, t.builds, t.ports, t.networks, t.throughput, t.daemons} {
 		if err := step(dir); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // fresh asks without keeping the connection: each question is a new one.
@@ -253,5 +254,32 @@ func TestPublishedIPv6(t *testing.T) {
 	}
 	if err := outside(check); err != nil {
 		t.Errorf("from outside: %v", err)
+	}
+}
+
+// TestPublishedSCTP: where the kernel speaks SCTP the port is published, elsewhere the
+// error says so and nothing is left.
+//
+//muelle:ring
+func TestPublishedSCTP(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)
+	if err == nil {
+		unix.Close(fd)
+	}
+	c := ours(world.daemon)
+	name := c.unique(t, "c")
+	r := c.try(t, "run", "-d", "--name", name, "-p", "18498:80/sctp", "busybox", "sleep", "1000")
+	c.remove(t, name)
+	if err != nil {
+		if r.code != 125 || !strings.Contains(r.err, "host port 0.0.0.0:18498/sctp cannot be reserved: this kernel does not speak SCTP") {
+			t.Errorf("got %+v", r)
+		}
+		return
+	}
+	if got := c.must(t, "port", name); r.code != 0 || !strings.HasPrefix(got, "80/sctp -> 0.0.0.0:18498") {
+		t.Errorf("got %+v, port: %q", r, got)
+	}
+	if got := c.must(t, "inspect", "--kernel", name); !strings.Contains(got, "sctp . 18498") {
+		t.Errorf("the kernel has no translation:\n%s", got)
 	}
 }

@@ -194,9 +194,7 @@ func validatePorts(c *ctypes.Config, h *ctypes.HostConfig) error {
 	}
 	for port, bindings := range h.PortBindings {
 		switch port.Proto() {
-		case network.TCP, network.UDP:
-		case network.SCTP:
-			return unsupported("publishing SCTP ports")
+		case network.TCP, network.UDP, network.SCTP:
 		default:
 			return invalid("invalid port specification: %q", port)
 		}

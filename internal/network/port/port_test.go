@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/network/port"
 )
@@ -207,5 +209,33 @@ func TestHolder(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		})
+	}
+}
+
+// SCTP is reserved where the kernel speaks it, and refused with the reason elsewhere.
+func TestReserveSCTP(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)
+	speaks := err == nil
+	if speaks {
+		unix.Close(fd)
+	}
+	book := port.NewBook()
+	b, err := book.Reserve(port.Request{Container: network.MustParsePort("80/sctp"), Start: 18499, End: 18499}, netip.IPv4Unspecified())
+	if !speaks {
+		if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "host port 0.0.0.0:18499/sctp cannot be reserved: this kernel does not speak SCTP") {
+			t.Errorf("got %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.File.Close()
+	if b.Relays() {
+		t.Error("SCTP is to be relayed")
+	}
+	var taken *port.TakenError
+	if _, err := book.Reserve(port.Request{Container: network.MustParsePort("80/sctp"), Start: 18499, End: 18499}, netip.IPv4Unspecified()); !errors.As(err, &taken) {
+		t.Errorf("twice: got %v, want a TakenError", err)
 	}
 }
