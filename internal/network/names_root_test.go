@@ -383,3 +383,35 @@ func TestNamesOnSeveralNetworks(t *testing.T) {
 		t.Errorf("got %v for an address on a network that is not shared", got)
 	}
 }
+
+// When the host's resolv.conf changes, the next lookup knows, also where the new file
+// is as old and as long as the one that it replaces.
+func TestResolvConfOfTheHostChanges(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	c := w.start(spec("c", "front"))
+	w.upstream(nil, "127.0.0.1:53")
+	if got := resolve(t, c.NetNS, "udp", "example.org", dns.TypeA); got != "198.51.100.1" {
+		t.Fatalf("got %q", got)
+	}
+	path := w.options.ResolvConf
+	info, err := os.Stat(path)
+	must(t, err)
+	must(t, os.WriteFile(path+".new", []byte("nameserver 127.0.0.9\nsearch example.org\n"), 0o600))
+	must(t, os.Chtimes(path+".new", info.ModTime(), info.ModTime()))
+	must(t, os.Rename(path+".new", path))
+	if got := resolve(t, c.NetNS, "udp", "example.org", dns.TypeA); got != "SERVFAIL" {
+		t.Errorf("got %q of a name server that is not there", got)
+	}
+	w.upstream(nil, "127.0.0.9:53")
+	if got := resolve(t, c.NetNS, "udp", "example.org", dns.TypeA); got != "198.51.100.1" {
+		t.Errorf("got %q", got)
+	}
+	must(t, os.WriteFile(path, []byte("search example.org\n"), 0o600))
+	if got := resolve(t, c.NetNS, "udp", "example.org", dns.TypeA); got != "SERVFAIL" {
+		t.Errorf("got %q without any name server", got)
+	}
+	if list := w.Queries(c.ID); !strings.Contains(list[len(list)-1].Reason, "names no name server") {
+		t.Errorf("got %+v", list[len(list)-1])
+	}
+}

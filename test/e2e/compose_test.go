@@ -74,6 +74,17 @@ func TestZonesExample(t *testing.T) {
 	inside(true, "app", "nc", "-w", "2", "mongo", "27017")
 	inside(true, "-u0", "app", "ping", "-c", "1", "-W", "2", "cliente")
 
+	explained := func(code int, source, target, want string) {
+		t.Helper()
+		if r := run("muelle", "explain", source, target); r.code != code || !strings.Contains(r.out, want) {
+			t.Errorf("explain %s %s: %+v, want %q", source, target, r, want)
+		}
+	}
+	explained(0, "cliente", "app:5000", "cliente reaches app:5000.")
+	explained(0, "zones/app", "zones/mongo", "app reaches mongo:27017.")
+	explained(1, "cliente", "mongo", "cliente cannot resolve mongo: they share no network.")
+	explained(1, "outside", "mongo", "mongo does not publish port 27017")
+
 	var ps []struct{ Service, State, Health string }
 	out := compose("ps", "--format", "json").out
 	for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {

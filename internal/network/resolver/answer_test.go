@@ -224,3 +224,18 @@ func FuzzParseReverse(f *testing.F) {
 		}
 	})
 }
+
+// A container that has too many lookups under way is told so in its record.
+func TestTooManyLookups(t *testing.T) {
+	s := New(fake{}, slog.New(slog.DiscardHandler))
+	defer s.Close()
+	k := &socket{server: s, client: &client{id: "asker", ring: &ring{}, slots: make(chan struct{})}}
+	data, err := new(dns.Msg).SetQuestion("example.org.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.datagram(data, nil)
+	if list, _, _ := k.client.ring.since(0); len(list) != 1 || list[0].Code != "" || !strings.Contains(list[0].Reason, "the limit is 256") {
+		t.Errorf("got %v", list)
+	}
+}
