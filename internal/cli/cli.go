@@ -61,6 +61,9 @@ func Run(ctx context.Context, args []string, s Streams, b Build) int {
 		return a.exitCode(ctx, err)
 	}
 	root := a.root()
+	if a.wanted == "" && a.name() == "docker" {
+		a.listExtensions(ctx, root)
+	}
 	if command, yes := completing(args[1:]); yes {
 		if program := partOf(command); program != "" {
 			return a.exitCode(ctx, a.execPart(program, completeIn(args[1:], command)))

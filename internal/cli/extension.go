@@ -1,12 +1,19 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"muelle/client"
 	"muelle/internal/console"
@@ -35,19 +42,53 @@ func (a *app) extension(name string) string {
 	if !regexp.MustCompile(`^[a-z][a-z0-9]*$`).MatchString(name) {
 		return ""
 	}
-	cfg, err := a.where.DockerConfig()
-	if err != nil {
-		return ""
-	}
-	dirs := append(slices.Clone(cfg.PluginsDirs), filepath.Join(a.where.DockerDir(), "cli-plugins"),
-		"/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
-	for _, d := range dirs {
+	for _, d := range a.extensionDirs() {
 		path := filepath.Join(d, "docker-"+name)
 		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o111 != 0 {
 			return path
 		}
 	}
 	return ""
+}
+
+// extensionDirs are where plugins are looked for, first choice first.
+func (a *app) extensionDirs() []string {
+	cfg, err := a.where.DockerConfig()
+	if err != nil {
+		return nil
+	}
+	return append(slices.Clone(cfg.PluginsDirs), filepath.Join(a.where.DockerDir(), "cli-plugins"),
+		"/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
+}
+
+// extensionPatience bounds the question to a plugin what it is.
+const extensionPatience = 2 * time.Second
+
+// listExtensions adds the plugins to the commands that help and completion show, as
+// they describe themselves.
+func (a *app) listExtensions(ctx context.Context, root *cobra.Command) {
+	ctx, cancel := context.WithTimeout(ctx, extensionPatience)
+	defer cancel()
+	for _, d := range a.extensionDirs() {
+		found, err := filepath.Glob(filepath.Join(d, "docker-*"))
+		if err != nil {
+			continue
+		}
+		for _, path := range found {
+			name := strings.TrimPrefix(filepath.Base(path), "docker-")
+			if a.extension(name) != path || slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == name }) {
+				continue
+			}
+			out, err := exec.CommandContext(ctx, path, "docker-cli-plugin-metadata").Output()
+			var about struct{ SchemaVersion, ShortDescription string }
+			if err != nil || json.Unmarshal(out, &about) != nil || about.SchemaVersion == "" {
+				continue // it is none
+			}
+			c := a.command(name, about.ShortDescription, nil, nothing)
+			c.Annotations = map[string]string{kindKey: strconv.Itoa(int(management)), orderKey: strconv.Itoa(len(root.Commands())), pluginKey: "*"}
+			root.AddCommand(c)
+		}
+	}
 }
 
 // extensionEnv tells a plugin where the daemon is: it reads Docker's flags, variables

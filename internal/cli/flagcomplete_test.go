@@ -1,8 +1,13 @@
 package cli_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"muelle/internal/cli"
 )
 
 func TestCompletion(t *testing.T) {
@@ -49,5 +54,42 @@ func TestCompletion(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
 		}
+	}
+}
+
+// TestHelpListsPlugins of Docker's client, under its name only.
+func TestHelpListsPlugins(t *testing.T) {
+	dir := t.TempDir()
+	plugins := filepath.Join(dir, "cli-plugins")
+	if err := os.Mkdir(plugins, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"docker-hello": `#!/bin/sh
+[ "$1" = docker-cli-plugin-metadata ] && echo '{"SchemaVersion":"0.1.0","ShortDescription":"Greets"}'`,
+		"docker-none":    "#!/bin/sh\nexit 1",
+		"docker-run":     "#!/bin/sh\necho '{\"SchemaVersion\":\"0.1.0\",\"ShortDescription\":\"hides a command\"}'",
+		"docker-garbage": "#!/bin/sh\necho garbage",
+	} {
+		if err := os.WriteFile(filepath.Join(plugins, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("HOME", dir)
+	run := func(args ...string) string {
+		var out, errs bytes.Buffer
+		cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, cli.Build{})
+		return out.String()
+	}
+	out := run("docker", "--help")
+	if !strings.Contains(out, "hello*") || !strings.Contains(out, "Greets") || strings.Contains(out, "none*") || strings.Contains(out, "garbage") || strings.Contains(out, "hides") {
+		t.Errorf("%s", out)
+	}
+	if out := run("docker", "__completeNoDesc", "hel"); !strings.Contains(out, "hello\n") {
+		t.Errorf("completion: %s", out)
+	}
+	if out := run("muelle", "--help"); strings.Contains(out, "hello") {
+		t.Errorf("under the name muelle: %s", out)
 	}
 }

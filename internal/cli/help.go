@@ -44,6 +44,7 @@ func usage(c *cobra.Command, out io.Writer) error {
 func usageFunctions() map[string]any {
 	return map[string]any{
 		"rpad":    func(s string, n int) string { return fmt.Sprintf("%-*s", n, s) },
+		"shown":   func(c *cobra.Command) string { return c.Name() + c.Annotations[pluginKey] },
 		"aliases": func(c *cobra.Command) string { return c.Annotations[aliasesKey] },
 		"flags":   func(c *cobra.Command) string { return strings.TrimRight(c.LocalFlags().FlagUsagesWrapped(80), "\n ") },
 		"options": func(c *cobra.Command) bool {
@@ -103,7 +104,7 @@ Common Commands:
 
 Management Commands:
 {{- range .}}
-  {{rpad .Name .NamePadding}} {{.Short}}
+  {{rpad (shown .) .NamePadding}} {{.Short}}
 {{- end}}
 {{- end}}
 {{- with operation .}}

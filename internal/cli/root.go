@@ -89,6 +89,8 @@ func (a *app) entries() []entry {
 const (
 	kindKey  = "kind"
 	orderKey = "order"
+	// pluginKey is what stands behind the name of a plugin in the help.
+	pluginKey = "plugin"
 )
 
 func (a *app) root() *cobra.Command {
