@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -161,6 +162,46 @@ func (s Containers) Update(ctx context.Context, ref string, u container.UpdateCo
 // follow those that come, until it ends.
 func (s Containers) Lookups(ctx context.Context, ref string, follow bool) (io.ReadCloser, error) {
 	return s.c.Stream(ctx, http.MethodGet, api.Prefix+"/containers/"+ref+"/dns", values("follow", flag(follow)), nil, nil)
+}
+
+// Capture is a capture that goes on. Packets is a file of the classic pcap format; after
+// its end Summary has what there was. Stop, which may be called several times, ends it.
+type Capture struct {
+	Packets io.ReadCloser
+	Names   map[string]string // of containers, by address
+	Stop    func()
+	res     *http.Response
+}
+
+// Summary reads the trailers.
+func (c *Capture) Summary() (s api.CaptureSummary, err error) {
+	if s.Packets, err = strconv.Atoi(c.res.Trailer.Get(api.CapturePackets)); err == nil {
+		s.Dropped, err = strconv.Atoi(c.res.Trailer.Get(api.CaptureDropped))
+	}
+	if err != nil {
+		return s, errors.New("the daemon's answer ended too early")
+	}
+	return s, nil
+}
+
+// Capture begins to capture a container's packets; see api.CaptureSummary for the query.
+// Packets go on until Stop or the container's end.
+func (s Containers) Capture(ctx context.Context, ref string, query url.Values) (*Capture, error) {
+	query.Set("until", "eof")
+	body, stop := io.Pipe()
+	res, err := s.c.do(ctx, request{method: http.MethodPost, path: api.Prefix + "/containers/" + ref + "/capture", query: query, stream: body})
+	if err != nil {
+		_ = stop.Close()
+		return nil, err
+	}
+	c := &Capture{Packets: res.Body, Stop: func() { _ = stop.Close() }, res: res}
+	if names := res.Header.Get(api.CaptureNames); names != "" {
+		if err := json.Unmarshal([]byte(names), &c.Names); err != nil {
+			c.Stop()
+			return nil, errors.Join(fmt.Errorf("decode the daemon's answer: %w", err), res.Body.Close())
+		}
+	}
+	return c, nil
 }
 
 // KernelRaw reads what the kernel says of a running container: an api.Kernel.

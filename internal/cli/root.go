@@ -47,6 +47,7 @@ func (a *app) entries() []entry {
 		{"dns", "See what containers look up", management, a.dns},
 		{"exposure", "Tell who can really reach each port", management, a.exposure},
 		{"image", "Manage images", management, a.image},
+		{"net", "Look into networks", management, a.net},
 		{"network", "Manage networks", management, a.network},
 		{"system", "Manage the engine", management, a.system},
 		{"volume", "Manage volumes", management, a.volume},

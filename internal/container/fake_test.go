@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -107,6 +108,10 @@ func (f *fakeNetworks) Renamed(string, string) {}
 func (f *fakeNetworks) ChangePorts(context.Context, string, mnet.PortMap, mnet.PortMap, network.Keeper) (mnet.PortMap, error) {
 	return nil, errdefs.ErrNotImplemented
 }
+func (f *fakeNetworks) Capture(context.Context, string, *os.File, network.CaptureOptions, func(map[netip.Addr]string) io.Writer) (api.CaptureSummary, error) {
+	return api.CaptureSummary{}, errdefs.ErrNotImplemented
+}
+
 func (f *fakeNetworks) Kernel(context.Context, string, *os.File) (*api.KernelNetwork, error) {
 	return nil, errdefs.ErrNotImplemented
 }

@@ -8,7 +8,9 @@ package container
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +55,7 @@ type networks interface {
 	Drain(containerID string) error
 	Asked(containerID string, ports mnet.PortMap, exposed mnet.PortSet, all bool)
 	Kernel(ctx context.Context, containerID string, ns *os.File) (*api.KernelNetwork, error)
+	Capture(ctx context.Context, containerID string, ns *os.File, o network.CaptureOptions, begin func(names map[netip.Addr]string) io.Writer) (api.CaptureSummary, error)
 	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings, keeper network.Keeper) (*network.Change, error)
 	Disconnect(ctx context.Context, ref, containerID string, keeper network.Keeper) (*network.Change, error)
 }

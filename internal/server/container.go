@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"muelle/internal/network"
 	"net/http"
+	"net/netip"
 
 	containertypes "github.com/moby/moby/api/types/container"
 	networktypes "github.com/moby/moby/api/types/network"
@@ -32,6 +34,7 @@ type containerRecords interface {
 	List(ctx context.Context, o container.ListOptions) ([]containertypes.Summary, error)
 	Inspect(ctx context.Context, ref string, size bool) (*containertypes.InspectResponse, error)
 	Kernel(ctx context.Context, ref string) (*api.Kernel, error)
+	Capture(ctx context.Context, ref string, o network.CaptureOptions, begin func(names map[netip.Addr]string) io.Writer) (api.CaptureSummary, error)
 	Rename(ctx context.Context, ref, name string) error
 	Update(ctx context.Context, ref string, u containertypes.UpdateConfig) (containertypes.UpdateResponse, error)
 	Remove(ctx context.Context, ref string, o container.RemoveOptions) error

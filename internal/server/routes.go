@@ -101,6 +101,7 @@ func (s *Server) table() []route {
 		{get, "/muelle/v1/containers/{name}/kernel", s.containerKernel},
 		{get, "/muelle/v1/containers/{name}/dns", s.containerLookups},
 		{get, "/muelle/v1/exposure", s.exposure},
+		{post, "/muelle/v1/containers/{name}/capture", s.containerCapture},
 		{get, "/muelle/v1/why/{name}", s.why},
 		{post, "/muelle/v1/explain", s.explain},
 		{get, "/muelle/v1/projects", s.listProjects},
