@@ -77,7 +77,7 @@ func fields(bind string) []field {
 		{name: "LogConfig other driver", set: func(c c, h h) { h.LogConfig.Type = "gelf" }, refused: "log driver gelf is not supported"},
 		{name: "NetworkMode", set: func(c c, h h) { h.NetworkMode = "host" }},
 		{name: "PortBindings", set: func(c c, h h) { h.PortBindings = mnet.PortMap{mnet.MustParsePort("80/tcp"): {{HostPort: "8080"}}} }},
-		{name: "PortBindings SCTP", set: func(c c, h h) { h.PortBindings = mnet.PortMap{mnet.MustParsePort("80/sctp"): {{}}} }, refused: "SCTP"},
+		{name: "PortBindings SCTP", set: func(c c, h h) { h.PortBindings = mnet.PortMap{mnet.MustParsePort("80/sctp"): {{}}} }},
 		{name: "RestartPolicy", set: func(c c, h h) { h.RestartPolicy.Name = "always" }, kept: engine},
 		{name: "RestartPolicy unknown", set: func(c c, h h) { h.RestartPolicy.Name = "often" }, refused: "invalid restart policy"},
 		{name: "AutoRemove", set: func(c c, h h) { h.AutoRemove = true }, kept: engine},
