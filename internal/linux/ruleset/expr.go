@@ -49,8 +49,12 @@ func at(register uint32) int {
 
 func (r *registers) load(register uint32, d data) {
 	if i := at(register); i < registerBytes {
-		copy(r.value[i:], d.value)
+		n := copy(r.value[i:], d.value)
 		copy(r.known[i:], d.known)
+		// The rest of the last word is zero.
+		for ; n%4 != 0 && i+n < registerBytes; n++ {
+			r.value[i+n], r.known[i+n] = 0, 0xff
+		}
 	}
 }
 
@@ -90,7 +94,11 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		w.metaExpr(e, regs)
 	case "ct":
 		if !e.has(unix.NFTA_CT_SREG) {
-			regs.load(e.u32(unix.NFTA_CT_DREG), w.conntrack(e.u32(unix.NFTA_CT_KEY)))
+			var direction uint32
+			if d := e.attrs[unix.NFTA_CT_DIRECTION]; len(d) == 1 {
+				direction = uint32(d[0])
+			}
+			regs.load(e.u32(unix.NFTA_CT_DREG), w.conntrack(e.u32(unix.NFTA_CT_KEY), direction))
 		}
 	case "fib":
 		regs.load(e.u32(unix.NFTA_FIB_DREG), w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS)))

@@ -166,8 +166,8 @@ const (
 	statusDNAT       = 1 << 5
 )
 
-// conntrack gives what "ct KEY" loads.
-func (s *state) conntrack(key uint32) data {
+// conntrack gives what "ct KEY" loads, or "ct original KEY", "ct reply KEY".
+func (s *state) conntrack(key, direction uint32) data {
 	switch key {
 	case unix.NFT_CT_STATE:
 		if s.Established {
@@ -188,12 +188,11 @@ func (s *state) conntrack(key uint32) data {
 	case unix.NFT_CT_PROTOCOL:
 		return s.protocol()
 	case unix.NFT_CT_DST_IP, unix.NFT_CT_DST_IP6, unix.NFT_CT_DST:
-		if !s.Reply {
-			p, _ := s.original()
+		if p, _, ok := s.original(); ok && direction == 0 {
 			return address(p, s.addressSize())
 		}
 	case unix.NFT_CT_PROTO_DST:
-		if _, port := s.original(); !s.Reply && port != 0 {
+		if _, port, ok := s.original(); ok && direction == 0 && port != 0 {
 			return known(big16(port))
 		}
 	}
@@ -212,11 +211,12 @@ func (s *state) status() data {
 	return data{native32(v), native32(statusDNAT | statusSeenReply)}
 }
 
-func (s *state) original() (netip.Prefix, uint16) {
+// original is where the flow's first packet went to, as far as it is known.
+func (s *state) original() (netip.Prefix, uint16, bool) {
 	if s.Translated {
-		return s.Original, s.OriginalPort
+		return s.Original, s.OriginalPort, true
 	}
-	return s.Destination, s.DestinationPort
+	return s.Destination, s.DestinationPort, !s.Reply
 }
 
 func (s *state) addressSize() int {

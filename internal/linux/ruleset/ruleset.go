@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Hook is a place on a packet's way: the number that the kernel gives it in the
@@ -145,4 +147,17 @@ func (r *Ruleset) order() {
 // Filters tells whether there is any base chain at all.
 func (r *Ruleset) Filters() bool {
 	return slices.ContainsFunc(r.Chains, func(c *Chain) bool { return c.Base })
+}
+
+// JumpsTo tells whether a rule of the chain leads to another of its table.
+func (c *Chain) JumpsTo(name string) bool {
+	return slices.ContainsFunc(c.rules, func(r rule) bool {
+		if r.legacy != nil {
+			return r.legacy.verdict.chain == name
+		}
+		return slices.ContainsFunc(r.exprs, func(e expression) bool {
+			v, ok := decodeVerdict(e.attrs[unix.NFTA_IMMEDIATE_DATA])
+			return ok && e.name == "immediate" && v.chain == name
+		})
+	})
 }

@@ -101,6 +101,7 @@ func TestFate(t *testing.T) {
 		{"anonymous set", nft, forward("policy drop\niifname { \"x\", \"mue*\" } accept\nip daddr 172.16.0.0/12 accept"), "passes", "passes", "passes"},
 		{"interval", nft, forward("ip daddr { 10.0.0.0/8, 172.16.0.0-172.31.255.255 } drop"), "depends", "dropped", "dropped"},
 		{"concatenation", nft, forward("iifname . oifname { \"mueb0\" . \"eth0\" } drop"), "dropped", "passes", "passes"},
+		{"concatenated service", nft, forward("meta l4proto . th dport { tcp . 80, udp . 443 } drop"), "passes", "dropped", "dropped"},
 		{"verdict map", nft, "table inet mine { chain no { drop\n}\nchain through { type filter hook forward priority 5\niifname vmap { \"mueb0\" : jump no, \"eth0\" : accept }\n}\n}", "dropped", "passes", "passes"},
 		{"goto", nft, "table inet mine { chain other { iifname \"eth0\" accept\n}\nchain through { type filter hook forward priority 5\npolicy drop\ngoto other\nct state new accept\n}\n}", "dropped", "passes", "passes"},
 		{"return", nft, "table inet mine { chain other { iifname \"mueb0\" return\naccept\n}\nchain through { type filter hook forward priority 5\npolicy drop\njump other\n}\n}", "dropped", "passes", "passes"},

@@ -143,11 +143,15 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 	}
 	test(ctState, func() answer { return w.stateBits(states) })
 	test(ctProto, func() answer { return w.protocol().equal([]byte{byte(n16(info[136:]))}) })
+	// The bit says "reply" where it is inverted.
 	test(ctDirection, func() answer { return answerOf(!w.Reply) })
 	test(ctStatus, func() answer { return w.statusBits(status) })
-	original, port := w.original()
+	original, port, ok := w.original()
+	if !ok {
+		port = 0
+	}
 	test(ctOrigDst, func() answer {
-		if w.Reply {
+		if !ok {
 			return maybe
 		}
 		size := w.addressSize()

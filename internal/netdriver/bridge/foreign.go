@@ -243,6 +243,9 @@ func uplinks() []string {
 	return list
 }
 
+// reloading is a table that firewalld has while it reloads.
+const reloading = "firewalld_policy_drop"
+
 func (f *firewall) warn(t *trouble, act bool) {
 	text := fmt.Sprintf("the firewall chain %q drops the containers' traffic (%s; %s); to allow it: %s", t.chain, strings.Join(t.what, ", "), t.rule, t.remedy())
 	if slices.Contains(f.foreign.warnings, text) {
@@ -250,7 +253,7 @@ func (f *firewall) warn(t *trouble, act bool) {
 	}
 	f.foreign.warnings = append(f.foreign.warnings, text)
 	key := t.chain.String() + t.remedy()
-	if act && !f.foreign.logged[key] {
+	if act && !f.foreign.logged[key] && t.chain.Table != reloading {
 		if f.foreign.logged == nil {
 			f.foreign.logged = map[string]bool{}
 		}

@@ -26,7 +26,7 @@ func ownerOf(c *ruleset.Chain) owner {
 		return firewalld
 	case c.HasPrefix("ufw-") || c.HasPrefix("ufw6-"):
 		return ufw
-	case c.Sibling(dockerUser) != nil && c.Name == "FORWARD":
+	case c.Base && c.JumpsTo(dockerUser):
 		return docker
 	case c.Legacy, c.Table == "filter" && c.Name == strings.ToUpper(c.Name):
 		return iptables

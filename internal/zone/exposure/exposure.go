@@ -212,9 +212,20 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 		return before
 	}
 	if !h.translated(t, a, false) {
-		return joined(before, h.rules.Ask(p, nil, ruleset.Input))
+		there := joined(before, h.rules.Ask(p, nil, ruleset.Input))
+		return joined(there, h.rules.Ask(answer(p, ""), nil, ruleset.Output, ruleset.Postrouting))
 	}
-	return joined(before, h.rules.Ask(t.sentOn(p), nil, ruleset.Forward, ruleset.Postrouting))
+	p = t.sentOn(p)
+	there := joined(before, h.rules.Ask(p, nil, ruleset.Forward, ruleset.Postrouting))
+	return joined(there, h.rules.Ask(answer(p, t.bridge), nil, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+}
+
+// answer is what goes back: who is not answered reaches nothing.
+func answer(p ruleset.Packet, from string) ruleset.Packet {
+	p.In, p.InBridge, p.Out, p.OutBridge = from, from != "", p.In, false
+	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Established, p.Reply, p.ToLocal = true, true, false
+	return p
 }
 
 // sentOn is the packet after its destination was translated.

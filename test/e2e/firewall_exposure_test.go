@@ -1,0 +1,219 @@
+//go:build root
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// exposedPort is what the test reads of muelle exposure.
+type exposedPort struct {
+	Container, Address, Reach string
+	Port                      uint16
+	Partly, RouterDecides     bool
+}
+
+// exposureOf gives what is told of a port on an address.
+func exposureOf(t *testing.T, c client, address string, port uint16) exposedPort {
+	t.Helper()
+	var report struct{ Ports []exposedPort }
+	r := c.try(t, "exposure", "--format", "json")
+	if err := json.Unmarshal([]byte(r.out), &report); err != nil {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	for _, p := range report.Ports {
+		if p.Address == address && p.Port == port {
+			return p
+		}
+	}
+	t.Fatalf("no port %d of %s: %s", port, address, r.out)
+	return exposedPort{}
+}
+
+// answered tells whether something says hello there.
+func answered(from, to string) error {
+	dialer := net.Dialer{Timeout: 700 * time.Millisecond}
+	if from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	c, err := dialer.Dial("tcp", to)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// TestExposure: the words are held against connections from each circle.
+func TestExposure(t *testing.T) {
+	const publicHost, publicOther = "8.8.4.2", "45.33.32.156"
+	c := ours(world.daemon)
+	name := c.unique(t, "exposed")
+	c.must(t, append([]string{"run", "-d", "--name", name, "-p", "18110:80", "-p", "127.0.0.1:18111:80"}, httpd...)...)
+	c.remove(t, name)
+	zone := c.unique(t, "zone")
+	c.must(t, "network", "create", "--zone", "publish=host", zone)
+	t.Cleanup(func() { c.try(t, "network", "rm", zone) })
+	c.must(t, append([]string{"run", "-d", "--name", zone, "--network", zone, "-p", "18112:80"}, httpd...)...)
+	c.remove(t, zone)
+	for _, port := range []string{":18110", ":18112"} {
+		if err := eventually(5*time.Second, func() error { return answered("", hostAddr+port) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nobody else's ports are touched.
+	rules := func(hook, rule string) string {
+		return "table inet test { chain " + hook + " { type filter hook " + hook + " priority 5\n" + rule + "\n}\n}"
+	}
+	const published = " ct status dnat meta l4proto tcp ct original proto-dst 18110 drop"
+	for _, tt := range []struct {
+		name, rules string
+		public      bool
+		port        uint16
+		address     string
+		reach       string
+		partly      bool
+		// Who really gets through.
+		host, lan, world bool
+	}{
+		{name: "open", port: 18110, reach: "lan", host: true, lan: true},
+		{name: "on loopback", port: 18111, address: "127.0.0.1", reach: "host", host: true},
+		{name: "zone", port: 18112, reach: "host", host: true},
+		{name: "public address", public: true, port: 18110, reach: "everyone", host: true, lan: true, world: true},
+		{name: "public address, zone", public: true, port: 18112, reach: "host", host: true},
+		{name: "public address, LAN only", public: true, rules: rules("forward", "ct state new ip saddr != 192.0.2.0/24"+published), port: 18110, reach: "lan", host: true, lan: true},
+		{name: "answers dropped", rules: rules("forward", "oifname \"uplink\""+published), port: 18110, reach: "host", host: true},
+		{name: "dropped", rules: rules("forward", "iifname \"uplink\""+published), port: 18110, reach: "host", host: true},
+		{name: "one neighbour dropped", rules: rules("forward", "ip saddr "+outsideAddr+published), port: 18110, reach: "lan", partly: true, host: true},
+		{name: "before translation", rules: "table inet test { chain pre { type filter hook prerouting priority -250\niifname \"uplink\" tcp dport 18110 drop\n}\n}", port: 18110, reach: "host", host: true},
+		{name: "nobody", rules: rules("forward", strings.TrimSpace(published)) + "\n" + rules("postrouting", strings.TrimSpace(published)), port: 18110, reach: "nobody"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.rules != "" {
+				loadRules(t, tt.rules)
+			}
+			if tt.public {
+				addAddress(t, "uplink", publicHost+"/24")
+				if err := outside(func() error { return upWith("lan", publicOther+"/32") }); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					if err := outside(func() error { return dropAddress("lan", publicOther+"/32") }); err != nil {
+						t.Error(err)
+					}
+				})
+				if err := outside(func() error {
+					_, to, _ := net.ParseCIDR(publicHost + "/32")
+					return netlink.RouteReplace(&netlink.Route{Dst: to, Gw: net.ParseIP(hostAddr)})
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			address := tt.address
+			if address == "" {
+				address = "0.0.0.0"
+			}
+			got := exposureOf(t, c, address, tt.port)
+			if got.Reach != tt.reach || got.Partly != tt.partly {
+				t.Errorf("told: %+v", got)
+			}
+			at := fmt.Sprintf("%s:%d", hostAddr, tt.port)
+			home := at
+			if tt.address != "" {
+				home = fmt.Sprintf("%s:%d", tt.address, tt.port)
+			}
+			for _, circle := range []struct {
+				name string
+				want bool
+				try  func() error
+			}{
+				{"this host", tt.host, func() error { return answered("", home) }},
+				{"LAN", tt.lan, func() error { return outside(func() error { return answered(outsideAddr, at) }) }},
+				{"world", tt.world, func() error {
+					if !tt.public {
+						return errors.New("there is no way")
+					}
+					return outside(func() error { return answered(publicOther, fmt.Sprintf("%s:%d", publicHost, tt.port)) })
+				}},
+			} {
+				if err := circle.try(); (err == nil) != circle.want {
+					t.Errorf("from %s: %v, told %q", circle.name, err, got.Reach)
+				}
+			}
+		})
+	}
+	if out := c.must(t, "ps", "--filter", "name="+name); !strings.Contains(out, "EXPOSURE") || !strings.Contains(out, "18110 LAN, 18111 this host") {
+		t.Errorf("ps: %s", out)
+	}
+	if out := c.must(t, "ps", "--filter", "name="+zone, "--format", "{{.Exposure}}"); out != "this host" {
+		t.Errorf("ps: %s\n%s", out, c.try(t, "exposure", "--format", "json").out)
+	}
+}
+
+// TestExposureWarns: of a database that is open, and then it ends with status 1.
+func TestExposureWarns(t *testing.T) {
+	compose := project(t, `
+services:
+  db:
+    image: busybox
+    command: sleep 1000
+    ports: ["18113:27017", "127.0.0.1:18114:5432"]
+`)
+	if r := compose("up", "-d"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	r := ours(world.daemon).try(t, "exposure")
+	if r.code != 1 || strings.Count(r.out, "warning: MongoDB (port 18113)") != 1 || strings.Contains(r.out, "PostgreSQL") {
+		t.Errorf("%+v", r)
+	}
+	if r := compose("ps"); !strings.Contains(r.out, "18113 LAN, 18114 this host") {
+		t.Errorf("compose ps: %s", r.out)
+	}
+}
+
+// loadRules adds what another firewall would have.
+func loadRules(t *testing.T, rules string) {
+	t.Helper()
+	cmd := exec.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("nft", "delete", "table", "inet", "test").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+func addAddress(t *testing.T, link, address string) {
+	t.Helper()
+	if err := upWith(link, address); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dropAddress(link, address); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func dropAddress(name, address string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	return netlink.AddrDel(link, a)
+}
