@@ -111,7 +111,7 @@ func parseService(name string) (port uint16, proto, host string, ok bool) {
 		return 0, "", "", false
 	}
 	first, rest, _ := strings.Cut(name[1:], ".")
-	proto, host, ok = strings.Cut(rest, ".")
+	proto, host, _ = strings.Cut(rest, ".")
 	proto, ok = strings.CutPrefix(proto, "_")
 	if !ok || host == "" || proto != "tcp" && proto != "udp" && proto != "sctp" {
 		return 0, "", "", false

@@ -125,6 +125,7 @@ type mapping struct {
 	host    netip.AddrPort
 	target  netip.AddrPort
 	sandbox *network.SandboxView // nil: nobody who runs has that address
+	others  int                  // further replicas that share the port
 	zone    api.Zone
 }
 

@@ -223,7 +223,7 @@ func (f *facts) findMapping() {
 			if !asked {
 				continue
 			}
-			found := &mapping{host: m.Host, target: m.Targets[0], sandbox: f.holding(m.Targets[0].Addr())}
+			found := &mapping{host: m.Host, target: m.Targets[0], sandbox: f.holding(m.Targets[0].Addr()), others: len(m.Targets) - 1}
 			if found.sandbox != nil {
 				for _, e := range found.sandbox.Endpoints {
 					if n := f.network(e.Network); n != nil && slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == found.target.Addr() }) {

@@ -143,6 +143,9 @@ func (f *facts) portHop() *hop {
 		if f.mapping.sandbox != nil {
 			to = fmt.Sprintf("%s, port %d", f.mapping.sandbox.Name, f.mapping.target.Port())
 		}
+		if f.mapping.others > 0 {
+			to += fmt.Sprintf(" (and %d more that share it)", f.mapping.others)
+		}
 		at := fmt.Sprintf("Port %d of this host", f.mapping.host.Port())
 		if a := f.mapping.host.Addr(); !a.IsUnspecified() {
 			at = fmt.Sprintf("Port %d of this host's address %s", f.mapping.host.Port(), a)

@@ -233,6 +233,12 @@ func TestJudge(t *testing.T) {
 			f.Target, f.lookup, f.Port, f.toPort = Party{Kind: Host, Text: "host"}, nil, 15000, 15000
 			f.to = []netip.Addr{netip.MustParseAddr("172.19.0.1")}
 		}, "", []string{"Port 15000 of this host leads to zones-app-1"}},
+		{"to the host, a port of replicas", func(f *facts) {
+			f.Target, f.lookup, f.Port, f.toPort = Party{Kind: Host, Text: "host"}, nil, 15000, 15000
+			f.to = []netip.Addr{netip.MustParseAddr("172.19.0.1")}
+			m := &f.all.Sandboxes[0].Mappings[0]
+			m.Targets = append(m.Targets, netip.MustParseAddrPort("172.19.0.9:5000"))
+		}, "", []string{"leads to zones-app-1, port 5000 (and 1 more that share it)"}},
 		{"to the host, closed", func(f *facts) {
 			f.Target, f.lookup, f.Port, f.toPort, f.serving = Party{Kind: Host, Text: "host"}, nil, 22, 22, 22
 			f.to, f.all.Networks[0].Zone.Egress = []netip.Addr{netip.MustParseAddr("172.19.0.1")}, []string{"none"}

@@ -25,6 +25,8 @@ const (
 	answerPatience = 2 * time.Second
 	lookupPatience = 5 * time.Second
 	udpPatience    = 300 * time.Millisecond
+	// mostFromHosts lines of /etc/hosts count.
+	mostFromHosts = 8
 )
 
 var embedded = hostfile.Embedded
@@ -119,6 +121,9 @@ func fromHosts(data []byte, name string) (addrs []netip.Addr) {
 				addrs = append(addrs, a.Unmap())
 				break
 			}
+		}
+		if len(addrs) == mostFromHosts {
+			break // the file is the container's
 		}
 	}
 	return addrs
