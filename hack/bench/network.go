@@ -6,6 +6,7 @@ import (
 	"log"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func (t *table) networks(string) error {
 	}
 	if err := t.row(name("create and connect, each a command"), "", "ms", 1, func(e *engine) (float64, error) {
 		made, err := each(e, func(i int) []string {
-			return []string{"network", "create", "--subnet", fmt.Sprintf("10.220.%d.0/24", i), many(i)}
+			return []string{"network", "create", "--subnet", fmt.Sprintf("10.%d.%d.0/24", 220+slices.Index(t.engines, e), i), many(i)}
 		})
 		if err != nil {
 			return 0, err
