@@ -45,7 +45,9 @@ func TestKeep(t *testing.T) {
 			}
 		})
 	}
-	if err := (build.Keep{Rules: []build.PruneOptions{{Filters: filter.Args{"age": {"1h"}}}}}).Check(); err == nil {
-		t.Error("an unknown filter is taken")
+	for _, unknown := range []string{"age", "label"} {
+		if err := (build.Keep{Rules: []build.PruneOptions{{Filters: filter.Args{unknown: {"1h"}}}}}).Check(); err == nil {
+			t.Errorf("the filter %s, which no record has, is taken", unknown)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -60,12 +61,15 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) (*build.CachePruneR
 }
 
 func (s *Service) prune(ctx context.Context, o PruneOptions) (*build.CachePruneReport, error) {
+	labelled := o.Filters.Has("label")
+	o.Filters = maps.Clone(o.Filters)
+	maps.DeleteFunc(o.Filters, func(field string, _ []string) bool { return slices.Contains(labelFilters, field) })
 	info, err := pruneInfo(o, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	report := &build.CachePruneReport{CachesDeleted: []string{}}
-	if o.Filters.Has("label") {
+	if labelled {
 		return report, nil
 	}
 	e, done, err := s.opened()
@@ -102,7 +106,7 @@ var labelFilters = []string{"label", "label!"}
 
 func pruneInfo(o PruneOptions, now time.Time) (client.PruneInfo, error) {
 	info := client.PruneInfo{All: o.All, ReservedSpace: o.ReservedSpace, MaxUsedSpace: o.MaxUsedSpace, MinFreeSpace: o.MinFreeSpace}
-	if err := o.Filters.Validate(append(slices.Clone(pruneFilters), labelFilters...)...); err != nil {
+	if err := o.Filters.Validate(pruneFilters...); err != nil {
 		return info, err
 	}
 	age, err := unusedFor(o.Filters, now)
