@@ -84,6 +84,7 @@ func (a *app) entries() []entry {
 		{"update", "Update configuration of one or more containers", operation, a.update},
 		{"wait", "Block until one or more containers stop, then print their exit codes", operation, a.wait},
 		{"why", "Explain why a container ended, fails or does not start", operation, a.why},
+		{"zones", "Show who reaches whom, and prove it", operation, a.zones},
 	}
 }
 

@@ -104,6 +104,7 @@ func (s *Server) table() []route {
 		{post, "/muelle/v1/containers/{name}/capture", s.containerCapture},
 		{get, "/muelle/v1/why/{name}", s.why},
 		{post, "/muelle/v1/explain", s.explain},
+		{get, "/muelle/v1/zones", s.zones},
 		{get, "/muelle/v1/projects", s.listProjects},
 		{post, "/muelle/v1/projects/{name}/up", s.projectUp},
 		{post, "/muelle/v1/projects/{name}/down", s.projectDown},

@@ -33,6 +33,7 @@ type Options struct {
 	System     System
 	Why        Why
 	Exposure   Exposure
+	Zones      Zones
 	Bus        *event.Bus
 	// Version is the engine's, for the Server header.
 	Version string

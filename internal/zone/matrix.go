@@ -1,0 +1,201 @@
+package zone
+
+import (
+	"net/netip"
+	"slices"
+
+	"muelle/api"
+	"muelle/internal/network"
+	"muelle/internal/policy"
+)
+
+// describe fills in zones and members.
+func (sc *scene) describe(r *api.ZoneReport) {
+	for _, n := range sc.world.Networks {
+		view := sc.networks[n.Key]
+		z := api.ZoneView{Name: n.Name, Network: view.Name, Internal: n.Internal, IPv6: n.IPv6, Zone: n.Zone}
+		for _, s := range view.Subnets {
+			z.Subnets = append(z.Subnets, s.Prefix)
+		}
+		for _, m := range sc.world.Members {
+			if slices.Contains(m.Networks, n.Key) {
+				z.Members = append(z.Members, m.Name)
+			}
+		}
+		r.Zones = append(r.Zones, z)
+	}
+	for _, m := range sc.world.Members {
+		v := api.ZoneMember{Name: m.Name, Host: m.Host}
+		for _, sb := range sc.containers[m.Name] {
+			v.Containers = append(v.Containers, sb.Name)
+		}
+		for _, key := range m.Networks {
+			v.Networks = append(v.Networks, sc.world.Network(key).Name)
+		}
+		slices.Sort(v.Networks)
+		for _, p := range m.Ports {
+			port := api.ZonePort{Port: p.Number, Protocol: p.Protocol, Local: p.Local}
+			for _, sb := range sc.containers[m.Name] {
+				port.Listening = port.Listening || p.Local || sc.listens(sb.ID, p.Protocol, p.Number)
+			}
+			for _, b := range p.Published {
+				port.Published = append(port.Published, b.Host)
+			}
+			v.Ports = append(v.Ports, port)
+		}
+		r.Members = append(r.Members, v)
+	}
+}
+
+// cells fills in who reaches what, and the ways to try it.
+func (sc *scene) cells(r *api.ZoneReport) {
+	sources := []string{}
+	for _, m := range sc.world.Members {
+		sources = append(sources, m.Name)
+	}
+	sources = append(sources, policy.Host, policy.LAN, policy.Internet)
+	for _, from := range sources {
+		for i := range sc.world.Members {
+			to := &sc.world.Members[i]
+			if to.Name == from {
+				continue
+			}
+			for _, p := range to.Ports {
+				v := sc.world.Reach(from, to, p.Protocol, p.Number)
+				r.Cells = append(r.Cells, api.ZoneCell{
+					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, Why: v.Why, Tries: sc.tries(from, to, p),
+				})
+			}
+		}
+		if m := sc.world.Member(from); m != nil {
+			r.Cells = append(r.Cells, sc.toHost(m), sc.toInternet(m))
+		}
+	}
+}
+
+// tries are the ways from somebody to a port: every address of its containers, and every
+// port of the host that leads there.
+func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []api.ZoneTry) {
+	source := from
+	m := sc.world.Member(from)
+	if m != nil {
+		source = sc.containers[from][0].Name
+	}
+	if to.Host || p.Local || m != nil && m.Host {
+		return nil
+	}
+	for _, sb := range sc.containers[to.Name] {
+		for _, e := range sb.Endpoints {
+			if !slices.Contains(to.Networks, e.Network) || from == policy.LAN || from == policy.Internet {
+				continue
+			}
+			v := sc.world.Direct(from, to, e.Network, p)
+			for _, a := range e.Addresses {
+				list = append(list, api.ZoneTry{From: source, To: sb.Name, Address: netip.AddrPortFrom(a.Addr(), p.Number), Expected: v.Allowed, Why: v.Why})
+			}
+		}
+	}
+	target := sc.containers[to.Name][0].Name
+	for _, b := range p.Published {
+		for _, w := range sc.waysTo(from, m, b) {
+			v := sc.world.Published(from, w.through, b)
+			list = append(list, api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why})
+		}
+	}
+	return list
+}
+
+// way is an address of the host's by which a published port is asked for.
+type way struct {
+	through string
+	at      netip.AddrPort
+}
+
+// waysTo are the addresses by which somebody asks for a published port.
+func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (list []way) {
+	host, port := b.Host.Addr(), b.Host.Port()
+	switch {
+	case m == nil && from != policy.Host:
+		return []way{{"", b.Host}}
+	case m == nil && host == netip.IPv4Unspecified():
+		return []way{{"", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)}}
+	case m == nil && host == netip.IPv6Unspecified():
+		return []way{{"", netip.AddrPortFrom(netip.IPv6Loopback(), port)}}
+	case m == nil:
+		return []way{{"", b.Host}}
+	case host.IsLoopback():
+		return nil // its own loopback
+	case !host.IsUnspecified():
+		return []way{{m.Way, b.Host}}
+	}
+	for _, key := range m.Networks {
+		for _, gateway := range sc.world.Network(key).Gateways {
+			if gateway.Is4() == host.Is4() {
+				list = append(list, way{key, netip.AddrPortFrom(gateway, port)})
+			}
+		}
+	}
+	return list
+}
+
+func (sc *scene) toHost(m *policy.Member) api.ZoneCell {
+	v := sc.world.ToHost(m)
+	return api.ZoneCell{From: m.Name, To: policy.Host, Reached: v.Allowed, Why: v.Why}
+}
+
+// somewhere stands for the world: addresses of documentation (RFC 5737 and 3849) that
+// nobody has.
+var somewhere = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
+
+func (sc *scene) toInternet(m *policy.Member) api.ZoneCell {
+	v := sc.world.Out(m, policy.Internet)
+	c := api.ZoneCell{From: m.Name, To: policy.Internet, Reached: v.Allowed, Why: v.Why}
+	if n := sc.world.Network(m.Way); !v.Allowed && n != nil {
+		prefixes, names := policy.Destinations(n.Zone)
+		c.Some = len(prefixes)+len(names) > 0
+	}
+	if m.Host {
+		return c
+	}
+	for _, to := range somewhere {
+		if sc.speaks(sc.containers[m.Name][0], to.Addr().Is6()) {
+			c.Tries = append(c.Tries, api.ZoneTry{From: sc.containers[m.Name][0].Name, To: policy.Internet, Address: to, Expected: v.Allowed, Why: v.Why})
+		}
+	}
+	return c
+}
+
+// speaks tells whether a container has an address of the family.
+func (sc *scene) speaks(sb network.SandboxView, six bool) bool {
+	return slices.ContainsFunc(sb.Endpoints, func(e network.EndpointView) bool {
+		return slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() == six })
+	})
+}
+
+// expect judges the sentences by the model; that the model is true is verify's matter.
+func (sc *scene) expect(r *api.ZoneReport, o Options) {
+	var names []string
+	for _, m := range sc.world.Members {
+		names = append(names, m.Name)
+	}
+	for _, text := range o.Expect {
+		e := api.ZoneExpectation{Sentence: text}
+		parsed, err := policy.Expect(text, append(slices.Clone(names), o.Known...))
+		absent := func(who string) bool { return slices.Contains(o.Known, who) && !slices.Contains(names, who) }
+		switch {
+		case err != nil:
+			e.Why = err.Error()
+		case absent(parsed.From) || absent(parsed.To):
+			e.Holds, e.Why = true, "not judged: nothing of it runs"
+		default:
+			bad := sc.world.Violations([]policy.Expectation{parsed})
+			if e.Holds = len(bad) == 0; !e.Holds {
+				e.Why = bad[0].String()
+			}
+		}
+		if !e.Holds {
+			r.Violations++
+		}
+		r.Expect = append(r.Expect, e)
+	}
+}

@@ -1,0 +1,276 @@
+package zone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"muelle/api"
+	"muelle/internal/linux/netns"
+	"muelle/internal/policy"
+)
+
+const (
+	// attempts at a time: each holds a thread while it waits.
+	attempts = 24
+	// short is how long what should not be reached may be silent; long is for what
+	// should, when it was silent at first: the machine may be busy.
+	short, long = 400 * time.Millisecond, 4 * time.Second
+)
+
+// verification is one Report with real attempts.
+type verification struct {
+	sc *scene
+	ns map[string]*os.File // by the container's name
+	// listeners hear what arrives at containers, by name.
+	listeners map[string]*listener
+}
+
+// verify tries every way of every cell.
+func (s *Service) verify(ctx context.Context, sc *scene, r *api.ZoneReport) error {
+	v := &verification{sc: sc, ns: map[string]*os.File{}, listeners: map[string]*listener{}}
+	defer v.close()
+	for _, list := range sc.containers {
+		for _, sb := range list {
+			if sb.Host {
+				continue
+			}
+			ns, err := s.networks.NetNS(sb.ID)
+			if err != nil {
+				return fmt.Errorf("verify zones: container %s ended meanwhile: %w", sb.Name, err)
+			}
+			v.ns[sb.Name] = ns
+			if v.listeners[sb.Name], err = listen(ns); err != nil {
+				return fmt.Errorf("verify zones: listen at container %s: %w", sb.Name, err)
+			}
+		}
+	}
+	slots := make(chan struct{}, attempts)
+	var wg sync.WaitGroup
+	for i := range r.Cells {
+		for j := range r.Cells[i].Tries {
+			cell, try := &r.Cells[i], &r.Cells[i].Tries[j]
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				if ctx.Err() == nil {
+					v.try(cell, try)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+func (v *verification) close() {
+	for _, l := range v.listeners {
+		if l != nil {
+			l.close()
+		}
+	}
+	for _, ns := range v.ns {
+		ns.Close()
+	}
+}
+
+// try makes one attempt, and another where the first went otherwise than expected.
+func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
+	if cell.From == policy.LAN || cell.From == policy.Internet || cell.Protocol == "sctp" {
+		t.Result = api.ZoneUnproved
+		return
+	}
+	for _, patience := range []time.Duration{short, long} {
+		t.Result = v.once(cell, t, patience)
+		reached := t.Result == api.ZoneOpen || t.Result == api.ZoneRefused
+		// Somebody listens there, but it was another who refused.
+		if t.Published && t.Result == api.ZoneRefused && v.listening(cell, t) {
+			reached = false
+		}
+		if t.Differs = t.Result != api.ZoneUnproved && reached != t.Expected; !t.Differs || reached {
+			return
+		}
+	}
+}
+
+func (v *verification) listening(cell *api.ZoneCell, t *api.ZoneTry) bool {
+	for _, sb := range v.sc.containers[cell.To] {
+		if sb.Name == t.To {
+			return v.sc.listens(sb.ID, cell.Protocol, cell.Port)
+		}
+	}
+	return false
+}
+
+func (v *verification) once(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
+	switch {
+	case cell.To == policy.Internet:
+		return v.outside(t)
+	case cell.Protocol == "udp":
+		return v.datagram(cell, t, patience)
+	}
+	return v.connect(t, patience)
+}
+
+// within runs f in the container's namespace, or on the host.
+func (v *verification) within(name string, f func() error) error {
+	if ns := v.ns[name]; ns != nil {
+		return netns.Do(ns, f)
+	}
+	return f()
+}
+
+func sockaddr(to netip.AddrPort) (unix.Sockaddr, int) {
+	if to.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}, unix.AF_INET6
+}
+
+// begin makes a socket of the source's namespace that is connected, or about to be.
+func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, err error) {
+	err = v.within(from, func() error {
+		sa, domain := sockaddr(to)
+		fd, err = unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+			unix.Close(fd)
+			return err
+		}
+		return nil
+	})
+	return fd, err
+}
+
+// connect tries TCP.
+func (v *verification) connect(t *api.ZoneTry, patience time.Duration) string {
+	fd, err := v.begin(t.From, t.Address, unix.SOCK_STREAM)
+	if err != nil {
+		return outcome(err)
+	}
+	defer unix.Close(fd)
+	for end := time.Now().Add(patience); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return api.ZoneDropped
+		}
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		n, err := unix.Poll(poll, int(left.Milliseconds())+1)
+		if err == unix.EINTR || err == nil && n == 0 {
+			continue
+		}
+		code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		return outcome(err)
+	}
+}
+
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return api.ZoneOpen
+	case errors.Is(err, unix.ECONNREFUSED):
+		return api.ZoneRefused
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EADDRNOTAVAIL):
+		return api.ZoneNoRoute
+	}
+	return api.ZoneDropped
+}
+
+// datagram sends eight bytes, and looks whether they arrive at the container's
+// interface: a program need not answer.
+func (v *verification) datagram(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
+	var heard []<-chan struct{}
+	mark := newMark()
+	for _, sb := range v.sc.containers[cell.To] {
+		if l := v.listeners[sb.Name]; l != nil {
+			heard = append(heard, l.expect(mark))
+			defer l.forget(mark)
+		}
+	}
+	fd, err := v.begin(t.From, t.Address, unix.SOCK_DGRAM)
+	if err != nil {
+		return outcome(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Send(fd, mark[:], 0); err != nil && !errors.Is(err, unix.EPERM) {
+		return outcome(err)
+	}
+	over := time.After(patience)
+	arrived := make(chan struct{}, len(heard))
+	stop := make(chan struct{})
+	defer close(stop)
+	for _, c := range heard {
+		go func() {
+			select {
+			case <-c:
+				arrived <- struct{}{}
+			case <-stop:
+			}
+		}()
+	}
+	select {
+	case <-arrived:
+		return api.ZoneOpen
+	case <-over:
+		return api.ZoneDropped
+	}
+}
+
+// outside sends a datagram to nobody's address, and asks the kernel whether it left
+// this host: only then its connection is tracked.
+func (v *verification) outside(t *api.ZoneTry) string {
+	if _, err := netlink.RouteGet(t.Address.Addr().AsSlice()); err != nil {
+		return api.ZoneUnproved // this host has no way out itself
+	}
+	fd, err := v.begin(t.From, t.Address, unix.SOCK_DGRAM)
+	if err != nil {
+		return outcome(err)
+	}
+	defer unix.Close(fd)
+	mark := newMark()
+	if err := unix.Send(fd, mark[:], 0); err != nil {
+		return outcome(err)
+	}
+	port := localPort(fd)
+	family := netlink.InetFamily(unix.AF_INET)
+	if t.Address.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+	if err != nil {
+		return api.ZoneUnproved
+	}
+	for _, f := range flows {
+		to, _ := netip.AddrFromSlice(f.Forward.DstIP)
+		if f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.SrcPort == port && netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort) == t.Address {
+			return api.ZoneOpen
+		}
+	}
+	return api.ZoneDropped
+}
+
+func localPort(fd int) uint16 {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		return uint16(sa.Port)
+	}
+	return 0
+}

@@ -1,0 +1,272 @@
+// Package zone shows who reaches whom: the matrix of services, ports, host, LAN and
+// the world as the model has it, proved by attempts that are made inside the
+// containers' network namespaces.
+package zone
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"muelle/api"
+	"muelle/internal/linux/netns"
+	"muelle/internal/linux/socket"
+	"muelle/internal/network"
+	"muelle/internal/policy"
+)
+
+// Service makes the reports.
+type Service struct{ networks *network.Service }
+
+// New makes a Service.
+func New(networks *network.Service) *Service { return &Service{networks: networks} }
+
+// Options of a report.
+type Options struct {
+	// Project restricts it to one; empty: all networks.
+	Project string
+	// Expect are sentences that must hold.
+	Expect []string
+	// Known are services that the sentences may speak of although none runs.
+	Known  []string
+	Verify bool
+}
+
+// scene is what a report is made of.
+type scene struct {
+	world *policy.World
+	// containers of each member.
+	containers map[string][]network.SandboxView
+	networks   map[string]network.NetworkView
+	listening  map[string][]socket.Listener // by container
+}
+
+// Report gives who reaches whom. errdefs.ErrNotFound: nothing of the project runs.
+func (s *Service) Report(ctx context.Context, o Options) (*api.ZoneReport, error) {
+	sc, err := s.scene(o.Project)
+	if err != nil {
+		return nil, err
+	}
+	r := &api.ZoneReport{Project: o.Project, Verified: o.Verify}
+	sc.describe(r)
+	sc.cells(r)
+	if o.Verify {
+		if err := s.verify(ctx, sc, r); err != nil {
+			return nil, err
+		}
+	}
+	for i, c := range r.Cells {
+		for _, t := range c.Tries {
+			if t.Differs {
+				r.Cells[i].Differs = true
+				r.Violations++
+			}
+		}
+	}
+	sc.expect(r, o)
+	return r, nil
+}
+
+// scene takes what runs, and the ports that it listens on.
+func (s *Service) scene(project string) (*scene, error) {
+	all := s.networks.Snapshot()
+	sc := &scene{world: &policy.World{}, containers: map[string][]network.SandboxView{}, networks: map[string]network.NetworkView{}, listening: map[string][]socket.Listener{}}
+	wanted := map[string]bool{}
+	for _, n := range all.Networks {
+		sc.networks[n.ID] = n
+		if project == "" || n.Project == project {
+			wanted[n.ID] = true
+		}
+	}
+	for _, sb := range all.Sandboxes {
+		for _, e := range sb.Endpoints {
+			if sb.Project == project && project != "" {
+				wanted[e.Network] = true
+			}
+		}
+	}
+	for _, sb := range all.Sandboxes {
+		in := project == "" || sb.Project == project
+		for _, e := range sb.Endpoints {
+			in = in || wanted[e.Network]
+		}
+		if in {
+			name := memberName(sb, project)
+			sc.containers[name] = append(sc.containers[name], sb)
+			s.listen(sc, sb)
+		}
+	}
+	if len(sc.containers) == 0 {
+		if project == "" {
+			return sc, nil
+		}
+		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no container of project %q runs", project))
+	}
+	sc.build(project)
+	return sc, nil
+}
+
+func memberName(sb network.SandboxView, project string) string {
+	switch {
+	case sb.Service == "":
+		return sb.Name
+	case sb.Project == project:
+		return sb.Service
+	}
+	return sb.Project + "/" + sb.Service
+}
+
+// listen reads what a container listens on. One that ends meanwhile listens on nothing.
+func (s *Service) listen(sc *scene, sb network.SandboxView) {
+	if sb.Host {
+		return
+	}
+	ns, err := s.networks.NetNS(sb.ID)
+	if err != nil {
+		return
+	}
+	defer ns.Close()
+	_ = netns.Do(ns, func() error {
+		list, err := socket.Listeners()
+		sc.listening[sb.ID] = list
+		return err
+	})
+}
+
+// build makes the model's world.
+func (sc *scene) build(project string) {
+	used := map[string]bool{}
+	for _, name := range sc.names() {
+		m := policy.Member{Name: name}
+		for _, sb := range sc.containers[name] {
+			m.Host = m.Host || sb.Host
+			for _, e := range sb.Endpoints {
+				n := sc.networks[e.Network]
+				if n.Driver != "bridge" {
+					continue
+				}
+				used[n.ID] = true
+				if !slices.Contains(m.Networks, n.ID) {
+					m.Networks = append(m.Networks, n.ID)
+				}
+				if e.Gateway {
+					m.Way = n.ID
+				}
+			}
+		}
+		m.Ports = sc.ports(sc.containers[name])
+		sc.world.Members = append(sc.world.Members, m)
+	}
+	for id := range used {
+		n := sc.networks[id]
+		known := policy.Network{Key: id, Name: shownName(n, project), Internal: n.Internal, IPv6: n.IPv6, Between: n.Between, Zone: n.Zone}
+		for _, sub := range n.Subnets {
+			if sub.Gateway.IsValid() {
+				known.Gateways = append(known.Gateways, sub.Gateway)
+			}
+		}
+		sc.world.Networks = append(sc.world.Networks, known)
+	}
+	slices.SortFunc(sc.world.Networks, func(a, b policy.Network) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func shownName(n network.NetworkView, project string) string {
+	if project != "" && n.Project == project && n.Key != "" {
+		return n.Key
+	}
+	return n.Name
+}
+
+func (sc *scene) names() []string {
+	var list []string
+	for name := range sc.containers {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// firstEphemeral: a UDP socket above it that nobody exposes is a client's.
+const firstEphemeral = 32768
+
+// ports are what the containers of one member listen on, expose or publish.
+func (sc *scene) ports(containers []network.SandboxView) []policy.Port {
+	type key struct {
+		protocol string
+		number   uint16
+	}
+	found := map[key]*policy.Port{}
+	at := func(protocol string, number uint16) *policy.Port {
+		k := key{protocol, number}
+		if found[k] == nil {
+			found[k] = &policy.Port{Protocol: protocol, Number: number}
+		}
+		return found[k]
+	}
+	for _, sb := range containers {
+		through := ""
+		for _, e := range sb.Endpoints {
+			if e.Publishes {
+				through = e.Network
+			}
+		}
+		for p, bindings := range sb.Ports {
+			known := at(string(p.Proto()), p.Num())
+			for _, b := range bindings {
+				var n uint16
+				if _, err := fmt.Sscan(b.HostPort, &n); err == nil && through != "" {
+					pub := policy.Publication{Host: netip.AddrPortFrom(b.HostIP, n), Network: through}
+					if !slices.Contains(known.Published, pub) {
+						known.Published = append(known.Published, pub)
+					}
+				}
+			}
+		}
+		for _, l := range sc.listening[sb.ID] {
+			if l.Addr.Addr().IsLoopback() || l.Proto == "udp" && l.Addr.Port() >= firstEphemeral {
+				continue
+			}
+			at(l.Proto, l.Addr.Port())
+		}
+	}
+	var list []policy.Port
+	for k, p := range found {
+		p.Local = sc.onlyLocal(containers, k.protocol, k.number)
+		slices.SortFunc(p.Published, func(a, b policy.Publication) int { return a.Host.Compare(b.Host) })
+		list = append(list, *p)
+	}
+	slices.SortFunc(list, func(a, b policy.Port) int {
+		if a.Number != b.Number {
+			return int(a.Number) - int(b.Number)
+		}
+		return strings.Compare(a.Protocol, b.Protocol)
+	})
+	return list
+}
+
+// onlyLocal tells whether a port is listened on, and on loopback addresses only.
+func (sc *scene) onlyLocal(containers []network.SandboxView, protocol string, number uint16) bool {
+	local := false
+	for _, sb := range containers {
+		for _, l := range sc.listening[sb.ID] {
+			if l.Proto == protocol && l.Addr.Port() == number {
+				if !l.Addr.Addr().IsLoopback() {
+					return false
+				}
+				local = true
+			}
+		}
+	}
+	return local
+}
+
+// listens tells whether a container takes what comes for a port.
+func (sc *scene) listens(container, protocol string, number uint16) bool {
+	return slices.ContainsFunc(sc.listening[container], func(l socket.Listener) bool {
+		return l.Proto == protocol && l.Addr.Port() == number && !l.Addr.Addr().IsLoopback()
+	})
+}
