@@ -148,12 +148,13 @@ func (w *World) Published(from, through string, b Publication) Verdict {
 	if n == nil {
 		return denied("it is published through an unknown network")
 	}
-	if n.publishes(api.ZoneNone) {
-		return denied("%s: publish: none", n.Name)
-	}
 	at := fmt.Sprintf("%s publishes it on %s", n.Name, b.Host)
 	m := w.Member(from)
 	switch {
+	case m != nil && !m.Host && through == n.Key && !b.Host.Addr().IsLoopback():
+		return w.publishedInside(m, through, n, at) // who is in the zone is not held off by it
+	case n.publishes(api.ZoneNone):
+		return denied("%s: publish: none", n.Name)
 	case from == Host || m != nil && m.Host:
 		return allowed("%s", at)
 	case b.Host.Addr().IsLoopback():

@@ -130,6 +130,11 @@ func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (li
 	}
 	for _, key := range m.Networks {
 		for _, gateway := range sc.world.Network(key).Gateways {
+			// Whether such a port is translated or relayed depends on the host's forwarding of
+			// IPv6; who is in the zone has the container's own address.
+			if gateway.Is6() && key == b.Network {
+				continue
+			}
 			if gateway.Is4() == host.Is4() {
 				list = append(list, way{key, netip.AddrPortFrom(gateway, port)})
 			}

@@ -64,6 +64,11 @@ func ServiceIn(set *nftables.Set) Expr {
 	return Expr{meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1), lookup(set, reg1, 0, false)}
 }
 
+// ServiceIsIn is meta l4proto . th dport map @m, whatever it is mapped to.
+func ServiceIsIn(m *nftables.Set) Expr {
+	return Expr{meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1), lookup(m, reg1, reg1, false)}
+}
+
 // Fresh is ct state new.
 func Fresh() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitNEW) }
 

@@ -1,0 +1,274 @@
+//go:build root
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"muelle/api"
+)
+
+// farAddr is the neighbour's too, but on no link of the host's.
+const farAddr = "198.51.100.7"
+
+// zonedShop is a project of eight services on five zones.
+const zonedShop = `
+x-expect:
+  - web -> api:7001
+  - web !-> db
+  - host !-> db:7003
+  - host -> admin:7002
+  - lan -> web:7000
+  - internet !-> api:7001
+  - internet -> web:7000/udp
+  - worker !-> internet
+  - mail -> 192.0.2.2
+  - mail !-> internet
+  - alone !-> together
+  - admin -> db:7003/udp
+x-base: &base {image: busybox, volumes: ['ECHO:/echo'], stop_grace_period: 0s}
+services:
+  web:      {<<: *base, command: [/echo, '7000'], networks: [front], ports: ['17000:7000', '17000:7000/udp']}
+  api:      {<<: *base, command: [/echo, '7001'], networks: {front: , middle: {gw_priority: 1}}, ports: ['17001:7001']}
+  admin:    {<<: *base, command: [/echo, '7002'], networks: [back], ports: ['17002:7002']}
+  db:       {<<: *base, command: [/echo, '7003'], networks: [store, back]}
+  worker:   {<<: *base, command: [/echo, '7004'], networks: [store]}
+  mail:     {<<: *base, command: [/echo, '7005'], networks: [middle], ports: ['127.0.0.1:17005:7005']}
+  alone:    {<<: *base, command: [/echo, '7006'], networks: [apart]}
+  together: {<<: *base, command: [/echo, '7007'], networks: [apart]}
+networks:
+  front:  {enable_ipv6: true, x-zone: {publish: any}}
+  middle: {x-zone: {publish: lan, egress: [192.0.2.0/24, '*.example.test']}}
+  back:   {enable_ipv6: true, internal: true, x-zone: {publish: host}}
+  store:  {x-zone: {publish: none, egress: none}}
+  apart:  {x-zone: {between: deny, publish: any}}
+`
+
+// zoneMatrix asks for the matrix with every way tried.
+func zoneMatrix(t *testing.T, c client, project string) (r api.ZoneReport, code int) {
+	t.Helper()
+	got := c.try(t, "zones", "--verify", "--format", "json", project)
+	if err := json.Unmarshal([]byte(got.out), &r); err != nil {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	return r, got.code
+}
+
+// proved holds every cell against the kernel: by muelle itself inside, from the LAN and
+// from beyond it by the test.
+func proved(t *testing.T, c client, when string) api.ZoneReport {
+	t.Helper()
+	r, code := zoneMatrix(t, c, "shop")
+	for _, cell := range r.Cells {
+		for _, try := range cell.Tries {
+			if try.Differs || try.Result == api.ZoneUnproved && cell.From != "lan" && cell.From != "internet" && try.Address.Addr().Is4() {
+				t.Errorf("%s: %s -> %s:%d/%s: %+v", when, cell.From, cell.To, cell.Port, cell.Protocol, try)
+			}
+			if !try.Published || cell.From != "lan" && cell.From != "internet" || !try.Address.Addr().Is4() {
+				continue
+			}
+			source := outsideAddr
+			if cell.From == "internet" {
+				source = farAddr
+			}
+			err := outside(func() error {
+				return echoesFrom(cell.Protocol, source, fmt.Sprintf("%s:%d", hostAddr, try.Address.Port()), try.Expected)
+			})
+			if (err == nil) != try.Expected {
+				t.Errorf("%s: %s -> %s:%d/%s by %s: %v; the model: %s", when, cell.From, cell.To, cell.Port, cell.Protocol, try.Address, err, try.Why)
+			}
+		}
+	}
+	for _, e := range r.Expect {
+		if !e.Holds {
+			t.Errorf("%s: %s: %s", when, e.Sentence, e.Why)
+		}
+	}
+	if code != 0 || r.Violations != 0 {
+		t.Errorf("%s: exit status %d, %d violations", when, code, r.Violations)
+	}
+	return r
+}
+
+// echoesFrom sends a word and waits for it: long if it is to come.
+func echoesFrom(proto, from, to string, expected bool) error {
+	patience := 300 * time.Millisecond
+	if expected {
+		patience = 5 * time.Second
+	}
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	if proto == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := d.Dial(proto, to)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte("word")); err != nil {
+		return err
+	}
+	buf := make([]byte, 4)
+	_, err = conn.Read(buf)
+	return err
+}
+
+func TestZoneMatrix(t *testing.T) {
+	d := own(t)
+	c := ours(d)
+	if err := outside(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrReplace(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(farAddr), Mask: net.CIDRMask(32, 32)}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "ECHO", world.echo)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := func() result { return c.try(t, "compose", "-p", "shop", "-f", file, "up", "-d") }
+	write(zonedShop)
+	if r := up(); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	t.Cleanup(func() { c.must(t, "compose", "-p", "shop", "-f", file, "down") })
+
+	r := proved(t, c, "at first")
+	if len(r.Zones) != 5 || len(r.Members) != 8 {
+		t.Errorf("%d zones, %d members", len(r.Zones), len(r.Members))
+	}
+	seen := map[string]bool{}
+	for _, cell := range r.Cells {
+		for _, try := range cell.Tries {
+			seen[fmt.Sprint(cell.Protocol, " ", try.Address.Addr().Is4(), " ", try.Published, " ", try.Expected)] = true
+		}
+	}
+	for _, want := range []string{"tcp true true true", "tcp true true false", "tcp true false true", "tcp true false false", "udp true false true", "udp true false false",
+		"udp true true true", "tcp false false true", "tcp false false false", "udp false false true"} {
+		if !seen[want] {
+			t.Errorf("nothing was tried that is (protocol, IPv4, published, allowed): %s", want)
+		}
+	}
+	for _, format := range []string{"text", "dot", "svg"} {
+		if got := c.try(t, "zones", "--format", format, "shop"); got.code != 0 || !strings.Contains(got.out, "together") {
+			t.Errorf("%s: %+v", format, got)
+		}
+	}
+
+	c.must(t, "network", "connect", "shop_store", "shop-web-1")
+	if cells, code := zoneMatrix(t, c, "shop"); code != 1 || cells.Violations == 0 {
+		t.Errorf("web on the store's network breaks an expectation: exit status %d", code)
+	}
+	c.must(t, "network", "disconnect", "shop_store", "shop-web-1")
+	proved(t, c, "after connect and disconnect")
+
+	ids := c.must(t, "ps", "-q", "--no-trunc")
+	d.kill(t)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	proved(t, c, "after kill -9")
+	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := eventually(10*time.Second, func() error {
+		out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "zone-egress") {
+			err = fmt.Errorf("the rules are not back")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	proved(t, c, "after a flush")
+
+	uplink, err := netlink.LinkByName("uplink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("198.51.100.1"), Mask: net.CIDRMask(24, 32)}}
+	if err := netlink.AddrAdd(uplink, other); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.AddrDel(uplink, other) })
+	if err := eventually(5*time.Second, func() error {
+		return outside(func() error { return echoesFrom("tcp", farAddr, hostAddr+":17001", true) })
+	}); err != nil {
+		t.Errorf("far is on a link now: %v", err)
+	}
+	if err := netlink.AddrDel(uplink, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(5*time.Second, func() error {
+		if outside(func() error { return echoesFrom("tcp", farAddr, hostAddr+":17001", false) }) == nil {
+			return fmt.Errorf("far is on no link any more, and reaches api")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+
+	// A changed zone is applied to the network that there is.
+	write(strings.Replace(strings.Replace(zonedShop, "x-zone: {publish: lan,", "x-zone: {publish: host,", 1), "lan -> web:7000", "lan !-> api:7001", 1))
+	if r := up(); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	proved(t, c, "after a changed zone")
+	if now := c.must(t, "ps", "-q", "--no-trunc"); sorted(now) != sorted(ids) {
+		t.Error("a changed zone made containers anew")
+	}
+	write(strings.Replace(zonedShop, "web !-> db", "web -> db", 1))
+	if r := up(); r.code == 0 || !strings.Contains(r.err, "web -> db: must be reached and is not: no network in common") {
+		t.Errorf("up against an expectation: %+v", r)
+	}
+}
+
+func sorted(lines string) string {
+	list := strings.Fields(lines)
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// The same zones by the command line of muelle and by Docker's.
+func TestZoneOfNetworkCreate(t *testing.T) {
+	d := world.daemon
+	forEach(t, func(t *testing.T, c client) {
+		name := c.unique(t, "z")
+		args := []string{"--zone", "publish=host", "--zone", "egress=none,example.org"}
+		good := []string{"--zone", "publish=host", "--zone", "egress=example.org, 10.0.0.0/8"}
+		if c.name != "muelle" {
+			args = []string{"--opt", "io.muelle.zone.publish=hots"}
+			good = []string{"--opt", "io.muelle.zone.publish=host", "--opt", "io.muelle.zone.egress=example.org,10.0.0.0/8"}
+		}
+		if r := c.try(t, append(append([]string{"network", "create"}, args...), name)...); r.code != 1 {
+			t.Errorf("a wrong zone: %+v", r)
+		}
+		c.must(t, append(append([]string{"network", "create"}, good...), name)...)
+		t.Cleanup(func() { c.must(t, "network", "rm", name) })
+		got := c.must(t, "network", "inspect", "-f", `{{index .Options "io.muelle.zone.publish"}} {{index .Options "io.muelle.zone.egress"}}`, name)
+		if got != "host example.org,10.0.0.0/8" {
+			t.Errorf("got %s", got)
+		}
+		if r := ours(d).try(t, "zones", "--format", "xml"); r.code != 2 {
+			t.Errorf("an unknown format: %+v", r)
+		}
+	})
+}
