@@ -245,6 +245,11 @@ func TestJudge(t *testing.T) {
 			f.listens("0.0.0.0:22")
 			f.refuses(context.DeadlineExceeded)
 		}, "policy", []string{"closed towards this host", "egress: [172.19.0.1]"}},
+		{"not listed, without a project", func(f *facts) {
+			f.Target, f.lookup = Party{Kind: Outside, Text: "1.2.3.4", Addr: netip.MustParseAddr("1.2.3.4")}, nil
+			f.to, f.all.Networks[0].Zone.Egress, f.all.Networks[0].Key = []netip.Addr{netip.MustParseAddr("1.2.3.4")}, []string{"b.example", "10.0.0.0/8"}, ""
+			f.refuses(context.DeadlineExceeded)
+		}, "policy", []string{"--zone egress=b.example,10.0.0.0/8,1.2.3.4"}},
 		{"UDP", func(f *facts) { f.Proto, f.attempt.unheard = "udp", true; f.listeners[0].Proto = "udp" }, "", []string{"UDP tells no more"}},
 		{"UDP, nobody", func(f *facts) { f.Proto = "udp"; f.refuses(unix.ECONNREFUSED) }, "listener", []string{"port 5000/udp"}},
 	} {

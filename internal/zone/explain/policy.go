@@ -128,7 +128,7 @@ func (f *facts) zoneLine(h *hop, n *network.NetworkView, line string) *hop {
 		return h
 	}
 	key, value, _ := strings.Cut(line, ": ")
-	return h.do("Make the network with --zone %s=%s", key, strings.Trim(value, "[]"))
+	return h.do("Make the network with --zone %s=%s", key, strings.ReplaceAll(strings.Trim(value, "[]"), ", ", ","))
 }
 
 // toOutside judges by the zone that the default route leads through.
@@ -177,8 +177,8 @@ func (f *facts) toHost() *hop {
 		if !slices.ContainsFunc(n.Subnets, subnetOf(f.to[0])) {
 			continue
 		}
-		if f.mapping != nil {
-			return fine("policy", "The zone of %s is closed towards this host, but for what is published.", n.Name)
+		if f.attempt != nil && f.attempt.err == nil {
+			return fine("policy", "The zone of %s lets this through.", n.Name)
 		}
 		return f.zoneLine(broken("policy", "The zone of %s is closed towards this host.", n.Name).
 			because("zone of "+n.Name, "egress: %s", strings.Join(n.Zone.Egress, ", ")), n, "egress: ["+strings.Join(append(slices.DeleteFunc(slices.Clone(n.Zone.Egress), func(s string) bool { return s == api.ZoneNone }), f.to[0].String()), ", ")+"]")
