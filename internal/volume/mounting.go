@@ -65,7 +65,15 @@ func (m *mounting) newAt(ctx context.Context, dir string) error {
 		return err
 	}
 	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
+	if m.remote() {
+		err = m.createRemote(ctx, fs)
+	} else {
+		err = unix.FsconfigCreate(fs)
+	}
+	if errors.Is(err, errSilent) {
+		return err // the file system's own words wait for the mount, too
+	}
+	if err != nil {
 		return told(fs, err)
 	}
 	tree, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes(m.flags))
@@ -105,7 +113,7 @@ func (m *mounting) remedy(err error) string {
 		return fmt.Sprintf(": there is no device %s", m.device)
 	case errors.Is(err, unix.ENOTBLK):
 		return fmt.Sprintf(": %s is no block device; a folder takes type=none o=bind", m.device)
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
+	case errors.Is(err, errSilent), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
 		return fmt.Sprintf(": server %s does not answer: is it up, and is its file service reachable from this host?", server)
 	case strings.HasPrefix(m.kind, "nfs") && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)):
 		return ": the server refuses: does it export the path to this host? (showmount -e; nfsvers=4 in o= chooses the version)"

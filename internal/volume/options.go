@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -27,10 +28,11 @@ type mounting struct {
 	kind, device string
 	bind         bool
 	recursive    bool
-	flags        uintptr  // MS_…
-	clear        uintptr  // MS_… that a bind loses
-	propagation  uintptr  // MS_PRIVATE, …
-	data         []string // the file system's own options
+	flags        uintptr       // MS_…
+	clear        uintptr       // MS_… that a bind loses
+	propagation  uintptr       // MS_PRIVATE, …
+	data         []string      // the file system's own options
+	patience     time.Duration // how long a server may take; 0: mountPatience
 }
 
 // words are mount(8)'s options that are flags of mount(2).
@@ -81,12 +83,14 @@ func parseOptions(options map[string]string) (*mounting, error) {
 		}
 	}
 	for o := range strings.SplitSeq(options[optionO], ",") {
-		m.option(o)
+		if err := m.option(o); err != nil {
+			return nil, err
+		}
 	}
 	return m, m.check()
 }
 
-func (m *mounting) option(o string) {
+func (m *mounting) option(o string) error {
 	word, isFlag := words[o]
 	propagation, isPropagation := propagations[o]
 	switch {
@@ -95,11 +99,14 @@ func (m *mounting) option(o string) {
 		m.bind, m.recursive = true, o == "rbind"
 	case isPropagation:
 		m.propagation = propagation
+	case strings.HasPrefix(o, "retry="):
+		return m.retry(strings.TrimPrefix(o, "retry="))
 	case isFlag:
 		m.flags, m.clear = m.flags&^word.clear|word.set, m.clear&^word.set|word.clear
 	default:
 		m.data = append(m.data, o)
 	}
+	return nil
 }
 
 func (m *mounting) check() error {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +112,9 @@ func TestAppArmorOfTheDaemon(t *testing.T) {
 		"--runtime oci":                          "muelle-test-strict (enforce)",
 		"--security-opt apparmor=docker-default": "docker-default (enforce)", "--userns auto --security-opt apparmor=docker-default": "docker-default (enforce)",
 	} {
+		if strings.Contains(options, "--userns") && !remappable(t) {
+			continue
+		}
 		if got := c.must(t, append(append([]string{"run", "--rm"}, strings.Fields(options)...), "busybox", "cat", "/proc/self/attr/current")...); got != want {
 			t.Errorf("%q: %q, want %q", options, got, want)
 		}
@@ -121,4 +125,41 @@ func TestAppArmorOfTheDaemon(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "AppArmor profile \\\"muelle-test-none\\\" is not loaded") && !strings.Contains(string(out), `AppArmor profile "muelle-test-none" is not loaded`) {
 		t.Errorf("a daemon with an unknown profile: %v %s", err, out)
 	}
+}
+
+// TestAppArmorWithoutParser: where the profile cannot be compiled, containers that ask for
+// none run without one, which is said; to ask for it is an error.
+//
+//muelle:ring
+func TestAppArmorWithoutParser(t *testing.T) {
+	const parser, hidden = "/sbin/apparmor_parser", "/sbin/apparmor_parser.hidden"
+	if err := os.Rename(parser, hidden); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Rename(hidden, parser); err != nil {
+			t.Error(err)
+		}
+	})
+	// Another daemon may have loaded it; that one loads it again when it needs it.
+	if f, err := os.OpenFile("/sys/kernel/security/apparmor/.remove", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	} else {
+		_, err := f.WriteString("docker-default")
+		f.Close()
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	c := ours(own(t))
+	if got := c.must(t, "run", "--rm", "busybox", "cat", "/proc/self/attr/current"); got != "unconfined" {
+		t.Errorf("without a parser: %q", got)
+	}
+	if r := c.try(t, "info"); !strings.Contains(r.out+r.err, "apparmor_parser is not installed") {
+		t.Errorf("info does not tell: %+v", r)
+	}
+	if r := c.try(t, "run", "--rm", "--security-opt", "apparmor=docker-default", "busybox", "true"); r.code != 125 || !strings.Contains(r.err, "docker-default profile could not be loaded") || !strings.Contains(r.err, "apparmor_parser") {
+		t.Errorf("a profile that cannot be loaded: %+v", r)
+	}
+	c.must(t, "run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "true")
 }

@@ -5,11 +5,13 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // serveNFS makes this kernel an NFS server of one folder for 127.0.0.1, in the test's
@@ -79,6 +81,7 @@ func TestNFSVolume(t *testing.T) {
 	})
 	touch(t, export, "theirs")
 	serveNFS(t, export)
+	dumpStacks(t)
 	c := ours(own(t, "--userns-pool", "1000000:1000000"))
 	volume := func(name, o, device string) {
 		c.must(t, "volume", "create", "-d", "local", "-o", "type=nfs", "-o", "o="+o, "-o", "device="+device, name)
@@ -111,4 +114,79 @@ func TestNFSVolume(t *testing.T) {
 	c.must(t, "exec", "nfs1", "touch", "/data/seen")
 	c.must(t, "exec", "nfs2", "rm", "/data/seen")
 	c.must(t, "rm", "-f", "nfs1", "nfs2")
+}
+
+// TestSilentServer: a server that takes connections and never answers holds up nobody but
+// who asked for it, and not for ever.
+//
+//muelle:ring
+func TestSilentServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan struct{}, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	d := own(t)
+	c := ours(d)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	c.must(t, "volume", "create", "-o", "type=nfs", "-o", "o=addr=127.0.0.1,nfsvers=4.2,hard,retry=0,port="+port, "-o", "device=:/", "silent")
+	waiting := make(chan result, 1)
+	go func() { waiting <- c.try(t, "run", "--name", "waits", "-v", "silent:/data", "busybox", "true") }()
+	select {
+	case <-asked:
+	case r := <-waiting:
+		t.Fatalf("nobody was asked: %+v", r)
+	}
+	// Meanwhile everybody else is served.
+	c.must(t, "run", "--rm", "busybox", "true")
+	c.must(t, "volume", "ls")
+	c.must(t, "system", "df")
+	c.must(t, "ps", "-a")
+	select {
+	case r := <-waiting:
+		t.Errorf("the mount has ended already: %+v", r)
+	default:
+	}
+	if r := <-waiting; r.code != 125 && r.code != 128 || !strings.Contains(r.err, "server 127.0.0.1 does not answer") && !strings.Contains(r.err, "does not answer: is it up") {
+		t.Errorf("%+v", r)
+	}
+	c.must(t, "rm", "waits")
+	c.must(t, "volume", "rm", "silent")
+}
+
+func dumpStacks(t *testing.T) {
+	timer := time.AfterFunc(90*time.Second, func() {
+		dirs, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+		for _, d := range dirs {
+			st, _ := os.ReadFile(d + "/stack")
+			name, _ := os.ReadFile(d + "/comm")
+			if strings.Contains(string(st), "nfs") || strings.Contains(string(st), "rpc") || strings.Contains(string(st), "svc") {
+				fmt.Printf("STACK %s %s%s\n", d, name, st)
+			}
+		}
+		os.MkdirAll("/sys/kernel/debug", 0o755)
+		syscall.Mount("debugfs", "/sys/kernel/debug", "debugfs", 0, "")
+		for _, g := range []string{"/sys/kernel/debug/sunrpc/rpc_clnt/*/tasks", "/sys/kernel/debug/sunrpc/rpc_xprt/*/info", "/proc/net/rpc/*/content", "/proc/fs/nfsd/clients/*/*", "/proc/net/rpc/nfsd", "/proc/fs/nfsd/pool_stats"} {
+			files, _ := filepath.Glob(g)
+			for _, f := range files {
+				data, _ := os.ReadFile(f)
+				fmt.Printf("FILE %s\n%s\n", f, data)
+			}
+		}
+	})
+	t.Cleanup(func() { timer.Stop() })
 }

@@ -20,31 +20,39 @@ await() {
 	done
 	return 1
 }
-gone() { ! systemctl is-active --quiet "$1" && [ ! -e "/sys/fs/cgroup/$2" ]; }
+# A file of the container's group: CONTROLLER V1FILE V2FILE.
+version=2
+[ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || version=1
+limit() {
+	if [ $version = 2 ]; then cat "/sys/fs/cgroup/$below/$3"; else cat "/sys/fs/cgroup/$1/$below/$2"; fi
+}
+# The groups of a process, each once, without systemd's name for the container.
+groups() { cut -d: -f3 "/proc/$1/cgroup" | sed 's/muelle-[0-9a-f]*.scope/muelle-ID.scope/' | sort -u; }
+gone() { ! systemctl is-active --quiet "$1" && [ -z "$(find /sys/fs/cgroup -path "*/$2" -type d)" ]; }
 
 check 'the unit is up' "$(systemctl is-active muelle.service)" active
 muelle import -c 'CMD ["sh"]' -c 'ENV PATH=/bin' /muelle/busybox.tar box >/dev/null
-check 'info' "$(muelle info --format '{{.CgroupDriver}} {{.CgroupVersion}}')" 'systemd 2'
+check 'info' "$(muelle info --format '{{.CgroupDriver}} {{.CgroupVersion}}')" "systemd $version"
 
 id=$(muelle run -d --name box1 -m 64m --pids-limit 20 --cpus 0.5 box sleep 1000)
 pid=$(muelle inspect -f '{{.State.Pid}}' box1)
 scope=muelle-$id.scope
-check 'a container has a scope' "$(cat "/proc/$pid/cgroup")" "0::/system.slice/$scope/container"
+below=system.slice/$scope/container
+check 'a container has a scope' "$(groups "$pid")" '/system.slice/muelle-ID.scope/container'
 check 'which is active' "$(systemctl is-active "$scope")" active
 check 'and delegated' "$(systemctl show -p Delegate --value "$scope")" yes
-leaf=/sys/fs/cgroup/system.slice/$scope/container
-check 'limits' "$(cat "$leaf/memory.max" "$leaf/pids.max" "$leaf/cpu.max")" "67108864
+check 'limits' "$(limit memory memory.limit_in_bytes memory.max; limit pids pids.max pids.max; limit cpu cpu.cfs_quota_us cpu.max | cut -d' ' -f1)" "67108864
 20
-50000 100000"
-check 'only the container is limited' "$(cat "$leaf/cgroup.procs")" "$pid"
-check 'its own view' "$(muelle exec box1 cat /proc/self/cgroup)" '0::/'
+50000"
+check 'only the container is limited' "$(limit memory cgroup.procs cgroup.procs)" "$pid"
+[ $version = 1 ] || check 'its own view' "$(muelle exec box1 cat /proc/self/cgroup)" '0::/'
 muelle update -m 80m --memory-swap -1 box1 >/dev/null
-check 'update' "$(cat "$leaf/memory.max")" 83886080
+check 'update' "$(limit memory memory.limit_in_bytes memory.max)" 83886080
 systemctl daemon-reload
-check 'a reload of systemd changes nothing' "$(cat "$leaf/memory.max" "$leaf/pids.max")" "83886080
+check 'a reload of systemd changes nothing' "$(limit memory memory.limit_in_bytes memory.max; limit pids pids.max pids.max)" "83886080
 20"
 muelle pause box1 >/dev/null
-check 'pause' "$(grep frozen "$leaf/cgroup.events")" 'frozen 1'
+check 'pause' "$(limit freezer freezer.state cgroup.events | grep -c -e FROZEN -e 'frozen 1')" 1
 muelle unpause box1 >/dev/null
 
 systemctl restart muelle.service
@@ -58,7 +66,7 @@ check 'out of memory' "$? $(muelle inspect -f '{{.State.OOMKilled}}' oom)" '137 
 muelle run --name ends box sh -c 'exit 7'
 check 'exit status' "$?" 7
 muelle run -d --name sliced --cgroup-parent test-deep.slice box sleep 1000 >/dev/null
-check 'a slice as parent' "$(sed 's/muelle-[0-9a-f]*/muelle-ID/' "/proc/$(muelle inspect -f '{{.State.Pid}}' sliced)/cgroup")" '0::/test.slice/test-deep.slice/muelle-ID.scope/container'
+check 'a slice as parent' "$(groups "$(muelle inspect -f '{{.State.Pid}}' sliced)")" '/test.slice/test-deep.slice/muelle-ID.scope/container'
 check 'a parent that is none' "$(muelle create --cgroup-parent /x box 2>&1 | grep -o 'cgroup-parent for systemd.*')" 'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
 
 muelle rm -f box1 oom ends sliced >/dev/null

@@ -38,7 +38,8 @@ Wants=muelle.service check.service
 `
 
 // TestSystemd boots a Debian whose first process is systemd, with our unit and the
-// systemd cgroup driver.
+// systemd cgroup driver. MUELLE_VM_WORDS are further words for the kernel:
+// systemd.unified_cgroup_hierarchy=0 gives the hybrid layout of cgroup v1.
 func TestSystemd(t *testing.T) {
 	system := "../../bin/vm/system"
 	if _, err := os.Stat(system); err != nil {
@@ -80,7 +81,7 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
-	out := boot(t, "systemd", tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no", 5*time.Minute)
+	out := boot(t, "systemd", tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no "+os.Getenv("MUELLE_VM_WORDS"), 5*time.Minute)
 	for _, m := range checked.FindAllStringSubmatch(out, -1) {
 		t.Run(m[2], func(t *testing.T) {
 			if m[1] != "PASS" {

@@ -162,6 +162,11 @@ func (c *Paused) arrive() error {
 		c.over()
 		return nil
 	}
+	if errno == 0 && last.flags&opEnd != 0 {
+		c.discard()
+		c.over()
+		return nil
+	}
 	e := &Error{What: c.p.texts[last.what], Errno: syscall.Errno(errno), Exec: last.flags&opExec != 0}
 	if errno == 0 {
 		e.Errno = syscall.EPERM // killed on its way
