@@ -158,7 +158,7 @@ func TestAppArmorWithoutParser(t *testing.T) {
 	if r := c.try(t, "info"); !strings.Contains(r.out+r.err, "apparmor_parser is not installed") {
 		t.Errorf("info does not tell: %+v", r)
 	}
-	if r := c.try(t, "run", "--rm", "--security-opt", "apparmor=docker-default", "busybox", "true"); r.code != 125 || !strings.Contains(r.err, "docker-default profile could not be loaded") || !strings.Contains(r.err, "apparmor_parser") {
+	if r := c.try(t, "run", "--rm", "--security-opt", "apparmor=docker-default", "busybox", "true"); r.code == 0 || !strings.Contains(r.err, "docker-default profile could not be loaded") || !strings.Contains(r.err, "apparmor_parser") {
 		t.Errorf("a profile that cannot be loaded: %+v", r)
 	}
 	c.must(t, "run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "true")

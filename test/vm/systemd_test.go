@@ -38,9 +38,15 @@ Wants=muelle.service check.service
 `
 
 // TestSystemd boots a Debian whose first process is systemd, with our unit and the
-// systemd cgroup driver. MUELLE_VM_WORDS are further words for the kernel:
-// systemd.unified_cgroup_hierarchy=0 gives the hybrid layout of cgroup v1.
-func TestSystemd(t *testing.T) {
+// systemd cgroup driver; TestSystemdHybrid does with cgroup v1 and the unified hierarchy
+// beside it, as systemd before version 247 had them.
+func TestSystemd(t *testing.T) { underSystemd(t, "systemd", "") }
+
+func TestSystemdHybrid(t *testing.T) {
+	underSystemd(t, "systemd-hybrid", " systemd.unified_cgroup_hierarchy=0")
+}
+
+func underSystemd(t *testing.T, name, words string) {
 	system := "../../bin/vm/system"
 	if _, err := os.Stat(system); err != nil {
 		t.Fatalf("%v: run hack/vmsystem.sh", err)
@@ -81,7 +87,7 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
-	out := boot(t, "systemd", tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no "+os.Getenv("MUELLE_VM_WORDS"), 5*time.Minute)
+	out := boot(t, name, tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no"+words, 5*time.Minute)
 	for _, m := range checked.FindAllStringSubmatch(out, -1) {
 		t.Run(m[2], func(t *testing.T) {
 			if m[1] != "PASS" {
