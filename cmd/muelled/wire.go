@@ -228,7 +228,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	e.onClose("containers", e.containers.Close)
 	builds, err := build.Open(ctx, build.Options{
 		Root: filepath.Join(p.data, "buildkit"), ExecRoot: filepath.Join(p.exec, "build"), Store: st, Images: images,
-		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), Keep: c.Builder.keep(), NoHostNetwork: c.Builder.noHostNetwork(), AppArmor: func() (string, error) { return buildProfile(confined) }, Log: log,
+		Runtime: rt, Networks: networks, Remote: resolver, Bus: bus, Temp: temp, Instance: p.instance, CgroupParent: p.cgroupParent(), Keep: c.Builder.keep(), NoHostNetwork: c.Builder.noHostNetwork(), AppArmor: func() (string, error) { return buildProfile(confined) }, Remap: users.Remap, Log: log,
 	})
 	if err != nil {
 		return e, err
@@ -272,7 +272,7 @@ func userNamespaces(c *config, log *slog.Logger) (u container.UserNS, err error)
 		return u, err
 	}
 	u.Pool.Except(u.Remap)
-	log.Info("containers run in a user namespace, steps of builds with the host's ids", "uids", u.Remap.UIDs, "gids", u.Remap.GIDs)
+	log.Info("containers and steps of builds run in a user namespace", "uids", u.Remap.UIDs, "gids", u.Remap.GIDs)
 	return u, nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"muelle/internal/event"
 	"muelle/internal/image"
+	"muelle/internal/linux/userns"
 	"muelle/internal/network"
 	"muelle/internal/remote"
 	"muelle/internal/runtime"
@@ -39,6 +40,8 @@ type Options struct {
 	CgroupParent string // "muelle" or "muelle-INSTANCE"
 	// AppArmor gives the loaded profile that steps run under; nil, or an empty name: none.
 	AppArmor func() (string, error)
+	// Remap gives the ids of steps; nil: the host's.
+	Remap *userns.Map
 	// Keep says how much of the build cache is kept without anybody asking.
 	Keep Keep
 	// NoHostNetwork refuses builds on the host's network.

@@ -35,6 +35,8 @@ type bundle struct {
 	rootfs  string // the root filesystem, mounted in the daemon's namespace
 	sandbox *network.Sandbox
 	spec    *specs.Spec
+	mounts  []mount.Mount // of rootfs
+	user    *os.File      // the step's user namespace, or nil: the host's
 
 	undo []func() error // in order of creation
 }
@@ -62,6 +64,9 @@ func (b *bundle) prepare(ctx context.Context, root executor.Mount, mounts []exec
 	}
 	clean := executor.MountStubsCleaner(context.WithoutCancel(ctx), b.rootfs, mounts, meta.RemoveMountStubsRecursive)
 	b.later(func() error { clean(); return nil })
+	if err := b.openUser(meta.NetMode, meta.SecurityMode); err != nil {
+		return err
+	}
 	if err := b.prepareNetwork(ctx, meta); err != nil {
 		return err
 	}
@@ -87,6 +92,7 @@ func (b *bundle) mountRoot(ctx context.Context, root executor.Mount) error {
 	if err := os.Mkdir(b.rootfs, 0o700); err != nil {
 		return err
 	}
+	b.mounts = mounts
 	b.later(func() error { return mount.UnmountAll(b.rootfs, 0) })
 	return mount.All(mounts, b.rootfs)
 }
@@ -103,7 +109,7 @@ func (b *bundle) prepareNetwork(ctx context.Context, meta executor.Meta) error {
 	}
 	spec := network.SandboxSpec{
 		ID: b.id, Name: "build-" + b.id[:12], Hostname: hostname,
-		Mode: mode, ExtraHosts: extraHosts(meta.ExtraHosts),
+		Mode: mode, ExtraHosts: extraHosts(meta.ExtraHosts), UserNS: b.user,
 	}
 	if mode == "bridge" {
 		spec.Endpoints = []network.EndpointSpec{{Network: "bridge"}}
@@ -218,6 +224,13 @@ func (b *bundle) start(ctx context.Context, process executor.ProcessInfo, stream
 	}
 	if b.sandbox != nil {
 		c.NetNS, c.Held = b.sandbox.NetNS, b.sandbox.Held
+	}
+	if b.user != nil {
+		var err error
+		c.UserNS = b.user
+		if c.Rootfs, err = b.remap(); err != nil {
+			return nil, fmt.Errorf("give the step its ids: %w", err)
+		}
 	}
 	task, err := b.o.Runtime.Start(ctx, c)
 	b.closeSandboxFiles()

@@ -105,6 +105,9 @@ func (x *stepExecutor) Run(ctx context.Context, buildID string, root executor.Mo
 		return nil, startFailure(err, process.Meta.ValidExitCodes)
 	}
 	step.task, step.spec, step.rootfs = task, b.spec, b.rootfs
+	if b.user != nil { // its root file system is where it runs only
+		step.rootfs = fmt.Sprintf("/proc/%d/root", task.Pid())
+	}
 	tell()
 
 	stop := forward(ctx, process, task)
