@@ -59,7 +59,7 @@ func (a *app) completeFlags(c *cobra.Command, path string) {
 		a.completeFlags(sub, strings.TrimSpace(path+" "+sub.Name()))
 	}
 	for name, f := range map[string]cobra.CompletionFunc{
-		"network": a.networkFlag, "volumes-from": a.containerFlag(""), "link": a.containerFlag(":"), "ipc": a.namespaceFlag("host", "none", "private", "shareable"),
+		"network": a.networkFlag, "interface": a.networkFlag, "volumes-from": a.containerFlag(""), "link": a.containerFlag(":"), "ipc": a.namespaceFlag("host", "none", "private", "shareable"),
 		"pid": a.namespaceFlag("host"), "runtime": a.infoFlag(false), "log-driver": a.infoFlag(true), "env": environment, "context": a.contextFlag,
 		"cap-add": capabilityFlag, "cap-drop": capabilityFlag, "signal": signals, "stop-signal": signals,
 	} {
