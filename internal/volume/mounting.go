@@ -104,6 +104,11 @@ func attributes(flags uintptr) (attr int) {
 // remedy says what to do about a mount that failed.
 func (m *mounting) remedy(err error) string {
 	server := m.server()
+	for _, o := range m.data {
+		if host, ok := strings.CutPrefix(o, "addr="); ok && server == "" {
+			server = host
+		}
+	}
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Sprintf(": this kernel does not know the file system %s: load its module (modprobe %s)", m.kind, m.kind)
