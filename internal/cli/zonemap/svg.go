@@ -299,12 +299,13 @@ func (p *picture) drawDoors() {
 			}
 			fmt.Fprintf(&p.b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="11" fill="%s" stroke="%s"/>`+"\n", x-p.boxW()/2, y, p.boxW(), pillH, ground, colour)
 			p.text(x, y+15, colour, "middle", `font-size="12"`, d.text)
-			if i < len(lines)-1 {
+			// The lowest of each kind has the line.
+			if slices.ContainsFunc(lines[i+1:], func(o door) bool { return o.no == d.no }) {
 				continue
 			}
-			dash := ""
+			dash, x := "", x-10
 			if d.no {
-				dash = ` stroke-dasharray="5 4"`
+				dash, x = ` stroke-dasharray="5 4"`, x+20
 			}
 			fmt.Fprintf(&p.b, `<path d="M%.1f %.1fV%.1f" stroke="%s" stroke-width="1.8"%s marker-end="url(#%s)"/>`+"\n", x, y+pillH, p.entry(m)-1, colour, dash, marker)
 		}
