@@ -84,7 +84,7 @@ func (e Expectation) check(members []string) error {
 		return fmt.Errorf("%q: there is no service %q%s", e.Text, e.From, suggest(e.From, words...))
 	}
 	_, address := Prefix(e.To)
-	name := strings.Contains(e.To, ".") && validName.MatchString(strings.ToLower(e.To))
+	name := strings.Contains(e.To, ".") && isName(strings.ToLower(e.To))
 	if !slices.Contains(words, e.To) && !address && !name {
 		return fmt.Errorf("%q: there is no service %q%s", e.Text, e.To, suggest(e.To, words...))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -77,11 +76,6 @@ func Egress(list []string) ([]string, error) {
 	return out, nil
 }
 
-var (
-	validName = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
-	allDigits = regexp.MustCompile(`^[0-9./]+$`)
-)
-
 func destination(s string) (string, error) {
 	if p, ok := Prefix(s); ok {
 		if p.IsSingleIP() {
@@ -90,10 +84,27 @@ func destination(s string) (string, error) {
 		return p.Masked().String(), nil
 	}
 	name := strings.TrimSuffix(strings.ToLower(s), ".")
-	if allDigits.MatchString(name) || strings.ContainsAny(name, ":/") || len(name) > 253 || !validName.MatchString(strings.TrimPrefix(name, "*.")) {
+	if !isName(strings.TrimPrefix(name, "*.")) {
 		return "", fmt.Errorf("%q is neither none nor any, nor a name, an address or a prefix (ports are not part of it)", s)
 	}
 	return name, nil
+}
+
+// isName tells whether s is a name of a host, in lower case: labels of up to 63 letters,
+// digits, hyphens (not at the ends) and underscores, not all digits, of 253 in all.
+func isName(s string) bool {
+	if len(s) > 253 || strings.Trim(s, "0123456789.") == "" {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		if strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // Prefix reads an address or a prefix.
