@@ -34,15 +34,6 @@ func known(value []byte) data {
 	return data{bytes.Clone(value), bytes.Repeat([]byte{0xff}, len(value))}
 }
 
-func (d data) isKnown() bool {
-	for _, k := range d.known {
-		if k != 0xff {
-			return false
-		}
-	}
-	return true
-}
-
 // equal compares the first bytes with want.
 func (d data) equal(want []byte) answer {
 	if len(want) > len(d.value) {
