@@ -75,6 +75,8 @@ services:
 
 // TestReplicasShareAPort: one port of the host for all replicas of a service, by both
 // families; the sick and the leaving get nothing new; it needs no daemon to go on.
+//
+//muelle:ring
 func TestReplicasShareAPort(t *testing.T) {
 	d := own(t)
 	c := ours(d)
