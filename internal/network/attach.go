@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -100,17 +101,27 @@ func (e *endpoint) check() error {
 		return errdefs.ErrNotImplemented.WithMessage("links on network " + e.net.Name + " are not supported: use a user-defined network")
 	}
 	// A generated address of a former run is not what somebody asked for.
-	if a := e.settings.IPAddress; a.Is4() && e.settings.MacAddress.String() == rtnl.MAC(a).String() {
-		e.settings.MacAddress = nil
+	for _, a := range []netip.Addr{e.settings.IPAddress, e.settings.GlobalIPv6Address} {
+		if a.IsValid() && e.settings.MacAddress.String() == rtnl.MAC(a).String() {
+			e.settings.MacAddress = nil
+		}
 	}
-	return nil
+	return e.checkOptions()
 }
 
 // arrange names the interfaces and chooses the endpoint with the default route.
 func (sb *sandbox) arrange() error {
+	taken := map[string]bool{}
 	for i, e := range sb.endpoints {
 		if e.net.attaches() {
-			e.iface = fmt.Sprintf("eth%d", i)
+			prefix, name := e.ifname()
+			if name == "" {
+				name = fmt.Sprint(prefix, i)
+			}
+			if taken[name] {
+				return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("two interfaces of the container are to be called %q", name))
+			}
+			e.iface, taken[name] = name, true
 		} else if len(sb.endpoints) > 1 {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("conflicting options: cannot attach both user-defined and non-user-defined network-modes: %s", e.net.Name))
 		}

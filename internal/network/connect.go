@@ -154,7 +154,7 @@ func (c *connection) join(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.e.iface = freeName(present)
+		c.e.iface = c.e.freeName(present)
 		if !rtnl.HasIPv6() {
 			return nil
 		}
@@ -171,13 +171,20 @@ func (c *connection) join(ctx context.Context) error {
 		return err
 	}
 	c.joined = true
+	if err := c.e.setSysctls(); err != nil {
+		return errors.Join(err, c.part(ctx))
+	}
 	return nil
 }
 
-// freeName is the first ethN that there is not.
-func freeName(present []rtnl.Interface) string {
+// freeName is the name asked for, or the first ethN that there is not.
+func (e *endpoint) freeName(present []rtnl.Interface) string {
+	prefix, name := e.ifname()
+	if name != "" {
+		return name
+	}
 	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
+		name := fmt.Sprint(prefix, i)
 		if !slices.ContainsFunc(present, func(l rtnl.Interface) bool { return l.Name == name }) {
 			return name
 		}

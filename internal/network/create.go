@@ -28,7 +28,7 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	}
 	rec := &record{Network: network.Network{
 		Name: r.Name, ID: id.New(), Created: now(), Scope: "local", Driver: r.Driver,
-		EnableIPv4: true, EnableIPv6: r.EnableIPv6 != nil && *r.EnableIPv6,
+		EnableIPv4: r.EnableIPv4 == nil || *r.EnableIPv4, EnableIPv6: r.EnableIPv6 != nil && *r.EnableIPv6,
 		Internal: r.Internal, Attachable: r.Attachable,
 		Labels: copyOf(r.Labels),
 	}}
@@ -92,8 +92,8 @@ func supported(r network.CreateRequest) error {
 		return notYet("an ingress network (there is no swarm)")
 	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
 		return notYet("a config-only network")
-	case r.EnableIPv4 != nil && !*r.EnableIPv4:
-		return notYet("a network without IPv4")
+	case r.EnableIPv4 != nil && !*r.EnableIPv4 && (r.EnableIPv6 == nil || !*r.EnableIPv6):
+		return invalid.WithMessage("IPv4 or IPv6 must be enabled")
 	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
 		return notYet("the address management driver " + r.IPAM.Driver)
 	}
@@ -152,7 +152,10 @@ func (s *Service) assignSubnets(rec *record, asked *network.IPAM) error {
 	if have6 && !rec.Network.EnableIPv6 {
 		return errdefs.ErrInvalidArgument.WithMessage("invalid network config:\nIPv6 subnet given, but IPv6 is not enabled for this network")
 	}
-	if !have4 {
+	if have4 && !rec.Network.EnableIPv4 {
+		return errdefs.ErrInvalidArgument.WithMessage("invalid network config:\nIPv4 subnet given, but IPv4 is not enabled for this network")
+	}
+	if !have4 && rec.Network.EnableIPv4 {
 		config, err := s.chooseSubnet()
 		if err != nil {
 			return err
@@ -218,8 +221,7 @@ func (s *Service) chooseIPv6() (network.IPAMConfig, error) {
 	if err != nil {
 		return network.IPAMConfig{}, err
 	}
-	pool := address.Pool{Base: netip.MustParsePrefix("fd6d:7565:6c6c::/48"), Size: 64}
-	subnet, err := address.Choose([]address.Pool{pool}, append(taken, s.takenByNetworks()...))
+	subnet, err := address.Choose(s.pools(true), append(taken, s.takenByNetworks()...))
 	if err != nil {
 		return network.IPAMConfig{}, err
 	}

@@ -86,8 +86,10 @@ func (e *endpoint) takeAddresses() error {
 		e.settings.Gateway, e.settings.IPv6Gateway = netip.Addr{}, netip.Addr{}
 	}
 	e.settings.NetworkID, e.settings.EndpointID = e.net.ID, e.id
-	if len(e.settings.MacAddress) == 0 && e.settings.IPAddress.IsValid() {
-		e.settings.MacAddress = network.HardwareAddr(rtnl.MAC(e.settings.IPAddress))
+	for _, a := range []netip.Addr{e.settings.IPAddress, e.settings.GlobalIPv6Address} {
+		if len(e.settings.MacAddress) == 0 && a.IsValid() {
+			e.settings.MacAddress = network.HardwareAddr(rtnl.MAC(a))
+		}
 	}
 	if e.net.Driver == macvlan.IPVlan {
 		e.settings.MacAddress = nil // the parent's

@@ -155,7 +155,7 @@ func (s *Service) chooseSubnet() (network.IPAMConfig, error) {
 	if err != nil {
 		return network.IPAMConfig{}, err
 	}
-	subnet, err := address.Choose(s.o.AddressPools, append(taken, s.takenByNetworks()...))
+	subnet, err := address.Choose(s.pools(false), append(taken, s.takenByNetworks()...))
 	if err != nil {
 		return network.IPAMConfig{}, err
 	}

@@ -114,6 +114,9 @@ func (p *preparation) join(ctx context.Context) error {
 			return errors.Join(err, p.leave(ctx))
 		}
 		p.joined++
+		if err := e.setSysctls(); err != nil {
+			return errors.Join(err, p.leave(ctx))
+		}
 	}
 	if err := p.s.answerBy(p.sb, p.sb.publisher(), p.sb.way()); err != nil {
 		return errors.Join(err, p.leave(ctx))

@@ -242,11 +242,18 @@ func (s *Service) publisherOf(e *port.TakenError) string {
 }
 
 // targets are the addresses of a container that ports may lead to.
-type targets struct{ v4, v6 netip.Addr }
+type targets struct {
+	v4, v6 netip.Addr
+	// instead: ports of a family are published at the container's own address, not at
+	// the host's; too: there as well.
+	instead4, instead6, too bool
+}
 
 func targetsOf(way *endpoint) (t targets) {
 	if way != nil {
 		t.v4, t.v6 = way.settings.IPAddress, way.settings.GlobalIPv6Address
+		t.instead4, t.too = bridge.Direct(way.net.Options, false)
+		t.instead6, _ = bridge.Direct(way.net.Options, true)
 	}
 	return t
 }
@@ -269,11 +276,19 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 			if host.Addr().Is6() {
 				target = to.v6
 			}
-			if target.IsValid() {
-				list = append(list, netdriver.Mapping{
-					Protocol: string(b.Container.Proto()), Host: host,
-					Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
-				})
+			if !target.IsValid() {
+				continue
+			}
+			m := netdriver.Mapping{
+				Protocol: string(b.Container.Proto()), Host: host,
+				Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
+			}
+			instead := target.Is4() && to.instead4 || target.Is6() && to.instead6
+			if !instead {
+				list = append(list, m)
+			}
+			if m.Host = m.Targets[0]; (instead || to.too) && !slices.ContainsFunc(list, m.Same) {
+				list = append(list, m)
 			}
 		}
 	}

@@ -113,7 +113,7 @@ func (s *Service) adoptEndpoints(ctx context.Context, sb *sandbox) error {
 		if settings == nil {
 			settings = &network.EndpointSettings{}
 		}
-		if err == nil && n.attaches() && (!id.Valid(settings.EndpointID) || !settings.IPAddress.IsValid()) {
+		if err == nil && n.attaches() && (!id.Valid(settings.EndpointID) || !settings.IPAddress.IsValid() && !settings.GlobalIPv6Address.IsValid()) {
 			err = errdefs.ErrInvalidArgument.WithMessage("its addresses are not recorded")
 		}
 		if err == nil {

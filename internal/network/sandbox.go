@@ -102,7 +102,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 		ID: e.id, Container: e.sandbox.id, NetNS: e.sandbox.ns, Interface: e.iface,
 		MAC: []byte(e.settings.MacAddress),
 	}
-	d.Addresses = prefixes(e.settings)
+	d.Addresses = append(prefixes(e.settings), e.linkLocal()...)
 	d.Publishes = len(e.sandbox.mappings) > 0 && e == e.sandbox.publisher()
 	if e.gateway {
 		for _, c := range e.net.IPAM.Config {

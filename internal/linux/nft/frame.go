@@ -16,8 +16,10 @@ const (
 	EtherIPv6 = 0x86dd
 	EtherQinQ = 0x88a8
 
-	ProtoTCP = 6
-	ProtoUDP = 17
+	ProtoICMP   = 1
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoICMPv6 = 58
 
 	OptionLSRR = 131
 	OptionSSRR = 137
@@ -163,4 +165,28 @@ func OwnAddress6(set *nftables.Set, invert bool) Expr {
 // ClaimsRouteTo is fib saddr oifname @set: the source is reached by one of these interfaces.
 func ClaimsRouteTo(set *nftables.Set) Expr {
 	return Expr{&expr.Fib{Register: reg1, ResultOIFNAME: true, FlagSADDR: true}, lookup(set, reg1, 0, false)}
+}
+
+// ToPublished is ip daddr . meta l4proto . th dport being in the map @m, ToPublished6
+// the same of IPv6.
+func ToPublished(m *nftables.Set) Expr {
+	return Expr{network(16, 4, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+1), dport(reg1Word + 2), lookup(m, reg1, reg1, false)}
+}
+
+// ToPublished6 is ip6 daddr . meta l4proto . th dport being in the map @m.
+func ToPublished6(m *nftables.Set) Expr {
+	return Expr{network(24, 16, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5), lookup(m, reg1, reg1, false)}
+}
+
+// SNATByIIF is snat ip to iifname map @m, SNATByIIF6 the same of IPv6.
+func SNATByIIF(m *nftables.Set) Expr { return snatByIIF(m, unix.NFPROTO_IPV4) }
+
+// SNATByIIF6 is snat ip6 to iifname map @m.
+func SNATByIIF6(m *nftables.Set) Expr { return snatByIIF(m, unix.NFPROTO_IPV6) }
+
+func snatByIIF(m *nftables.Set, family uint32) Expr {
+	return Expr{
+		meta(expr.MetaKeyIIFNAME, reg1), lookup(m, reg1, reg1, false),
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: reg1},
+	}
 }

@@ -122,6 +122,9 @@ func bridgeMAC(addrs []netip.Prefix) net.HardwareAddr {
 			return MAC(a.Addr())
 		}
 	}
+	for _, a := range addrs {
+		return MAC(a.Addr())
+	}
 	return nil
 }
 

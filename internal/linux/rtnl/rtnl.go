@@ -67,10 +67,10 @@ func address(p netip.Prefix) *netlink.Addr {
 	return a
 }
 
-// MAC derives a locally administered address from an IPv4 address, so that a
-// reused address never meets a stale neighbour entry.
+// MAC derives a locally administered address from an address, of IPv6 from its end, so
+// that a reused address never meets a stale neighbour entry.
 func MAC(a netip.Addr) net.HardwareAddr {
-	b := a.As4()
+	b := a.AsSlice()[a.BitLen()/8-4:]
 	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -80,12 +81,8 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	}
 	st := &state{name: n.Interface, mtu: o.effectiveMTU(), borrowed: n.Borrowed, guard: o.guard, rules: bridgeRules{
 		name: n.Interface, internal: n.Internal, masquerade: o.masquerade && !n.Internal, icc: between(n, o), zone: zoneOf(n),
+		access: o.access, gateways: o.own(n),
 	}}
-	for _, s := range n.Subnets {
-		if s.Gateway.IsValid() {
-			st.rules.gateways = append(st.rules.gateways, s.Gateway)
-		}
-	}
 	// A former network's bridge of the same name may still be on its way out; somebody
 	// else's interface must not come under our rules, not even for a moment.
 	d.reaper.await(n.Interface)
@@ -132,9 +129,9 @@ func giveBack(name string) error {
 func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
 	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, MTU: st.mtu}
 	for _, s := range n.Subnets {
-		if s.Gateway.IsValid() {
+		b.IPv6 = b.IPv6 || s.Prefix.Addr().Is6()
+		if slices.Contains(st.rules.gateways, s.Gateway) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
-			b.IPv6 = b.IPv6 || s.Gateway.Is6()
 		}
 	}
 	if index, err = rtnl.AddBridge(b); err != nil {

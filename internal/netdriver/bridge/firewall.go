@@ -21,6 +21,7 @@ type bridgeRules struct {
 	zone                      zoneRules
 	// gateways are the bridge's own addresses.
 	gateways []netip.Addr
+	access   access
 }
 
 // firewall is our nftables table and the memory of what is in it. The table comes

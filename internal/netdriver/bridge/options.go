@@ -20,7 +20,15 @@ const (
 	optHostBinding = "com.docker.network.bridge.host_binding_ipv4"
 	optDefault     = "com.docker.network.bridge.default_bridge"
 	optMTU         = "com.docker.network.driver.mtu"
-	optPrefix      = "com.docker.network."
+	optMode4       = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6       = "com.docker.network.bridge.gateway_mode_ipv6"
+	optInhibit4    = "com.docker.network.bridge.inhibit_ipv4"
+	optTrusted     = "com.docker.network.bridge.trusted_host_interfaces"
+	optSource4     = "com.docker.network.host_ipv4"
+	optSource6     = "com.docker.network.host_ipv6"
+	// OptIfPrefix begins the names of interfaces inside containers instead of eth.
+	OptIfPrefix = "com.docker.network.container_iface_prefix"
+	optPrefix   = "com.docker.network."
 	// Our own: on (the default) or off.
 	optGuard = "io.muelle.guard"
 )
@@ -29,6 +37,8 @@ const (
 type options struct {
 	name            string
 	icc, masquerade bool
+	inhibit4        bool // the bridge has no IPv4 address
+	access          access
 	guard           bool // against containers that send as somebody else
 	mtu             int  // 0: that of the default route
 }
@@ -46,6 +56,22 @@ func parse(opts map[string]string) (options, error) {
 			o.masquerade, err = strconv.ParseBool(value)
 		case optDefault:
 			_, err = strconv.ParseBool(value)
+		case optMode4:
+			o.access.modes[0], err = value, checkMode(value)
+		case optMode6:
+			o.access.modes[1], err = value, checkMode(value)
+		case optInhibit4:
+			o.inhibit4, err = strconv.ParseBool(value)
+		case optTrusted:
+			o.access.trusted, err = splitNames(value)
+		case optSource4, optSource6:
+			var a netip.Addr
+			if a, err = netip.ParseAddr(value); err == nil && a.Is6() != (key == optSource6) {
+				err = fmt.Errorf("it is of the other family")
+			}
+			o.access.sources[index(key == optSource6)] = a
+		case OptIfPrefix:
+			err = checkName(value + "0")
 		case optGuard:
 			o.guard, err = onOff(value)
 		case optHostBinding:
@@ -99,6 +125,8 @@ func (d *Driver) Check(n netdriver.Network) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
+	case !n.Internal && (o.access.modes[0] == modeIsolated || o.access.modes[1] == modeIsolated):
+		return "", errdefs.ErrInvalidArgument.WithMessage("gateway mode 'isolated' can only be used for an internal network")
 	case o.name != "":
 		return o.name, nil
 	case n.Default:

@@ -24,6 +24,7 @@ import (
 //	ports6, address_ports6, self6   the same for IPv6
 //	map shared          protocol . port → the chain that spreads it over several containers
 //	sets of hostSets    the addresses of our bridges
+//	sets of accessSets  gateway modes
 type table struct {
 	table                                           *nftables.Table
 	bridges, same, internal, separate, masquerading *nftables.Set
@@ -31,8 +32,9 @@ type table struct {
 	ports6, addressPorts6, self6, shared            *nftables.Set
 	forwarding                                      *nftables.Chain
 	// zones are the sets of zones, nil where no bridge has one.
-	zones *zoneTable
-	host  hostSets
+	zones  *zoneTable
+	host   hostSets
+	access accessSets
 	// chains are those of shared ports that are in the kernel.
 	chains map[shareKey]bool
 	// forwards6: the host forwards IPv6, and what comes from others is translated.
@@ -41,7 +43,7 @@ type table struct {
 
 func newTable(name string) *table {
 	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}, chains: map[shareKey]bool{}}
-	t.host = newHostSets(t.table)
+	t.host, t.access = newHostSets(t.table), newAccessSets(t.table)
 	t.forwarding = &nftables.Chain{Name: "forward", Table: t.table}
 	names := func(name string) *nftables.Set {
 		// The byte order is for those who list the table: names are text.
@@ -69,9 +71,9 @@ func newTable(name string) *table {
 
 // write adds sets, chains, rules and elements to the transaction.
 func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
-	for _, s := range []*nftables.Set{t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self,
+	for _, s := range append(t.access.all(), t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self,
 		t.ports6, t.addressPorts6, t.self6, t.shared,
-		t.host.gateways4, t.host.gateways6, t.host.own4, t.host.own6} {
+		t.host.gateways4, t.host.gateways6, t.host.own4, t.host.own6) {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -112,7 +114,7 @@ func (t *table) eachSet(b bridgeRules, f func(*nftables.Set, []nftables.SetEleme
 			}
 		}
 	}
-	if err := t.host.eachGateway(b, f); err != nil {
+	if err := errors.Join(t.host.eachGateway(b, f), t.access.each(b, f)); err != nil {
 		return err
 	}
 	return f(t.same, []nftables.SetElement{{Key: append(append([]byte{}, name...), name...)}})
@@ -159,6 +161,7 @@ func (t *table) forward(c *nftables.Conn) {
 	rule(nft.IIFIn(t.internal), nft.Drop())
 	rule(nft.OIFIn(t.internal), nft.Drop())
 	rule(nft.OIFIn(t.bridges), nft.Translated(), nft.Accept())
+	t.admit(rule)
 	rule(nft.OIFIn(t.bridges), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.Accept())
 }
@@ -183,6 +186,7 @@ func (t *table) translate(c *nftables.Conn) {
 	// there the answer finds its way, unless the container asked for itself.
 	post(nft.BetweenIn(t.self), nft.Translated(), nft.Masquerade())
 	post(nft.BetweenIn6(t.self6), nft.Translated(), nft.Masquerade())
+	t.leave(post)
 	post(nft.IIFIn(t.masquerading), nft.OIFNotIn(t.bridges), nft.Masquerade())
 }
 
