@@ -91,9 +91,10 @@ func (s *Service) clashLeak(c clash) check.Leak {
 
 // routeWatch follows the host's routes and says once of each clash that there is one.
 type routeWatch struct {
-	mu   sync.Mutex
-	done chan struct{}
-	wg   sync.WaitGroup
+	mu     sync.Mutex
+	done   chan struct{}
+	closed bool
+	wg     sync.WaitGroup
 	// said are the clashes told; one that ended is forgotten.
 	said map[clash]bool
 }
@@ -160,12 +161,14 @@ func (w *routeWatch) tell(s *Service) {
 	w.said = now
 }
 
+// close ends it, and is harmless a second time.
 func (w *routeWatch) close() {
 	w.mu.Lock()
-	if w.done != nil {
-		close(w.done)
-	} else {
+	if w.done == nil {
 		w.done = make(chan struct{}) // too late to start
+	}
+	if !w.closed {
+		w.closed = true
 		close(w.done)
 	}
 	w.mu.Unlock()
