@@ -25,7 +25,7 @@ func (w *world) feed(input string, program ...string) {
 
 func testdata(t testing.TB, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name)
+	b, err := os.ReadFile("../linux/ruleset/testdata/" + name)
 	must(t, err)
 	return string(b)
 }

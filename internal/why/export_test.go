@@ -38,6 +38,3 @@ func FromLog(ctx context.Context, e *container.Evidence, peers []Peer, logs ...s
 	}
 	return append(append(f.commandNotRun(), f.missingVariable()...), f.fromLog()...)
 }
-
-// SocketAddress reads an address of /proc/net/tcp.
-func SocketAddress(s string) (netip.AddrPort, bool) { return socketAddress(s) }

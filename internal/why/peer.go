@@ -1,16 +1,11 @@
 package why
 
 import (
-	"bufio"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +14,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/container"
+	"muelle/internal/linux/socket"
 )
 
 // peer is another container, as one looks for it by a name or an address.
@@ -175,41 +171,20 @@ func (f *facts) later(p *peer) (time.Time, bool) {
 	return at, !end.IsZero() && at.After(end)
 }
 
-// listeners gives what listens in a process's network namespace, by the kernel's
-// table of it.
+// listeners gives the TCP sockets that listen in a process's network namespace; none
+// where it has ended.
 func listeners(pid int) (out []netip.AddrPort) {
-	for _, table := range []string{"tcp", "tcp6"} {
-		f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "net", table))
-		if err != nil || pid == 0 {
-			continue
+	if pid == 0 {
+		return nil
+	}
+	all, err := socket.ListenersOf(pid)
+	if err != nil {
+		return nil
+	}
+	for _, l := range all {
+		if l.Proto == "tcp" {
+			out = append(out, l.Addr)
 		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			fields := strings.Fields(lines.Text())
-			const listening = "0A"
-			if len(fields) < 4 || fields[3] != listening {
-				continue
-			}
-			if a, ok := socketAddress(fields[1]); ok {
-				out = append(out, a)
-			}
-		}
-		f.Close()
 	}
 	return out
-}
-
-// socketAddress reads an address of /proc/net/tcp: words of the machine's byte order,
-// in hexadecimal.
-func socketAddress(s string) (netip.AddrPort, bool) {
-	host, port, ok := strings.Cut(s, ":")
-	b, err := hex.DecodeString(host)
-	n, perr := strconv.ParseUint(port, 16, 16)
-	if !ok || err != nil || perr != nil || len(b)%4 != 0 {
-		return netip.AddrPort{}, false
-	}
-	for i := 0; i < len(b); i += 4 {
-		slices.Reverse(b[i : i+4])
-	}
-	a, ok := netip.AddrFromSlice(b)
-	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
 }

@@ -92,16 +92,3 @@ func TestPeers(t *testing.T) {
 		})
 	}
 }
-
-func TestSocketAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"0100007F:1F90": "127.0.0.1:8080", "00000000:0016": "0.0.0.0:22",
-		"00000000000000000000000001000000:0050": "[::1]:80", "0000000000000000FFFF00000200AC14:0001": "20.172.0.2:1",
-		"": "", "0100007F": "", "0100:0050": "", "xx:yy": "",
-	} {
-		got, ok := why.SocketAddress(in)
-		if !ok && want != "" || ok && got.String() != want {
-			t.Errorf("%q: %v %v, want %s", in, got, ok, want)
-		}
-	}
-}

@@ -4,6 +4,7 @@ package socket
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -25,10 +26,15 @@ type Listener struct {
 }
 
 // Listeners gives those of the calling thread's network namespace.
-func Listeners() (list []Listener, err error) {
+func Listeners() ([]Listener, error) { return listeners("/proc/thread-self/net/") }
+
+// ListenersOf gives those of a process's network namespace.
+func ListenersOf(pid int) ([]Listener, error) { return listeners(fmt.Sprintf("/proc/%d/net/", pid)) }
+
+func listeners(dir string) (list []Listener, err error) {
 	for _, proto := range []string{"tcp", "udp"} {
 		for _, family := range []string{"", "6"} {
-			f, err := os.Open("/proc/thread-self/net/" + proto + family)
+			f, err := os.Open(dir + proto + family)
 			if errors.Is(err, os.ErrNotExist) {
 				continue // without IPv6
 			}
@@ -38,7 +44,7 @@ func Listeners() (list []Listener, err error) {
 			found, err := Parse(f, proto)
 			f.Close()
 			if err != nil {
-				return nil, fmt.Errorf("list sockets: %w", err)
+				return nil, fmt.Errorf("list sockets: read %s%s%s: %w", dir, proto, family, err)
 			}
 			list = append(list, found...)
 		}
@@ -67,8 +73,8 @@ func Parse(r io.Reader, proto string) (list []Listener, err error) {
 	return list, lines.Err()
 }
 
-// parseAddr reads an address as /proc/net/tcp prints it: words of four bytes, each
-// in the host's order (little-endian on amd64 and arm64).
+// parseAddr reads an address as /proc/net/tcp prints it, 0100007F:1F90: words of four
+// bytes in the host's order, and the port.
 func parseAddr(s string) (netip.AddrPort, bool) {
 	addr, port, ok := strings.Cut(s, ":")
 	b, err := hex.DecodeString(addr)
@@ -77,7 +83,7 @@ func parseAddr(s string) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	for word := range slices.Chunk(b, 4) {
-		slices.Reverse(word)
+		binary.NativeEndian.PutUint32(word, binary.BigEndian.Uint32(word))
 	}
 	a, ok := netip.AddrFromSlice(b)
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok

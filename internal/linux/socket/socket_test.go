@@ -55,10 +55,25 @@ func TestListeners(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("%s is not among %v", addr, all)
 	}
+	if mine, err := socket.ListenersOf(os.Getpid()); err != nil || !slices.Contains(mine, all[i]) {
+		t.Errorf("%v is not among this process's %v: %v", all[i], mine, err)
+	}
 	if who := socket.Holder(all[i].Inode); !strings.Contains(who, "(pid ") {
 		t.Errorf("held by %q, want this process, %d", who, os.Getpid())
 	}
 	if who := socket.Holder(); who != "" {
 		t.Errorf("got %q for nothing", who)
 	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1\n", "tcp")
+	f.Fuzz(func(t *testing.T, text, proto string) {
+		list, _ := socket.Parse(strings.NewReader(text), proto)
+		for _, l := range list {
+			if !l.Addr.IsValid() || l.Addr.Port() == 0 || l.Inode == 0 {
+				t.Errorf("%q: %+v", text, l)
+			}
+		}
+	})
 }
