@@ -291,6 +291,7 @@ func (w *world) eventually(f func() error) {
 		if err = f(); err == nil {
 			return
 		}
+		<-time.After(10 * time.Millisecond) // what is waited for needs the processor
 	}
 	w.Fatal(err)
 }

@@ -40,7 +40,8 @@ type socket struct {
 
 	mu     sync.Mutex
 	file   *os.File
-	closed bool
+	closed bool // nothing is taken any more
+	owed   bool // a lookup was taken that is being answered
 }
 
 func newSocket(s *Server, c *client, f *os.File, stream bool) *socket {
@@ -55,7 +56,15 @@ func (k *socket) close(poll int) {
 	// Others hold the same socket: closing alone would leave it in the poll set.
 	_ = unix.EpollCtl(poll, unix.EPOLL_CTL_DEL, int(k.fd), nil)
 	k.closed = true
-	k.file.Close()
+	k.release()
+}
+
+// release closes the socket when nobody needs it any more. A lookup that was taken is
+// answered all the same: nobody else knows of it.
+func (k *socket) release() {
+	if k.closed && !k.owed {
+		k.file.Close()
+	}
 }
 
 // ready takes what has arrived.
@@ -72,11 +81,16 @@ func (k *socket) ready() {
 			return
 		}
 		n, from, err := unix.Recvfrom(int(k.fd), buf[:], unix.MSG_DONTWAIT)
+		k.owed = err == nil
 		k.mu.Unlock()
 		if err != nil {
 			return
 		}
 		k.datagram(buf[:n], from)
+		k.mu.Lock()
+		k.owed = false
+		k.release()
+		k.mu.Unlock()
 	}
 }
 
@@ -141,7 +155,7 @@ func (k *socket) note(e record) {
 func (k *socket) send(data []byte, to unix.Sockaddr) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.closed {
+	if !k.closed || k.owed {
 		// The client asks again if its buffer was full.
 		_ = unix.Sendto(int(k.fd), data, unix.MSG_DONTWAIT, to)
 	}
