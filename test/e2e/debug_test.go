@@ -12,11 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestDebug: a session with tools in a container that has nothing but one program.
@@ -241,80 +238,6 @@ func TestDebugImage(t *testing.T) {
 	o.must(t, "rm", name)
 }
 
-// terminal is a command on a pseudo terminal of its own.
-type terminal struct {
-	*exec.Cmd
-	master *os.File
-	seen   strings.Builder
-}
-
-func onTerminal(t *testing.T, cmd *exec.Cmd, rows, columns uint16) *terminal {
-	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-	if errno != 0 {
-		t.Fatal(errno)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		t.Fatal(err)
-	}
-	x := &terminal{Cmd: cmd, master: os.NewFile(uintptr(fd), "master")}
-	t.Cleanup(func() { x.master.Close() })
-	x.resize(t, rows, columns)
-	s := os.NewFile(slave, "slave")
-	defer s.Close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s, s, s
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return x
-}
-
-func (x *terminal) resize(t *testing.T, rows, columns uint16) {
-	t.Helper()
-	conn, err := x.master.SyscallConn()
-	if err == nil {
-		err = conn.Control(func(fd uintptr) {
-			if err := unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (x *terminal) write(t *testing.T, text string) {
-	t.Helper()
-	if _, err := io.WriteString(x.master, text); err != nil {
-		t.Fatalf("%v after %q", err, x.seen.String())
-	}
-}
-
-// until reads up to a text.
-func (x *terminal) until(t *testing.T, text string) {
-	t.Helper()
-	if err := x.master.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	from := x.seen.Len()
-	b := make([]byte, 1)
-	for !strings.HasSuffix(x.seen.String()[from:], text) {
-		n, err := x.master.Read(b)
-		if x.seen.Write(b[:n]); err != nil {
-			t.Fatalf("waiting for %q: %v after %q", text, err, x.seen.String())
-		}
-	}
-}
-
 // TestDebugOnTerminal drives sessions as a person does.
 func TestDebugOnTerminal(t *testing.T) {
 	c := ours(world.daemon)
@@ -326,29 +249,25 @@ func TestDebugOnTerminal(t *testing.T) {
 			if state == "stopped" {
 				c.must(t, "stop", "-t", "0", name)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			x := onTerminal(t, c.command(ctx, "debug", "-it", "--image", "busybox", name), 40, 100)
-			x.until(t, "# ")
-			x.write(t, "stty size\n")
-			x.until(t, "\n40 100\r\n")
-			x.resize(t, 50, 120)
+			term := c.onTerminal(t, 40, 100, nil, "debug", "-it", "--image", "busybox", name)
+			term.expect("# ")
+			term.enter("stty size\n")
+			term.expect("\n40 100\r\n")
+			term.resize(50, 120)
 			// The size follows the signal, whenever that comes.
-			x.write(t, "until [ \"$(stty size)\" = '50 120' ]; do :; done; echo re''sized\n")
-			x.until(t, "resized\r\n")
+			term.enter("until [ \"$(stty size)\" = '50 120' ]; do :; done; echo re''sized\n")
+			term.expect("resized\r\n")
 			// The program in the foreground says so itself: the signal is its.
-			x.write(t, "sh -c 'echo wai\"\"ting; exec sleep 1000'\n")
-			x.until(t, "waiting\r\n")
-			x.write(t, "\x03")
-			x.until(t, "# ")
-			x.write(t, "echo status=$?\n")
-			x.until(t, "status=130\r\n")
-			x.write(t, "sh -c 'exit 9'\n")
-			x.until(t, "# ")
-			x.write(t, "\x04")
-			if err := x.Wait(); x.ProcessState.ExitCode() != 9 {
-				t.Errorf("exit status %d: %v: %q", x.ProcessState.ExitCode(), err, x.seen.String())
-			}
+			term.enter("sh -c 'echo wai\"\"ting; exec sleep 1000'\n")
+			term.expect("waiting\r\n")
+			term.enter("\x03")
+			term.expect("# ")
+			term.enter("echo status=$?\n")
+			term.expect("status=130\r\n")
+			term.enter("sh -c 'exit 9'\n")
+			term.expect("# ")
+			term.enter("\x04")
+			term.ends(9)
 		})
 	}
 	if r := c.try(t, "debug", "-t", "--image", "busybox", name); r.code == 0 || !strings.Contains(r.err, "not a TTY") {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -37,19 +36,6 @@ func exposureOf(t *testing.T, c client, address string, port uint16) exposedPort
 	}
 	t.Fatalf("no port %d of %s: %s", port, address, r.out)
 	return exposedPort{}
-}
-
-// answered tells whether something says hello there.
-func answered(from, to string) error {
-	dialer := net.Dialer{Timeout: 700 * time.Millisecond}
-	if from != "" {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
-	}
-	c, err := dialer.Dial("tcp", to)
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }
 
 // TestExposure: the words are held against connections from each circle.
@@ -102,14 +88,7 @@ func TestExposure(t *testing.T) {
 			}
 			if tt.public {
 				addAddress(t, "uplink", publicHost+"/24")
-				if err := outside(func() error { return upWith("lan", publicOther+"/32") }); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() {
-					if err := outside(func() error { return dropAddress("lan", publicOther+"/32") }); err != nil {
-						t.Error(err)
-					}
-				})
+				addAddressOutside(t, "lan", publicOther+"/32")
 				if err := outside(func() error {
 					_, to, _ := net.ParseCIDR(publicHost + "/32")
 					return netlink.RouteReplace(&netlink.Route{Dst: to, Gw: net.ParseIP(hostAddr)})
@@ -177,43 +156,4 @@ services:
 	if r := compose("ps"); !strings.Contains(r.out, "18113 LAN, 18114 this host") {
 		t.Errorf("compose ps: %s", r.out)
 	}
-}
-
-// loadRules adds what another firewall would have.
-func loadRules(t *testing.T, rules string) {
-	t.Helper()
-	cmd := exec.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(rules)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("nft", "delete", "table", "inet", "test").CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-	})
-}
-
-func addAddress(t *testing.T, link, address string) {
-	t.Helper()
-	if err := upWith(link, address); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := dropAddress(link, address); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func dropAddress(name, address string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	a, err := netlink.ParseAddr(address)
-	if err != nil {
-		return err
-	}
-	return netlink.AddrDel(link, a)
 }

@@ -169,38 +169,6 @@ func makeNetwork() error {
 	return netns.Set(here)
 }
 
-func upWith(name, address string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	if address != "" {
-		a, err := netlink.ParseAddr(address)
-		if err != nil {
-			return err
-		}
-		if err := netlink.AddrAdd(link, a); err != nil {
-			return err
-		}
-	}
-	return netlink.LinkSetUp(link)
-}
-
-// outside runs f on a thread in the neighbour's network namespace.
-func outside(f func() error) error {
-	done := make(chan error)
-	go func() {
-		// The thread is thrown away with its namespace: no unlock.
-		runtime.LockOSThread()
-		if err := netns.Set(world.outside); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
 // startDNS serves names below example.test in the outside namespace and makes it
 // the resolver of this mount namespace.
 func startDNS() (stop func(), err error) {

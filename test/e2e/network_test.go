@@ -91,27 +91,12 @@ func TestPublishedUDP(t *testing.T) {
 		name := c.unique(t, "c")
 		c.must(t, "run", "-d", "--name", name, "-v", world.echo+":/echo:ro", "-p", "18053:7777/udp", "busybox", "/echo", "7777")
 		c.remove(t, name)
-		ping := func(addr string) error {
-			conn, err := net.Dial("udp", addr)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(time.Second))
-			fmt.Fprint(conn, "ping")
-			buf := make([]byte, 10)
-			n, err := conn.Read(buf)
-			if err == nil && string(buf[:n]) != "ping" {
-				err = fmt.Errorf("answer %q", buf[:n])
-			}
-			return err
-		}
 		for _, addr := range []string{"127.0.0.1:18053", "[::1]:18053", hostAddr + ":18053"} {
-			if err := eventually(10*time.Second, func() error { return ping(addr) }); err != nil {
+			if err := eventually(10*time.Second, func() error { return echoes("udp", "", addr, time.Second) }); err != nil {
 				t.Errorf("%s: %v", addr, err)
 			}
 		}
-		if err := outside(func() error { return ping(hostAddr + ":18053") }); err != nil {
+		if err := outside(func() error { return echoes("udp", "", hostAddr+":18053", time.Second) }); err != nil {
 			t.Errorf("from outside: %v", err)
 		}
 	})

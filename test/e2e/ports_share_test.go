@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,28 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// fresh asks without keeping the connection: each question is a new one.
-func fresh(url string) (string, error) {
-	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := c.Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	buf := make([]byte, 100)
-	n, _ := resp.Body.Read(buf)
-	return strings.TrimSpace(string(buf[:n])), nil
-}
 
 // answers counts who answers n questions.
 func answers(url string, n int) map[string]int {
 	got := map[string]int{}
 	for range n {
-		text, err := fresh(url)
+		text, err := get(url)
 		if err != nil {
 			text = err.Error()
 		}
@@ -133,7 +118,7 @@ func TestReplicasShareAPort(t *testing.T) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			if _, err := fresh(here); err != nil {
+			if _, err := get(here); err != nil {
 				failed.Add(1)
 			}
 			asked.Add(1)
@@ -180,32 +165,10 @@ func TestReplicasOfDockerCompose(t *testing.T) {
 // the relay answers from the address that was asked.
 func TestPublishedIPv6(t *testing.T) {
 	const here, second, there = "2001:db8:18::1", "2001:db8:18::3", "2001:db8:18::2"
-	add := func(name, address string) error {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		a, err := netlink.ParseAddr(address + "/64")
-		if err != nil {
-			return err
-		}
-		a.Flags = 2 // IFA_F_NODAD
-		t.Cleanup(func() {
-			if h, err := netlink.NewHandle(); err == nil && name == "uplink" {
-				h.AddrDel(link, a)
-				h.Close()
-			}
-		})
-		return netlink.AddrReplace(link, a)
-	}
 	for _, address := range []string{here, second} {
-		if err := add("uplink", address); err != nil {
-			t.Fatal(err)
-		}
+		addAddress(t, "uplink", address+"/64")
 	}
-	if err := outside(func() error { return add("lan", there) }); err != nil {
-		t.Fatal(err)
-	}
+	addAddressOutside(t, "lan", there+"/64")
 	c := ours(world.daemon)
 	web, udp := c.unique(t, "web"), c.unique(t, "udp")
 	c.must(t, append([]string{"run", "-d", "--name", web, "-p", "18402:80", "-p", "[" + here + "]:18403:80"}, httpd...)...)
@@ -219,27 +182,12 @@ func TestPublishedIPv6(t *testing.T) {
 	if err := eventually(5*time.Second, func() error { _, err := get("http://127.0.0.1:18402"); return err }); err != nil {
 		t.Fatal(err)
 	}
-	ping := func(addr string) error {
-		conn, err := net.Dial("udp6", net.JoinHostPort(addr, "18054"))
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(time.Second))
-		fmt.Fprint(conn, "ping")
-		buf := make([]byte, 10)
-		n, err := conn.Read(buf)
-		if err == nil && string(buf[:n]) != "ping" {
-			err = fmt.Errorf("answer %q", buf[:n])
-		}
-		return err
-	}
 	check := func() error {
 		for _, address := range []string{here, second} {
 			if body, err := get("http://" + net.JoinHostPort(address, "18402")); err != nil || body != "hello" {
 				return fmt.Errorf("%s: %q, %w", address, body, err)
 			}
-			if err := eventually(5*time.Second, func() error { return ping(address) }); err != nil {
+			if err := eventually(5*time.Second, func() error { return echoes("udp6", "", net.JoinHostPort(address, "18054"), time.Second) }); err != nil {
 				return fmt.Errorf("UDP of %s: %w", address, err)
 			}
 		}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -95,7 +94,7 @@ func TestUpdatePortsCutsConnections(t *testing.T) {
 		if c, err = net.Dial("tcp", "127.0.0.1:18304"); err != nil {
 			return err
 		}
-		if err = echoes(c); err != nil {
+		if err = repeated(c, 2*time.Second); err != nil {
 			c.Close()
 		}
 		return err
@@ -105,23 +104,7 @@ func TestUpdatePortsCutsConnections(t *testing.T) {
 	}
 	defer c.Close()
 	muelle.must(t, "update", "--publish-rm", "7", name)
-	if err := echoes(c); err == nil {
+	if err := repeated(c, 2*time.Second); err == nil {
 		t.Error("the connection goes on")
 	}
-}
-
-// echoes tells whether the other side answers with what it is sent.
-func echoes(c net.Conn) error {
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte("hello\n")); err != nil {
-		return err
-	}
-	b := make([]byte, 6)
-	n, err := c.Read(b)
-	if err == nil && string(b[:n]) != "hello\n" {
-		err = fmt.Errorf("answer %q", b[:n])
-	}
-	return err
 }

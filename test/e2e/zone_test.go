@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
 
 	"muelle/api"
 )
@@ -107,36 +104,13 @@ func echoesFrom(proto, from, to string, expected bool) error {
 	if expected {
 		patience = 5 * time.Second
 	}
-	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	if proto == "udp" {
-		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
-	}
-	conn, err := d.Dial(proto, to)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	if _, err := conn.Write([]byte("word")); err != nil {
-		return err
-	}
-	buf := make([]byte, 4)
-	_, err = conn.Read(buf)
-	return err
+	return echoes(proto, from, to, patience)
 }
 
 func TestZoneMatrix(t *testing.T) {
 	d := own(t)
 	c := ours(d)
-	if err := outside(func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.AddrReplace(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(farAddr), Mask: net.CIDRMask(32, 32)}})
-	}); err != nil {
-		t.Fatal(err)
-	}
+	addAddressOutside(t, "lo", farAddr+"/32")
 	file := filepath.Join(t.TempDir(), "compose.yaml")
 	write := func(text string) {
 		t.Helper()
@@ -200,21 +174,17 @@ func TestZoneMatrix(t *testing.T) {
 	}
 	proved(t, c, "after a flush")
 
-	uplink, err := netlink.LinkByName("uplink")
-	if err != nil {
+	const nearFar = "198.51.100.1/24"
+	if err := upWith("uplink", nearFar); err != nil {
 		t.Fatal(err)
 	}
-	other := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("198.51.100.1"), Mask: net.CIDRMask(24, 32)}}
-	if err := netlink.AddrAdd(uplink, other); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = netlink.AddrDel(uplink, other) })
+	t.Cleanup(func() { _ = dropAddress("uplink", nearFar) })
 	if err := eventually(5*time.Second, func() error {
 		return outside(func() error { return echoesFrom("tcp", farAddr, hostAddr+":17001", true) })
 	}); err != nil {
 		t.Errorf("far is on a link now: %v", err)
 	}
-	if err := netlink.AddrDel(uplink, other); err != nil {
+	if err := dropAddress("uplink", nearFar); err != nil {
 		t.Fatal(err)
 	}
 	if err := eventually(5*time.Second, func() error {
