@@ -5,11 +5,14 @@ package native_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"muelle/internal/linux/cgroup"
+	"muelle/internal/logdriver"
 	"muelle/internal/runtime"
 	"muelle/internal/runtime/native"
 	"muelle/internal/runtime/runtimetest"
@@ -71,4 +74,55 @@ func TestCloseLeavesNoCgroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	shut(open(), false)
+}
+
+// TestCloseWaitsForLastMessages: the shim of an ended container whose log service is
+// away tries for some seconds; a daemon that ends with it leaves no cgroup all the same.
+func TestCloseWaitsForLastMessages(t *testing.T) {
+	root, parent := t.TempDir(), fmt.Sprintf("muelle-last%d", os.Getpid())
+	r, err := native.New(native.Options{ShimPath: shimPath, ExecRoot: root, CgroupParent: parent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := net.Listen("unix", filepath.Join(root, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("t%d-last", os.Getpid())
+	dir := filepath.Join(root, id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	task, err := r.Start(context.Background(), &runtime.Container{
+		ID: id, Dir: dir, Rootfs: runtimetest.Overlay(t, runtimetest.MakeRootfs(t)),
+		Spec: runtimetest.Spec("/"+parent+"/"+id, "sh", "-c", "trap 'echo last; exit' TERM; echo first; while :; do sleep 0.05; done"),
+		Log:  logdriver.Config{Remote: logdriver.Remote{Kind: "syslog", Network: "unix", Path: filepath.Join(root, "log")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := service.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 100)); err != nil { // the first message: it heeds signals
+		t.Fatal(err)
+	}
+	conn.Close()
+	service.Close()
+	if err := task.Signal(context.Background(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := task.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Delete(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if group, err := cgroup.Open(parent); err != nil || group.Exists() {
+		t.Errorf("the cgroup is left (%v)", err)
+	}
 }

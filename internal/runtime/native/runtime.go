@@ -99,20 +99,25 @@ func New(o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// endPatience is how long Close waits for shims that are ending.
-const endPatience = time.Second
+// How long Close waits for shims that are ending: the last messages of an ended
+// container may be on the way to a log service for five seconds. Where containers run on,
+// the daemon is soon back and does not wait for those.
+const (
+	endPatience   = 7 * time.Second
+	quickPatience = time.Second
+)
 
 // Close releases what New made, and the daemon's cgroup if nothing is in it.
 // Containers keep running.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
 	r.closing = true
-	patience := endPatience
+	patience, cgroupStays := endPatience, false
 	for t := range r.tasks {
 		if !t.isDeleted() {
 			t.client.conn.Close()
 			if !t.hasEnded() {
-				patience = 0 // it keeps the cgroup
+				patience, cgroupStays = quickPatience, true
 			}
 		}
 	}
@@ -124,9 +129,12 @@ func (r *Runtime) Close() error {
 	go func() { r.served.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(endPatience):
+	case <-time.After(patience):
 	}
-	err := r.shims.close(patience - time.Since(begun))
+	if patience -= time.Since(begun); cgroupStays {
+		patience = 0
+	}
+	err := r.shims.close(patience)
 	if st, serr := r.stderr.Stat(); serr == nil && st.Size() == 0 {
 		os.Remove(r.stderr.Name())
 	}
