@@ -227,7 +227,8 @@ func (s *state) addressSize() int {
 }
 
 // fib gives what a lookup of the routes loads: the kind of the destination's address.
-// A source is taken to be routed where the packet came from.
+// A source is taken to be routed where the packet came from; what comes by the loopback
+// interface was sent by this host.
 func (s *state) fib(result, flags uint32) data {
 	if result != unix.NFT_FIB_RESULT_ADDRTYPE {
 		if flags&unix.NFTA_FIB_F_PRESENT != 0 {
@@ -242,7 +243,7 @@ func (s *state) fib(result, flags uint32) data {
 		return unknown(unix.IFNAMSIZ)
 	}
 	if flags&unix.NFTA_FIB_F_DADDR == 0 {
-		if s.In == "" {
+		if s.In == "" || s.In == "lo" {
 			return known(native32(unix.RTN_LOCAL))
 		}
 		return known(native32(unix.RTN_UNICAST))

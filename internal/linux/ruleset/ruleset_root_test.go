@@ -179,6 +179,16 @@ func TestOtherHooks(t *testing.T) {
 	}
 }
 
+func TestOwnPacketsComeByLoopback(t *testing.T) {
+	load(t, "table inet mine { chain in { type filter hook input priority 0\nfib saddr type != local tcp dport 8081 drop\n}\n}", "nft", "-f", "-")
+	r := read(t)
+	for in, want := range map[string]string{"lo": "passes", "eth0": "dropped"} {
+		if got := r.Ask(ruleset.Packet{In: in, V6: true, Protocol: 6, DestinationPort: 8081, ToLocal: true}, nil, ruleset.Prerouting, ruleset.Input); fate(got) != want {
+			t.Errorf("by %s: %s (%s), want %s", in, fate(got), got.Rule, want)
+		}
+	}
+}
+
 func TestFramesOfABridge(t *testing.T) {
 	load(t, "table bridge mine { chain through { type filter hook forward priority 0\niifname \"muev1\" ip daddr 172.18.0.9 drop\n}\n}", "nft", "-f", "-")
 	r := read(t)
