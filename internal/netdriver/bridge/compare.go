@@ -97,6 +97,32 @@ func readTables(want written) (written, error) {
 	return have, nil
 }
 
+// generation is the number of the last transaction of the network namespace, whose
+// ever it was.
+func generation() (uint32, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	list, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: nftMessage(unix.NFT_MSG_GETGEN), Flags: netlink.Request},
+		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the generation of nftables: %w", err)
+	}
+	for _, m := range list {
+		if len(m.Data) < 4 {
+			continue
+		}
+		if id := attrs(m.Data[4:])[unix.NFTA_GEN_ID]; len(id) == 4 {
+			return binary.BigEndian.Uint32(id), nil
+		}
+	}
+	return 0, errors.New("read the generation of nftables: the kernel tells none")
+}
+
 func nftMessage(kind uint16) netlink.HeaderType {
 	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind)
 }

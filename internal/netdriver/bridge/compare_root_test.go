@@ -17,9 +17,9 @@ import (
 	"muelle/internal/netdriver"
 )
 
-// TestLost: what was written is found again as it was written; and whatever of it is
-// taken away is missed.
-func TestLost(t *testing.T) {
+// filled is a firewall with some of everything, written.
+func filled(t *testing.T) *firewall {
+	t.Helper()
 	if err := rtnl.LoopbackUp(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +48,13 @@ func TestLost(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return f
+}
+
+// TestLost: what was written is found again as it was written; and whatever of it is
+// taken away is missed.
+func TestLost(t *testing.T) {
+	f := filled(t)
 	nft := func(args string) string {
 		out, err := exec.Command("nft", args).CombinedOutput()
 		if err != nil {
@@ -115,6 +122,40 @@ func TestLost(t *testing.T) {
 	}
 	if f.incomparable != "" {
 		t.Error(f.incomparable)
+	}
+}
+
+// TestChangedWhileMending: what somebody takes between writing and looking again is not
+// taken for what the kernel does not give back, and is written again.
+func TestChangedWhileMending(t *testing.T) {
+	f := filled(t)
+	bridges := newTable(f.name).bridges
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for range 300 {
+			terr := f.transaction(func(c *nftables.Conn) error { c.FlushSet(bridges); return nil })
+			if terr != nil {
+				err = terr
+			}
+		}
+		done <- err
+	}()
+	for busy := true; busy; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			busy = false
+		default:
+		}
+		if err := f.mend(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := f.lost(); err != nil || got != "" {
+		t.Errorf("%v, after mending: %s", err, got)
 	}
 }
 

@@ -33,14 +33,28 @@ func (f *firewall) mend() error {
 		return nil
 	}
 	f.log.Warn("nftables table was changed by somebody: writing it again", "table", f.name, "lost", lost)
+	before, err := generation()
+	if err != nil {
+		return err
+	}
 	if err := f.replace(); err != nil {
 		return err
 	}
-	// What the kernel does not give back as it was written would be written for ever.
-	if f.incomparable, err = f.lost(); err == nil && f.incomparable != "" {
-		err = fmt.Errorf("it differs even when it has just been written: %s", f.incomparable)
+	f.incomparable = ""
+	still, err := f.lost()
+	if err != nil || still == "" {
+		return err
 	}
-	return err
+	after, err := generation()
+	if err != nil {
+		return err
+	}
+	if after != before+1 {
+		return nil // changed again since, of which the watch is told
+	}
+	// What the kernel does not give back as it was written would be written for ever.
+	f.incomparable = still
+	return fmt.Errorf("it differs even when it has just been written: %s", still)
 }
 
 // lost says what of our tables the kernel does not have any more.

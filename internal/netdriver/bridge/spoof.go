@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 
 	"muelle/internal/linux/nft"
 	"muelle/internal/netdriver"
@@ -71,10 +72,9 @@ type spoofTable struct {
 func newSpoofTable(name string) *spoofTable {
 	t := &spoofTable{table: &nftables.Table{Name: name, Family: nftables.TableFamilyBridge}}
 	set := func(name string, types ...nftables.SetDatatype) *nftables.Set {
-		return &nftables.Set{Table: t.table, Name: name, Concatenation: len(types) > 1, KeyType: nftables.MustConcatSetType(types...)}
+		return &nftables.Set{Table: t.table, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(types...)}
 	}
-	t.guarded = set("guarded", nftables.TypeIFName)
-	t.guarded.KeyType = nftables.TypeIFName
+	t.guarded = &nftables.Set{Table: t.table, Name: "guarded", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
 	t.macs = set("macs", nftables.TypeIFName, nftables.TypeEtherAddr)
 	t.ipv4 = set("ipv4", nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr)
 	t.ipv6 = set("ipv6", nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIP6Addr)
