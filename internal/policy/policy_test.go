@@ -150,6 +150,8 @@ func TestExpectations(t *testing.T) {
 			[]string{"lan -> app:5000", "internet !-> app:5000", "host -> app:5000", "admin !-> app:5000", "cliente -> api.example.org", "cliente !-> example.com", "cliente -> 192.0.2.7",
 				"cliente !-> 198.51.100.1", "cliente !-> internet", "cliente !-> app:5000"},
 			[]string{"cliente -> app:5000"}},
+		{"apart, by published ports too", map[string]api.Zone{"public": {Between: "deny"}},
+			[]string{"cliente !-> app:5000", "admin -> app:5000", "host -> app:5000", "cliente -> internet"}, []string{"cliente -> app:5000"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, want := range []bool{true, false} {

@@ -180,6 +180,8 @@ func (w *World) publishedInside(m *Member, through string, n *Network, at string
 		return denied("%s is on no network that leads to the host", m.Name)
 	case t == n && !w.reachesHost(t):
 		return denied("%s: this host is closed (egress)", t.Name)
+	case t == n && !n.Between:
+		return denied("%s: containers do not reach each other, by published ports neither (between: deny)", n.Name)
 	case t == n:
 		return allowed("%s", at)
 	case t.Internal:
