@@ -11,7 +11,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/id"
-	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 )
@@ -60,11 +59,7 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	s.networks[n.ID] = n
 	s.mu.Unlock()
 	s.publish(n, events.ActionCreate, nil)
-	res := network.CreateResponse{ID: n.ID}
-	if n.EnableIPv6 && !rtnl.SysctlIs("ipv6/conf/all/forwarding", 1) {
-		res.Warning = "IPv6 forwarding is off on this host (net.ipv6.conf.all.forwarding): with IPv6 the network's containers reach each other and the host only"
-	}
-	return res, nil
+	return network.CreateResponse{ID: n.ID}, nil
 }
 
 // supported refuses what this engine does not have, and what Docker refuses.

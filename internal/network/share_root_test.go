@@ -222,20 +222,28 @@ func TestPublishedPortsIPv6(t *testing.T) {
 	w.cannotReach(nil, "tcp4", hostOnLAN+":8082")
 }
 
-// Where the host forwards no IPv6, what comes from others is left to the relay.
+// Where somebody keeps the host from forwarding IPv6, what comes from others is left to the relay.
 func TestPublishedPortsWithoutForwarding(t *testing.T) {
 	w := sixWorld(t, "0")
-	yes := true
-	w.network("six", func(r *mobynet.CreateRequest) { r.EnableIPv6 = &yes })
+	w.network("six", withIPv6)
 	web := w.start(published(spec("web", "six"), "8080->80/tcp"))
 	w.serve(web.NetNS, "tcp6", ":80", "web")
+	w.reaches(w.lan, "tcp6", net.JoinHostPort(host6OnLAN, "8080"), "web")
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("0"), 0))
+	w.nft("add table ip somebody; delete table ip somebody")
+	w.eventually(func() error {
+		if !strings.Contains(run(t, "nft", "list", "chain", "inet", "muelle-1a2b3c4d", "prerouting"), "ipv6 return") {
+			return fmt.Errorf("packets of IPv6 are still translated")
+		}
+		return nil
+	})
 	w.reaches(nil, "tcp6", net.JoinHostPort(host6OnLAN, "8080"), "web")
 	c, err := w.accepts(web, "port *:8080 80/tcp", w.lan, net.JoinHostPort(host6OnLAN, "8080"))
 	must(t, err)
 	c.Close()
-	// From now on it does.
-	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0))
-	w.start(published(spec("next", "six"), "8081->80/tcp"))
+	// The next container's network switches it on again.
+	w.network("seven", withIPv6)
+	w.start(published(spec("next", "seven"), "8081->80/tcp"))
 	w.reaches(w.lan, "tcp6", net.JoinHostPort(host6OnLAN, "8080"), "web")
 }
 

@@ -99,6 +99,9 @@ func (w *world) clean() {
 	if !rtnl.SysctlIs("ipv4/ip_forward", 0) {
 		w.Error("ip_forward is left on")
 	}
+	if !rtnl.SysctlIs("ipv6/conf/all/forwarding", 0) {
+		w.Error("forwarding of IPv6 is left on")
+	}
 }
 
 func (w *world) network(name string, change ...func(*mobynet.CreateRequest)) string {

@@ -24,7 +24,7 @@ func filled(t *testing.T) *firewall {
 		t.Fatal(err)
 	}
 	f := newFirewall("1a2b3c4d", slog.New(slog.DiscardHandler))
-	f.recovering, f.guarded = false, true
+	f.recovering, f.guarded, f.advertised = false, [2]bool{true, true}, map[string]bool{"eth0": true, "default": true}
 	f.bridges["mueb1"] = bridgeRules{name: "mueb1", internal: true}
 	f.bridges["mueb2"] = bridgeRules{name: "mueb2", masquerade: true, icc: true}
 	f.bridges["mueb3"] = bridgeRules{name: "mueb3", icc: true, zone: zoneRules{

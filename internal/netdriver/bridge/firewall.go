@@ -41,9 +41,14 @@ type firewall struct {
 	// a grace period, so nobody waits for it.
 	doomed map[portKey]netdriver.Mapping
 	wg     sync.WaitGroup
-	// guarded: we switched ip_forward on (or an instance that left us the duty did).
-	guarded bool
-	foreign foreign
+	// guarded: we switched forwarding on (or an instance that left us the duty did), of
+	// IPv4 and of IPv6.
+	guarded [2]bool
+	// advertised are the interfaces that believe routers although we have forwarding on,
+	// forced those that forwarded IPv6 before.
+	advertised map[string]bool
+	forced     []string
+	foreign    foreign
 	// incomparable is a difference between what is written and what the kernel tells,
 	// which writing again does not end.
 	incomparable string
@@ -133,7 +138,7 @@ func (f *firewall) removeBridge(b bridgeRules) {
 	if f.foreign.paired && !hasOurPrefix(b.name) {
 		f.inspectForeign() // a rule of its own
 	}
-	if err != nil {
+	if err = errors.Join(err, f.forbidUnneeded()); err != nil {
 		f.log.Error("bridge stays in the firewall's sets", "table", f.name, "bridge", b.name, "err", err)
 	}
 }
@@ -147,7 +152,14 @@ func (f *firewall) recover() error {
 	if err != nil {
 		return err
 	}
-	f.guarded = tables.guard(f.name)
+	for family := range f.guarded {
+		f.guarded[family] = tables.guard(f.name, family)
+	}
+	if f.guarded[1] {
+		if err := f.recallAdvertised(tables); err != nil {
+			return err
+		}
+	}
 	f.up = tables.has(f.name)
 	f.recallNames()
 	if len(f.bridges) == 0 {
@@ -163,7 +175,7 @@ func (f *firewall) recover() error {
 	if err := f.replace(); err != nil {
 		return err
 	}
-	if err := f.allowForwarding(); err != nil {
+	if err := errors.Join(f.allowForwarding(), f.forbidUnneeded()); err != nil {
 		return err
 	}
 	if f.foreign.off {
@@ -187,6 +199,9 @@ func (f *firewall) replace() error {
 		}
 	}
 	t.forwards6 = forwards6()
+	if f.guarded[1] {
+		f.forced = forced6()
+	}
 	// What joins meanwhile is in the old table and would not be in the new one.
 	f.spoof.mu.Lock()
 	defer f.spoof.mu.Unlock()
@@ -216,10 +231,20 @@ func (f *firewall) fill(c *nftables.Conn, t *table) error {
 	if err := f.writeZones(c, t); err != nil {
 		return err
 	}
-	return t.write(c, f.bridges, f.ports, f.guarded, f.foreign.docker)
+	if err := t.write(c, f.bridges, f.ports); err != nil {
+		return err
+	}
+	if f.guarded[0] {
+		t.guard(c, 0, f.foreign.docker, nil)
+	}
+	if f.guarded[1] {
+		t.guard(c, 1, f.foreign.docker, f.forced)
+		return t.writeAdvertised(c, f.advertised)
+	}
+	return nil
 }
 
-// remove takes away the table, what we put into others' chains, and ip_forward if
+// remove takes away the table, what we put into others' chains, and forwarding if
 // we were the ones who switched it on.
 func (f *firewall) remove() error {
 	f.wg.Wait()
@@ -234,7 +259,7 @@ func (f *firewall) remove() error {
 	return f.removeLocked()
 }
 
-// removeLocked takes the table last: it says that ip_forward is ours to put back,
+// removeLocked takes the table last: it says that forwarding is ours to put back,
 // should the daemon be killed in between.
 func (f *firewall) removeLocked() error {
 	errs := errors.Join(f.leaveForeign(), f.forbidForwarding())

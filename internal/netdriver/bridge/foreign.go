@@ -60,7 +60,7 @@ func (f *firewall) lookAround(act bool) error {
 	users := dockerUsers(rules)
 	hadDocker := f.foreign.docker
 	f.foreign.docker, f.foreign.paired, f.foreign.warnings = len(users) > 0, false, nil
-	if act && f.guarded && hadDocker != f.foreign.docker {
+	if act && f.guarded != [2]bool{} && hadDocker != f.foreign.docker {
 		if err := f.replace(); err != nil {
 			return err
 		}

@@ -51,14 +51,16 @@ func isOurs(table string) bool {
 
 func (t tables) has(name string) bool { _, ok := t[name]; return ok }
 
-// guarded tells whether some instance switched ip_forward on.
-func (t tables) guarded() bool {
+// guarded tells whether some instance switched a family's forwarding on.
+func (t tables) guarded(family int) bool {
 	for name := range t {
-		if t.guard(name) {
+		if t.guard(name, family) {
 			return true
 		}
 	}
 	return false
 }
 
-func (t tables) guard(name string) bool { return slices.Contains(t[name], guardChain) }
+func (t tables) guard(name string, family int) bool {
+	return slices.Contains(t[name], guardChains[family])
+}

@@ -70,7 +70,7 @@ func newTable(name string) *table {
 }
 
 // write adds sets, chains, rules and elements to the transaction.
-func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping, guarded, docker bool) error {
+func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports map[portKey]netdriver.Mapping) error {
 	for _, s := range append(t.access.all(), t.bridges, t.same, t.internal, t.separate, t.masquerading, t.ports, t.addressPorts, t.self,
 		t.ports6, t.addressPorts6, t.self6, t.shared,
 		t.host.gateways4, t.host.gateways6, t.host.own4, t.host.own6) {
@@ -95,9 +95,6 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 	t.guardHost(c)
 	t.forward(c)
 	t.translate(c)
-	if guarded {
-		t.guard(c, docker)
-	}
 	return nil
 }
 
@@ -202,13 +199,14 @@ func (t *table) destinations(rule func(...nft.Expr)) {
 	rule(nft.IPv6(), nft.ToLocal(), nft.DNATByPort6(t.ports6))
 }
 
-// guardChain exists where we switched ip_forward on; so the next daemon, or another
+// guardChains exist where we switched forwarding on; so the next daemon, or another
 // instance that leaves later, knows.
-const guardChain = "forwarding-guard"
+var guardChains = [2]string{"forwarding-guard", "forwarding-guard6"}
 
-// guard keeps this host from becoming a router for others because of us.
-func (t *table) guard(c *nftables.Conn, docker bool) {
-	rule := t.chain(c, guardChain, nftables.ChainTypeFilter, nftables.ChainHookForward, 10)
+// guard keeps this host from becoming a router of a family for others because of us.
+// What comes from the forced has always been sent on.
+func (t *table) guard(c *nftables.Conn, family int, docker bool, forced []string) {
+	rule := t.chain(c, guardChains[family], nftables.ChainTypeFilter, nftables.ChainHookForward, 10)
 	rule(nft.IIFIn(t.bridges), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Accept())
 	prefixes := []string{"mue"} // other instances
@@ -219,6 +217,8 @@ func (t *table) guard(c *nftables.Conn, docker bool) {
 		rule(nft.IIFPrefix(p), nft.Accept())
 		rule(nft.OIFPrefix(p), nft.Accept())
 	}
-	// Forwarding of IPv6 is another sysctl, which we leave alone.
-	rule(nft.IPv4(), nft.Drop())
+	for _, name := range forced {
+		rule(nft.IIF(name), nft.Accept())
+	}
+	rule(nft.Family(family == 1), nft.Drop())
 }
