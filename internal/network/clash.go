@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/check"
@@ -107,33 +106,15 @@ func (w *routeWatch) start(s *Service) {
 		return
 	}
 	w.done = make(chan struct{})
-	updates := make(chan netlink.RouteUpdate, 64)
 	done := w.done
-	options := netlink.RouteSubscribeOptions{ReceiveBufferSize: 1 << 20, ErrorCallback: func(err error) {
-		select {
-		case <-done:
-		default:
-			s.log.Warn("routes of the host are no longer followed", "err", err)
-		}
-	}}
-	if err := netlink.RouteSubscribeWithOptions(updates, done, options); err != nil {
-		s.log.Warn("routes of the host are not followed", "err", err)
-		return
-	}
 	w.wg.Go(func() {
-		w.tell(s)
-		for {
-			select {
-			case u, ok := <-updates:
-				if !ok {
-					return
-				}
-				if u.Table != unix.RT_TABLE_LOCAL && u.Dst != nil && s.foreignRoute(u.LinkIndex) {
-					w.tell(s)
-				}
-			case <-done:
-				return
+		err := rtnl.WatchRoutes(func(c rtnl.Change) {
+			if s.foreignRoute(c.Link) {
+				w.tell(s)
 			}
+		}, done)
+		if err != nil {
+			s.log.Warn("routes of the host are not followed", "err", err)
 		}
 	})
 }

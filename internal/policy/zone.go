@@ -4,7 +4,6 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -146,11 +145,16 @@ func Destinations(z api.Zone) (prefixes []netip.Prefix, names []string) {
 
 // FromOptions reads a zone out of a network's driver options.
 func FromOptions(options map[string]string) (z api.Zone, err error) {
-	for _, key := range slices.Sorted(maps.Keys(options)) {
-		if k, ok := strings.CutPrefix(key, api.ZoneOption); ok {
-			if err := Set(&z, k, options[key]); err != nil {
-				return z, fmt.Errorf("driver option %s: %w", key, err)
-			}
+	var keys []string // in a fixed order, for the error
+	for key := range options {
+		if strings.HasPrefix(key, api.ZoneOption) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if err := Set(&z, strings.TrimPrefix(key, api.ZoneOption), options[key]); err != nil {
+			return z, fmt.Errorf("driver option %s: %w", key, err)
 		}
 	}
 	return z, nil

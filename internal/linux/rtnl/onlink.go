@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,32 +39,4 @@ func OnLink(take func(name string) bool) ([]netip.Prefix, error) {
 		}
 	}
 	return list, nil
-}
-
-// WatchLinks calls changed after each change of addresses or routes of the network
-// namespace, until done is closed.
-func WatchLinks(changed func(), done <-chan struct{}) error {
-	addresses, routes := make(chan netlink.AddrUpdate, 16), make(chan netlink.RouteUpdate, 16)
-	if err := netlink.AddrSubscribe(addresses, done); err != nil {
-		return fmt.Errorf("follow addresses: %w", err)
-	}
-	if err := netlink.RouteSubscribe(routes, done); err != nil {
-		return fmt.Errorf("follow routes: %w", err)
-	}
-	for addresses != nil || routes != nil {
-		select {
-		case _, ok := <-addresses:
-			if !ok {
-				addresses = nil
-				continue
-			}
-		case _, ok := <-routes:
-			if !ok {
-				routes = nil
-				continue
-			}
-		}
-		changed()
-	}
-	return nil
 }

@@ -35,28 +35,31 @@ func LoopbackUp() error {
 // Configure gives an interface its addresses, switches it on and, where gateways
 // are given, sets default routes through it.
 func Configure(name string, addrs []netip.Prefix, gateways ...netip.Addr) error {
-	link, err := netlink.LinkByName(name)
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all of it
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find interface %s: %w", name, err)
 	}
 	for _, a := range addrs {
-		if err := netlink.AddrAdd(link, address(a)); err != nil {
+		if err := h.AddrAdd(link, address(a)); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", a, name, err)
 		}
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
+	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("switch on %s: %w", name, err)
 	}
 	for _, gw := range gateways {
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()}); err != nil {
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()}); err != nil {
 			return fmt.Errorf("add default route via %s: %w", gw, err)
 		}
 	}
 	return nil
 }
 
-// address leaves out duplicate address detection: nobody else lives there, and a
-// container must be able to bind its address at once.
 func address(p netip.Prefix) *netlink.Addr {
 	a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
 	if p.Addr().Is6() {

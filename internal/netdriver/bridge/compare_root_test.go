@@ -161,13 +161,22 @@ func TestChangedWhileMending(t *testing.T) {
 
 // TestOwnGeneration: what this process does is not taken for somebody else's doing.
 func TestOwnGeneration(t *testing.T) {
-	conn, err := listen()
+	f := newFirewall("1a2b3c4d", slog.New(slog.DiscardHandler))
+	own, err := f.spoof.sender()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.spoof.close()
+	conn, err := listen(own)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	f := newFirewall("1a2b3c4d", slog.New(slog.DiscardHandler))
 	if err := f.replace(); err != nil {
+		t.Fatal(err)
+	}
+	// Of what comes and goes with containers there is no news at all.
+	if err := f.spoof.guard(guardedPort{name: "muev1a2b000", mac: []byte{2, 0, 0, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type spoof struct {
 	mu    sync.Mutex
 	up    bool
 	t     *spoofTable
+	line  *nft.Line // opened with the first use
 	ports map[string]guardedPort
 	// doomed are ports that are gone; their elements go with a later transaction.
 	doomed map[string]guardedPort
@@ -81,36 +83,27 @@ func newSpoofTable(name string) *spoofTable {
 	return t
 }
 
-// elements calls f with the elements of the ports, set by set, in portions.
-func (t *spoofTable) elements(ports map[string]guardedPort, f func(*nftables.Set, []nftables.SetElement) error) error {
-	lists := map[*nftables.Set][]nftables.SetElement{}
-	add := func(s *nftables.Set, key []byte) { lists[s] = append(lists[s], nftables.SetElement{Key: key}) }
+// elements are those of the ports, set by set.
+func (t *spoofTable) elements(ports map[string]guardedPort) []nft.Elements {
+	lists := []nft.Elements{{Set: t.guarded}, {Set: t.macs}, {Set: t.ipv4}, {Set: t.ipv6}}
+	add := func(i int, key []byte) { lists[i].Keys = append(lists[i].Keys, key) }
 	for _, p := range ports {
 		name := nft.Name(p.name)
-		add(t.guarded, name)
+		add(0, name)
 		if len(p.mac) != 6 {
 			continue
 		}
-		own := append(append(append(make([]byte, 0, 40), name...), p.mac...), 0, 0)
-		add(t.macs, own)
+		own := append(append(append(make([]byte, 0, 24), name...), p.mac...), 0, 0)
+		add(1, own)
 		for _, a := range p.addresses {
-			set := t.ipv4
+			i := 2
 			if a.Is6() {
-				set = t.ipv6
+				i = 3
 			}
-			add(set, append(own[:24:24], a.AsSlice()...))
+			add(i, append(own[:24:24], a.AsSlice()...))
 		}
 	}
-	for _, s := range []*nftables.Set{t.guarded, t.macs, t.ipv4, t.ipv6} {
-		for list := lists[s]; len(list) > 0; {
-			n := min(chunk, len(list))
-			if err := f(s, list[:n]); err != nil {
-				return err
-			}
-			list = list[n:]
-		}
-	}
-	return nil
+	return lists
 }
 
 // fill adds the whole table to a transaction. mu is held.
@@ -123,7 +116,18 @@ func (s *spoof) fill(c *nftables.Conn) error {
 		}
 	}
 	t.rules(c, s.prefix)
-	return t.elements(s.ports, c.SetAddElements)
+	for _, list := range t.elements(s.ports) {
+		for keys := range slices.Chunk(list.Keys, chunk) {
+			elements := make([]nftables.SetElement, len(keys))
+			for i, key := range keys {
+				elements[i].Key = key
+			}
+			if err := c.SetAddElements(list.Set, elements); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // drop takes away the table, if it is there.
@@ -156,7 +160,7 @@ func (s *spoof) guard(p guardedPort) error {
 	if !s.up {
 		return nil
 	}
-	err := s.change(map[string]guardedPort{p.name: p}, (*nftables.Conn).SetAddElements)
+	err := s.change(map[string]guardedPort{p.name: p}, (*nft.Line).Add)
 	if err != nil && !changedByOthers(err) {
 		delete(s.ports, p.name)
 		return fmt.Errorf("guard interface %s: %w", p.name, err)
@@ -164,20 +168,33 @@ func (s *spoof) guard(p guardedPort) error {
 	return nil
 }
 
-func (s *spoof) change(ports map[string]guardedPort, how func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
-	c, err := nft.New()
-	if err != nil {
+func (s *spoof) change(ports map[string]guardedPort, how func(*nft.Line, []nft.Elements) error) error {
+	if err := s.openLine(); err != nil {
 		return err
 	}
-	err = s.t.elements(ports, func(set *nftables.Set, list []nftables.SetElement) error { return how(c, set, list) })
-	if err != nil {
-		return err
+	return how(s.line, s.t.elements(ports))
+}
+
+// openLine opens the line if it is not. mu is held.
+func (s *spoof) openLine() (err error) {
+	if s.line == nil {
+		s.line, err = nft.OpenLine()
 	}
-	return c.Flush()
+	return err
+}
+
+// sender is the port of the line, of whose changes the watch needs no news.
+func (s *spoof) sender() (uint32, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.openLine(); err != nil {
+		return 0, err
+	}
+	return s.line.Port(), nil
 }
 
 // gather is how long elements of ports that are gone wait for others: they harm
-// nobody, for no other interface will have the name, and deleting waits for a grace period.
+// nobody, for no other interface will have the name.
 const gather = 2 * time.Second
 
 // forget takes a port out, some time after its interface is gone.
@@ -205,7 +222,7 @@ func (s *spoof) bury() {
 		return
 	}
 	// One that is not there fails the transaction: then the watch writes the table again.
-	if err := s.change(s.doomed, (*nftables.Conn).SetDeleteElements); err != nil && !changedByOthers(err) {
+	if err := s.change(s.doomed, (*nft.Line).Delete); err != nil && !changedByOthers(err) {
 		s.log.Error("interfaces stay in the ingress guard's sets", "table", s.name, "err", err)
 	}
 	clear(s.doomed)
@@ -216,4 +233,7 @@ func (s *spoof) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.doomed)
+	if s.line != nil {
+		s.line.Close()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"math/bits"
 	"os"
 	"slices"
 	"strconv"
@@ -49,7 +50,11 @@ func (w *watch) start() {
 	if w.conn != nil || w.closed {
 		return
 	}
-	conn, err := listen()
+	own, err := w.fw.spoof.sender()
+	var conn *netlink.Conn
+	if err == nil {
+		conn, err = listen(own)
+	}
 	if err != nil {
 		w.log.Warn("changes of the firewall are not followed", "err", err)
 		return
@@ -61,12 +66,12 @@ func (w *watch) start() {
 	w.wg.Go(w.links)
 }
 
-func listen() (*netlink.Conn, error) {
+func listen(own uint32) (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
 		return nil, err
 	}
-	filter, err := bpf.Assemble(generationsOnly())
+	filter, err := bpf.Assemble(generationsOnly(own))
 	if err == nil {
 		err = conn.SetBPF(filter)
 	}
@@ -78,12 +83,15 @@ func listen() (*netlink.Conn, error) {
 }
 
 // generationsOnly drops, in the kernel, all news but the last of each transaction,
-// which tells who made it. A message's type is at offset 4, in the host's order: its
-// low byte is the event on little-endian machines, which amd64 and arm64 are.
-func generationsOnly() []bpf.Instruction {
+// which tells who made it, and all of those that the port own made: every container that
+// comes or goes would wake the daemon. A message's type is at offset 4, the port at
+// offset 12, in the host's order, which is little-endian on amd64 and arm64.
+func generationsOnly(own uint32) []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 4, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWGEN, SkipFalse: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWGEN, SkipFalse: 3},
+		bpf.LoadAbsolute{Off: 12, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: bits.ReverseBytes32(own), SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 18},
 		bpf.RetConstant{Val: 0},
 	}
@@ -170,7 +178,7 @@ func (w *watch) close() {
 
 // links follows the host's addresses and routes, which say what a zone's lan is.
 func (w *watch) links() {
-	if err := rtnl.WatchLinks(w.fw.moved, w.done); err != nil {
+	if err := rtnl.WatchLinks(func(rtnl.Change) { w.fw.moved() }, w.done); err != nil {
 		w.log.Warn("changes of the host's addresses are not followed", "err", err)
 	}
 }
