@@ -59,8 +59,10 @@ type ZoneCell struct {
 	Protocol string `json:",omitempty"`
 	// Reached is what the model says; Some: to listed destinations only.
 	Reached bool
-	Some    bool   `json:",omitempty"`
-	Why     string `json:",omitempty"`
+	Some    bool `json:",omitempty"`
+	// ByHost: a member reaches To by a port of the host only, as anybody there does.
+	ByHost bool   `json:",omitempty"`
+	Why    string `json:",omitempty"`
 	// Differs: a try went otherwise than the model says.
 	Differs bool      `json:",omitempty"`
 	Tries   []ZoneTry `json:",omitempty"`

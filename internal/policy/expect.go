@@ -126,7 +126,10 @@ func (w *World) Violations(list []Expectation) (bad []Violation) {
 			}
 		}
 		for _, f := range from {
-			if v := w.judge(f, e); v.Allowed != e.Reached {
+			switch v := w.judge(f, e); {
+			case e.Reached && v.ByHost:
+				bad = append(bad, Violation{e, f, fmt.Sprintf("%s and %s share no network where they reach each other; there is a way by the host only: %s", f, e.To, v.Why)})
+			case v.Allowed != e.Reached:
 				bad = append(bad, Violation{e, f, v.Why})
 			}
 		}

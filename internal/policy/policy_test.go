@@ -140,8 +140,9 @@ func TestExpectations(t *testing.T) {
 		{"plain", nil,
 			[]string{"cliente -> app:5000", "cliente !-> mongo", "cliente !-> mongo:27017", "app -> mongo:27017", "host -> app:5000", "lan -> app:5000", "internet -> app:5000",
 				"host -> mongo:27017", "mongo !-> internet", "cliente -> internet", "lan !-> admin:8080", "host -> admin:8080", "lan -> admin:53/udp", "lan !-> admin:53",
-				"admin -> app:5000", "cliente !-> admin:8080", "lan !-> mongo"},
-			[]string{"cliente -> mongo", "lan -> admin:8080", "mongo !-> app:1/udp", "* !-> mongo:27017", "mongo !-> app:5000"}},
+				"cliente !-> admin:8080", "lan !-> mongo"},
+			// admin reaches app by the host's port only: not as a peer, and not not at all.
+			[]string{"admin -> app:5000", "admin !-> app:5000", "admin -> app", "cliente -> mongo", "lan -> admin:8080", "mongo !-> app:1/udp", "* !-> mongo:27017", "mongo !-> app:5000"}},
 		{"closed", map[string]api.Zone{"back": {Publish: "none"}, "public": {Publish: "host", Egress: []string{"none"}}},
 			[]string{"host !-> mongo:27017", "host !-> mongo", "host -> app:5000", "lan !-> app:5000", "internet !-> app", "cliente !-> internet", "app !-> internet", "admin !-> app:5000",
 				"cliente !-> host", "admin -> host", "app -> mongo"},

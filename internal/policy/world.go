@@ -63,11 +63,17 @@ type Publication struct {
 // Verdict says whether somebody reaches something, and why.
 type Verdict struct {
 	Allowed bool
-	Why     string
+	// ByHost: a member reaches another by a port of the host only, as anybody there does;
+	// it knows neither its name nor its address.
+	ByHost bool
+	Why    string
 }
 
-func allowed(format string, args ...any) Verdict { return Verdict{true, fmt.Sprintf(format, args...)} }
-func denied(format string, args ...any) Verdict  { return Verdict{false, fmt.Sprintf(format, args...)} }
+func allowed(format string, args ...any) Verdict {
+	return Verdict{Allowed: true, Why: fmt.Sprintf(format, args...)}
+}
+
+func denied(format string, args ...any) Verdict { return Verdict{Why: fmt.Sprintf(format, args...)} }
 
 // Network finds one by its key.
 func (w *World) Network(key string) *Network {
@@ -209,23 +215,29 @@ func (w *World) reachesHost(n *Network) bool {
 		})
 }
 
-// Reach says whether somebody reaches a member's port in any way. Number 0 asks for
-// any port.
+// Reach says whether somebody reaches a member's port in any way, by its own address
+// before by a port of the host. Number 0 asks for any port.
 func (w *World) Reach(from string, to *Member, protocol string, number uint16) Verdict {
 	ports := []Port{to.Port(protocol, number)}
 	if number == 0 {
 		ports = append(slices.Clone(to.Ports), Port{Protocol: protocol})
 	}
 	var no []string
+	var byHost *Verdict
 	for _, p := range ports {
 		for _, v := range w.ways(from, to, p) {
-			if v.Allowed {
+			switch {
+			case v.Allowed && !v.ByHost:
 				return v
-			}
-			if !slices.Contains(no, v.Why) {
+			case v.Allowed && byHost == nil:
+				byHost = &v
+			case !v.Allowed && !slices.Contains(no, v.Why):
 				no = append(no, v.Why)
 			}
 		}
+	}
+	if byHost != nil {
+		return *byHost
 	}
 	if len(no) == 0 {
 		no = []string{fmt.Sprintf("%s is on no network", to.Name)}
@@ -262,7 +274,9 @@ func (w *World) ways(from string, to *Member, p Port) (list []Verdict) {
 			continue
 		}
 		for _, key := range m.Networks {
-			list = append(list, w.Published(from, key, b))
+			v := w.Published(from, key, b)
+			v.ByHost = v.Allowed
+			list = append(list, v)
 		}
 	}
 	return list

@@ -63,7 +63,7 @@ func (sc *scene) cells(r *api.ZoneReport) {
 			for _, p := range to.Ports {
 				v := sc.world.Reach(from, to, p.Protocol, p.Number)
 				r.Cells = append(r.Cells, api.ZoneCell{
-					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, Why: v.Why, Tries: sc.tries(from, to, p),
+					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, ByHost: v.ByHost, Why: v.Why, Tries: sc.tries(from, to, p),
 				})
 			}
 		}

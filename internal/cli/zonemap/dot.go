@@ -30,6 +30,8 @@ func DOT(w io.Writer, r *api.ZoneReport) error {
 		switch {
 		case c.Differs:
 			fmt.Fprintf(&b, "  %q -> %q [label=%q, color=red, penwidth=2]\n", c.From, c.To, label+" !")
+		case c.ByHost:
+			fmt.Fprintf(&b, "  %q -> %q [label=%q, color=darkgreen, style=dashed]\n", c.From, c.To, label+" by host")
 		case c.Reached:
 			fmt.Fprintf(&b, "  %q -> %q [label=%q, color=darkgreen]\n", c.From, c.To, label)
 		case c.Some:

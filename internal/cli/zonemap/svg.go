@@ -223,7 +223,9 @@ func (p *picture) drawFlows() {
 }
 
 func (p *picture) reaches(from, to string) bool {
-	return slices.ContainsFunc(p.r.Cells, func(c api.ZoneCell) bool { return c.From == from && c.To == to && c.Port != 0 && c.Reached })
+	return slices.ContainsFunc(p.r.Cells, func(c api.ZoneCell) bool {
+		return c.From == from && c.To == to && c.Port != 0 && c.Reached && !c.ByHost
+	})
 }
 
 // arc goes from the upper edge of one box to that of another; the two directions leave

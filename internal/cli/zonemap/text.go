@@ -61,12 +61,15 @@ func axes(r *api.ZoneReport) (from []string, to []target) {
 // Words of the matrix.
 const (
 	wordYes, wordNo, wordSome = "yes", "-", "some"
+	wordByHost                = "by host"
 	mark                      = "!" // it went otherwise
 )
 
 func word(c api.ZoneCell) string {
 	w := wordNo
 	switch {
+	case c.ByHost:
+		w = wordByHost
 	case c.Reached:
 		w = wordYes
 	case c.Some:
@@ -107,7 +110,7 @@ func (t *text) paint(s, padded string) string {
 		code = "1;31"
 	case s == wordYes:
 		code = "32"
-	case s == wordSome:
+	case s == wordSome, s == wordByHost:
 		code = "33"
 	}
 	if code == "" {
@@ -169,20 +172,20 @@ func (t *text) matrix(r *api.ZoneReport) {
 	}
 	for len(to) > 0 {
 		n, used := 0, names
-		for n < len(to) && (n == 0 || used+2+len(to[n].String()) <= t.width) {
-			used += 2 + max(len(to[n].String()), 5)
+		for n < len(to) && (n == 0 || used+2+max(len(to[n].String()), len(wordByHost)) <= t.width) {
+			used += 2 + max(len(to[n].String()), len(wordByHost))
 			n++
 		}
 		row := fmt.Sprintf("%-*s", names, "FROM")
 		for _, c := range to[:n] {
-			row += fmt.Sprintf("  %-5s", c)
+			row += fmt.Sprintf("  %-*s", len(wordByHost), c)
 		}
 		t.line("%s", row)
 		for _, f := range from {
 			row := fmt.Sprintf("%-*s", names, f)
 			for _, c := range to[:n] {
 				s := cells[f+" "+c.String()]
-				row += "  " + t.paint(s, fmt.Sprintf("%-*s", max(len(c.String()), 5), s))
+				row += "  " + t.paint(s, fmt.Sprintf("%-*s", max(len(c.String()), len(wordByHost)), s))
 			}
 			t.line("%s", row)
 		}
@@ -192,6 +195,10 @@ func (t *text) matrix(r *api.ZoneReport) {
 }
 
 func (t *text) findings(r *api.ZoneReport) {
+	if slices.ContainsFunc(r.Cells, func(c api.ZoneCell) bool { return c.ByHost }) {
+		t.line("%s: by a published port of this host only, as anybody there does; not by its name", wordByHost)
+		t.line("")
+	}
 	for _, e := range r.Expect {
 		switch {
 		case e.Holds && e.Why != "":
