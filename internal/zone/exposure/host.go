@@ -9,6 +9,7 @@ import (
 
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/linux/ruleset"
+	"muelle/internal/network"
 )
 
 // host is what decides who reaches it.
@@ -76,4 +77,18 @@ var reserved = []netip.Prefix{
 // public tells addresses that the whole internet can send to.
 func public(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// readHost looks at addresses and rules.
+func readHost(snapshot network.Snapshot) (*host, error) {
+	rules, err := ruleset.Read(nil)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{rules: rules, forwards6: rtnl.SysctlIs("ipv6/conf/all/forwarding", 1)}
+	ours := map[string]bool{}
+	for _, n := range snapshot.Networks {
+		ours[n.Interface] = n.Interface != ""
+	}
+	return h, h.readLinks(ours)
 }

@@ -1,13 +1,17 @@
 package exposure
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
+	"muelle/api"
 	"muelle/internal/linux/socket"
+	"muelle/internal/network"
 )
 
 // listener is a socket that takes what comes.
@@ -52,4 +56,33 @@ func listeners(pids []int) ([]listener, error) {
 		}
 	}
 	return list, nil
+}
+
+// listening are the sockets of a container on the host's network.
+func (s *Service) listening(ctx context.Context, h *host, sb *network.SandboxView) (list []api.ExposedPort) {
+	pids, err := s.o.Pids(ctx, sb.ID)
+	if err != nil {
+		return nil // it has just ended
+	}
+	sockets, err := listeners(pids)
+	if err != nil {
+		s.o.Log.Warn("cannot tell what a container on the host's network listens on", "container", sb.ID, "err", err)
+	}
+	for _, l := range sockets {
+		p := api.ExposedPort{
+			ContainerID: sb.ID, Container: sb.Name, Project: sb.Project, Service: sb.Service, Network: "host",
+			Protocol: l.protocol, Address: l.at.Addr().String(), Port: l.at.Port(), ContainerPort: l.at.Port(), Process: l.process,
+		}
+		h.judge(&p, target{protocol: protocols[l.protocol], host: l.at, both: both(l, sockets)})
+		list = append(list, p)
+	}
+	return list
+}
+
+// both tells whether a socket on [::] takes what comes by IPv4 too: unless it is
+// beside one for that.
+func both(l listener, all []listener) bool {
+	return l.at.Addr() == netip.IPv6Unspecified() && !slices.ContainsFunc(all, func(o listener) bool {
+		return o.protocol == l.protocol && o.at == netip.AddrPortFrom(netip.IPv4Unspecified(), l.at.Port())
+	})
 }

@@ -1,0 +1,95 @@
+package exposure
+
+import (
+	"net/netip"
+
+	"muelle/internal/linux/ruleset"
+)
+
+// target is what packets for an address of the host meet.
+type target struct {
+	protocol uint8
+	// host is the address, perhaps unspecified, and the port.
+	host netip.AddrPort
+	// to is what the kernel translates it to, on bridge; invalid where a socket of the
+	// host answers: a listener, or the relay of a published port.
+	to     netip.AddrPort
+	bridge string
+	// both: a socket on [::] that hears IPv4 as well.
+	both bool
+}
+
+// translated tells whether a packet for an address of the host is sent on by the
+// kernel. From ::1 and link-local addresses it cannot be, nor for others' packets
+// where the host does not forward IPv6.
+func (h *host) translated(t target, a netip.Addr, local bool) bool {
+	switch {
+	case !t.to.IsValid():
+		return false
+	case a.Is4():
+		return true
+	}
+	return !a.IsLoopback() && !a.IsLinkLocalUnicast() && (local || h.forwards6)
+}
+
+// single is a prefix of one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// arrive follows a packet from outside, from source by a link, for an address a of the host.
+func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) ruleset.Fate {
+	p := ruleset.Packet{
+		In: link, V6: a.Is6(), Source: source, Destination: single(a), Protocol: t.protocol, DestinationPort: t.host.Port(), ToLocal: true,
+	}
+	before := h.rules.Ask(p, nil, ruleset.Ingress, ruleset.Prerouting)
+	if before.Certain() {
+		return before
+	}
+	if !h.translated(t, a, false) {
+		there := joined(before, h.rules.Ask(p, nil, ruleset.Input))
+		return joined(there, h.rules.Ask(answer(p, ""), nil, ruleset.Output, ruleset.Postrouting))
+	}
+	p = t.sentOn(p)
+	there := joined(before, h.rules.Ask(p, nil, ruleset.Forward, ruleset.Postrouting))
+	return joined(there, h.rules.Ask(answer(p, t.bridge), nil, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+}
+
+// answer is what goes back: who is not answered reaches nothing.
+func answer(p ruleset.Packet, from string) ruleset.Packet {
+	p.In, p.InBridge, p.Out, p.OutBridge = from, from != "", p.In, false
+	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Established, p.Reply, p.ToLocal = true, true, false
+	return p
+}
+
+// sentOn is the packet after its destination was translated.
+func (t target) sentOn(p ruleset.Packet) ruleset.Packet {
+	p.Translated, p.Original, p.OriginalPort, p.ToLocal = true, p.Destination, p.DestinationPort, false
+	p.Destination, p.DestinationPort = single(t.to.Addr()), t.to.Port()
+	p.Out, p.OutBridge = t.bridge, true
+	return p
+}
+
+// depart follows a packet of this host's own for one of its addresses.
+func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
+	p := ruleset.Packet{
+		Out: "lo", V6: a.Is6(), Source: single(a), Destination: single(a), Protocol: t.protocol, DestinationPort: t.host.Port(), ToLocal: true,
+	}
+	if h.translated(t, a, true) {
+		p = t.sentOn(p)
+		leaving := p
+		leaving.Out, leaving.OutBridge = ruleset.Somewhere, false
+		// In the output hook the interface is still that of before.
+		return joined(h.rules.Ask(leaving, nil, ruleset.Output), h.rules.Ask(p, nil, ruleset.Postrouting))
+	}
+	out := h.rules.Ask(p, nil, ruleset.Output, ruleset.Postrouting)
+	p.In, p.Out = "lo", ""
+	return joined(out, h.rules.Ask(p, nil, ruleset.Prerouting, ruleset.Input))
+}
+
+// joined is the fate of a packet that must pass both.
+func joined(a, b ruleset.Fate) ruleset.Fate {
+	if b.By == nil || a.Certain() {
+		b.By, b.Rule = a.By, a.Rule
+	}
+	return ruleset.Fate{Passes: a.Passes && b.Passes, Dropped: a.Dropped || b.Dropped, By: b.By, Rule: b.Rule}
+}
