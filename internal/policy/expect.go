@@ -36,7 +36,7 @@ func (v Violation) String() string {
 		what = "must not be reached and is"
 	}
 	who := ""
-	if v.From == "*" {
+	if v.Who != v.From {
 		who = " by " + v.Who
 	}
 	return fmt.Sprintf("%s: %s%s: %s", v.Text, what, who, v.Why)
@@ -113,28 +113,48 @@ func Expectations(list []string, members []string) ([]Expectation, error) {
 	return out, nil
 }
 
-// Violations are the expectations that the model does not fulfil.
+// Violations are the expectations that the model does not fulfil. What is expected of a
+// service is expected of every replica.
 func (w *World) Violations(list []Expectation) (bad []Violation) {
 	for _, e := range list {
-		from := []string{e.From}
+		targets := w.called(e.To)
+		from := w.called(e.From)
 		if e.From == "*" {
 			from = nil
 			for _, m := range w.Members {
-				if m.Name != e.To {
+				if m.Name != e.To && m.Of != e.To {
 					from = append(from, m.Name)
 				}
 			}
 		}
 		for _, f := range from {
-			switch v := w.judge(f, e); {
-			case e.Reached && v.ByHost:
-				bad = append(bad, Violation{e, f, fmt.Sprintf("%s and %s share no network where they reach each other; there is a way by the host only: %s", f, e.To, v.Why)})
-			case v.Allowed != e.Reached:
-				bad = append(bad, Violation{e, f, v.Why})
+			for _, to := range targets {
+				one := e
+				one.To = to
+				switch v := w.judge(f, one); {
+				case e.Reached && v.ByHost:
+					bad = append(bad, Violation{e, f, fmt.Sprintf("%s and %s share no network where they reach each other; there is a way by the host only: %s", f, to, v.Why)})
+				case v.Allowed != e.Reached:
+					bad = append(bad, Violation{e, f, v.Why})
+				}
 			}
 		}
 	}
 	return bad
+}
+
+// called gives the members that a name of a sentence stands for; a name that is no
+// member's stands for itself.
+func (w *World) called(name string) (list []string) {
+	for _, m := range w.Members {
+		if m.Name == name || m.Of == name {
+			list = append(list, m.Name)
+		}
+	}
+	if len(list) == 0 {
+		list = []string{name}
+	}
+	return list
 }
 
 func (w *World) judge(from string, e Expectation) Verdict {

@@ -152,7 +152,7 @@ func TestExpectations(t *testing.T) {
 				"cliente !-> 198.51.100.1", "cliente !-> internet", "cliente !-> app:5000"},
 			[]string{"cliente -> app:5000"}},
 		{"apart, by published ports too", map[string]api.Zone{"public": {Between: "deny"}},
-			[]string{"cliente !-> app:5000", "admin -> app:5000", "host -> app:5000", "cliente -> internet"}, []string{"cliente -> app:5000"}},
+			[]string{"cliente !-> app:5000", "host -> app:5000", "cliente -> internet"}, []string{"cliente -> app:5000", "admin -> app:5000", "admin !-> app:5000"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, want := range []bool{true, false} {
@@ -169,6 +169,31 @@ func TestExpectations(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// One replica of web was connected to the store's network by hand: what is expected of
+// web does not hold for that one.
+func TestExpectationsOfReplicas(t *testing.T) {
+	w := &policy.World{
+		Networks: []policy.Network{{Key: "f", Name: "front", Between: true}, {Key: "s", Name: "store", Between: true, Zone: api.Zone{Egress: []string{"none"}}}},
+		Members: []policy.Member{
+			{Name: "db", Networks: []string{"s"}, Ports: []policy.Port{{Protocol: "tcp", Number: 1}}},
+			{Name: "web-1", Of: "web", Networks: []string{"f"}, Way: "f"},
+			{Name: "web-2", Of: "web", Networks: []string{"f", "s"}, Way: "s"},
+		},
+	}
+	for _, tt := range []struct{ sentence, want string }{
+		{"web !-> db", "by web-2"}, {"web -> db", "by web-1"}, {"* !-> db", "by web-2"}, {"web -> internet", "by web-2"}, {"web !-> internet", "by web-1"}, {"db -> web-2", ""}, {"db !-> web-1", ""},
+	} {
+		e, err := policy.Expect(tt.sentence, []string{"db", "web", "web-1", "web-2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := w.Violations([]policy.Expectation{e})
+		if len(bad) > 1 || (len(bad) == 0) != (tt.want == "") || len(bad) == 1 && !strings.Contains(bad[0].String(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.sentence, bad, tt.want)
+		}
 	}
 }
 

@@ -35,7 +35,10 @@ type Network struct {
 
 // Member is a service, or a container of none.
 type Member struct {
-	Name     string
+	Name string
+	// Of, unless empty, is the service that it is one replica of, where the replicas are
+	// not on the same networks: each is a member then.
+	Of       string
 	Networks []string
 	// Way is the network with the default route, or empty.
 	Way string

@@ -182,6 +182,9 @@ func (sc *scene) expect(r *api.ZoneReport, o Options) {
 	var names []string
 	for _, m := range sc.world.Members {
 		names = append(names, m.Name)
+		if m.Of != "" && !slices.Contains(names, m.Of) {
+			names = append(names, m.Of)
+		}
 	}
 	for _, text := range o.Expect {
 		e := api.ZoneExpectation{Sentence: text}

@@ -41,8 +41,10 @@ type scene struct {
 	world *policy.World
 	// containers of each member.
 	containers map[string][]network.SandboxView
-	networks   map[string]network.NetworkView
-	listening  map[string][]socket.Listener // by container
+	// of gives the service of a member that is one of its replicas only.
+	of        map[string]string
+	networks  map[string]network.NetworkView
+	listening map[string][]socket.Listener // by container
 }
 
 // Report gives who reaches whom. errdefs.ErrNotFound: nothing of the project runs.
@@ -74,7 +76,7 @@ func (s *Service) Report(ctx context.Context, o Options) (*api.ZoneReport, error
 // scene takes what runs, and the ports that it listens on.
 func (s *Service) scene(project string) (*scene, error) {
 	all := s.networks.Snapshot()
-	sc := &scene{world: &policy.World{}, containers: map[string][]network.SandboxView{}, networks: map[string]network.NetworkView{}, listening: map[string][]socket.Listener{}}
+	sc := &scene{world: &policy.World{}, containers: map[string][]network.SandboxView{}, of: map[string]string{}, networks: map[string]network.NetworkView{}, listening: map[string][]socket.Listener{}}
 	wanted := map[string]bool{}
 	for _, n := range all.Networks {
 		sc.networks[n.ID] = n
@@ -106,6 +108,7 @@ func (s *Service) scene(project string) (*scene, error) {
 		}
 		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no container of project %q runs", project))
 	}
+	sc.split()
 	sc.build(project)
 	return sc, nil
 }
@@ -137,11 +140,40 @@ func (s *Service) listen(sc *scene, sb network.SandboxView) {
 	})
 }
 
+// split makes every replica a member where those of a service are not on the same
+// networks: somebody has connected one of them alone.
+func (sc *scene) split() {
+	for _, name := range sc.names() {
+		list := sc.containers[name]
+		if !slices.ContainsFunc(list, func(sb network.SandboxView) bool { return place(sb) != place(list[0]) }) {
+			continue
+		}
+		delete(sc.containers, name)
+		for _, sb := range list {
+			own := sb.Name
+			if sc.containers[own] != nil {
+				own = name + "(" + sb.Name + ")" // a service has that name
+			}
+			sc.containers[own], sc.of[own] = []network.SandboxView{sb}, name
+		}
+	}
+}
+
+// place is where a container is: its networks, and the one that leads out.
+func place(sb network.SandboxView) string {
+	var keys []string
+	for _, e := range sb.Endpoints {
+		keys = append(keys, fmt.Sprint(e.Network, e.Gateway))
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, " ")
+}
+
 // build makes the model's world.
 func (sc *scene) build(project string) {
 	used := map[string]bool{}
 	for _, name := range sc.names() {
-		m := policy.Member{Name: name}
+		m := policy.Member{Name: name, Of: sc.of[name]}
 		for _, sb := range sc.containers[name] {
 			m.Host = m.Host || sb.Host
 			for _, e := range sb.Endpoints {
