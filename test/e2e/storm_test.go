@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,13 @@ import (
 // again until it has what it wants.
 type storm struct {
 	*daemon
-	t    *testing.T
+	t                    *testing.T
+	size, clients, kills int
+	// body is what container i is created from.
+	body func(i int) string
+	// live, unless nil, is what else a client does with a container that has started.
+	live func(i int, path string)
+
 	left chan int
 	mu   sync.Mutex
 	kept map[string]string // name → state
@@ -32,32 +39,68 @@ const (
 	stormSize    = 200
 	stormClients = 16
 	stormKills   = 10
+	// stormSeed in the environment repeats a storm.
+	stormSeed = "MUELLE_STORM_SEED"
+	// stormWhole in the environment makes every storm as large as the largest.
+	stormWhole = "MUELLE_STORM_WHOLE"
 )
 
+// newStorm makes a storm with a daemon of its own.
+func newStorm(t *testing.T, size, clients, kills int, flags ...string) *storm {
+	t.Helper()
+	if os.Getenv(stormWhole) != "" {
+		size, clients, kills = stormSize, stormClients, stormKills
+	}
+	s := &storm{daemon: own(t, flags...), t: t, size: size, clients: clients, kills: kills, left: make(chan int, size), kept: map[string]string{}}
+	ours(s.daemon).must(t, "pull", "-q", "busybox")
+	return s
+}
+
 func TestStormOfClientsAndKills(t *testing.T) {
-	d := own(t)
-	s := &storm{daemon: d, t: t, left: make(chan int, stormSize), kept: map[string]string{}}
-	c := ours(d)
+	s := newStorm(t, stormSize, stormClients, stormKills)
+	c := ours(s.daemon)
 	c.must(t, "network", "create", "storm")
-	c.must(t, "pull", "-q", "busybox")
-	for i := range stormSize {
+	s.body = func(i int) string {
+		options := []string{
+			`"NetworkMode":"storm"`,
+			fmt.Sprintf(`"PortBindings":{"80/tcp":[{"HostPort":"%d"}]}`, 21000+i),
+			`"Mounts":[{"Type":"volume","Target":"/v"}],"IpcMode":"shareable"`,
+			`"RestartPolicy":{"Name":"unless-stopped"}`,
+		}
+		return fmt.Sprintf(`{"Image":"busybox","Cmd":["sleep","1000"],"StopSignal":"SIGKILL","HostConfig":{%s}}`, options[i%4])
+	}
+	s.blow()
+	s.check()
+	s.calm()
+	c.must(t, "network", "rm", "storm")
+}
+
+// blow lets the clients live while the daemon is killed at random.
+func (s *storm) blow() {
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv(stormSeed); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.t.Logf("seed %d: %s repeats it", seed, stormSeed)
+	for i := range s.size {
 		s.left <- i
 	}
 	close(s.left)
 	var clients sync.WaitGroup
-	for range stormClients {
+	for range s.clients {
 		clients.Go(func() {
 			for i := range s.left {
 				s.one(i)
 			}
 		})
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	when := make([]int, stormKills) // how much is left to do at each kill
+	when := make([]int, s.kills) // how much is left to do at each kill
 	for i := range when {
-		when[i] = random.IntN(stormSize - stormClients)
+		when[i] = random.IntN(s.size - s.clients)
 	}
 	slices.Sort(when)
 	slices.Reverse(when)
@@ -68,25 +111,30 @@ func TestStormOfClientsAndKills(t *testing.T) {
 			}
 			return nil
 		}); err != nil {
-			t.Error(err)
+			s.t.Error(err)
 		}
-		d.kill(t)
-		if err := d.start(); err != nil {
-			t.Fatal(err)
+		s.kill(s.t)
+		if err := s.start(); err != nil {
+			s.t.Fatal(err)
 		}
 	}
 	clients.Wait()
-	s.check()
+}
+
+// calm removes everything, and looks for what is left on disk.
+func (s *storm) calm() {
+	t := s.t
+	var clients sync.WaitGroup
 	for name := range s.kept {
-		s.until("DELETE", "/containers/"+name+"?force=1&v=1", "", 204)
+		clients.Go(func() { s.until("DELETE", "/containers/"+name+"?force=1&v=1", "", 204) })
 	}
-	c.must(t, "network", "rm", "storm")
-	if volumes := c.must(t, "volume", "ls", "-q"); volumes != "" {
+	clients.Wait()
+	if volumes := ours(s.daemon).must(t, "volume", "ls", "-q"); volumes != "" {
 		t.Errorf("anonymous volumes are left: %s", volumes)
 	}
 	for _, dir := range []string{"data/containers", "run/containers"} {
 		if err := eventually(10*time.Second, func() error {
-			entries, err := os.ReadDir(filepath.Join(d.dir, dir))
+			entries, err := os.ReadDir(filepath.Join(s.dir, dir))
 			if err == nil && len(entries) > 0 {
 				err = fmt.Errorf("%s still has %v", dir, entries)
 			}
@@ -97,25 +145,17 @@ func TestStormOfClientsAndKills(t *testing.T) {
 	}
 }
 
-// one is the life of one container; every sixth stays.
+// one is the life of one container; every sixth runs on, and every sixth is stopped.
 func (s *storm) one(i int) {
 	name := fmt.Sprintf("storm%d", i)
 	path := "/containers/" + name
-	body := `{"Image":"busybox","Cmd":["sleep","1000"],"StopSignal":"SIGKILL","HostConfig":{%s}}`
-	switch i % 4 {
-	case 0:
-		body = fmt.Sprintf(body, `"NetworkMode":"storm"`)
-	case 1:
-		body = fmt.Sprintf(body, fmt.Sprintf(`"PortBindings":{"80/tcp":[{"HostPort":"%d"}]}`, 21000+i))
-	case 2:
-		body = fmt.Sprintf(body, `"Mounts":[{"Type":"volume","Target":"/v"}],"IpcMode":"shareable"`)
-	case 3:
-		body = fmt.Sprintf(body, `"RestartPolicy":{"Name":"unless-stopped"}`)
-	}
-	s.until("POST", "/containers/create?name="+name, body, 201, 409)
+	s.until("POST", "/containers/create?name="+name, s.body(i), 201, 409)
 	s.until("POST", path+"/start", "", 204, 304)
 	if i%2 == 0 {
 		s.until("POST", path+"/restart", "", 204)
+	}
+	if s.live != nil {
+		s.live(i, path)
 	}
 	if i%6 < 2 {
 		state := "running"
