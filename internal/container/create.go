@@ -95,16 +95,7 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if o.HostConfig != nil {
 		hc = *o.HostConfig
 	}
-	if err := config.Validate(&cfg); err != nil {
-		return nil, err
-	}
-	if err := s.checkRuntime(hc.Runtime); err != nil {
-		return nil, err
-	}
-	if err := config.ValidateHost(&cfg, &hc); err != nil {
-		return nil, err
-	}
-	if _, err := oci.ParseSecurityOpt(hc.SecurityOpt, s.o.Security.Modules); err != nil {
+	if err := s.checkRequest(&cfg, &hc); err != nil {
 		return nil, err
 	}
 	n := &creation{c: s.newEntry(id.New(), hc.AutoRemove), warnings: []string{}}
@@ -112,24 +103,8 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if n.userns, err = s.checkUserns(&hc); err != nil {
 		return nil, err
 	}
-	if cfg.Image == "" {
-		return nil, invalid("no image specified")
-	}
-	img, err := s.o.Images.Get(ctx, cfg.Image)
-	if err != nil {
+	if err := s.applyImage(ctx, n, &cfg, o.Platform); err != nil {
 		return nil, err
-	}
-	n.img = img
-	if err := n.checkPlatform(o.Platform); err != nil {
-		return nil, err
-	}
-	own := cfg
-	config.MergeImage(&cfg, &img.Config.Config)
-	if err := config.MergeProbe(&cfg, &own, &img.Config.Config); err != nil {
-		return nil, err
-	}
-	if err := config.Validate(&cfg); err != nil {
-		return nil, fmt.Errorf("configuration of the image: %w", err)
 	}
 	program, args := config.Command(&cfg)
 	if program == "" && len(args) == 0 {
@@ -158,8 +133,8 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		return nil, err
 	}
 	n.rec = record{
-		ID: n.c.id, Created: time.Now().UTC(), Platform: img.Config.Platform,
-		Image:  imageRecord{ID: img.ID, Manifest: img.Manifest, ChainID: img.ChainID, Size: img.Size},
+		ID: n.c.id, Created: time.Now().UTC(), Platform: n.img.Config.Platform,
+		Image:  imageRecord{ID: n.img.ID, Manifest: n.img.Manifest, ChainID: n.img.ChainID, Size: n.img.Size},
 		Config: &cfg, HostConfig: &hc, Path: program, Args: args,
 		Mounts: mounts, Endpoints: endpoints,
 	}
@@ -170,13 +145,55 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 		return nil, err
 	}
 	n.warn()
-	if len(hc.CapAdd)+len(hc.CapDrop)+len(hc.SecurityOpt) > 0 {
-		// What the document of the runtime refuses is refused now, not at the start.
-		bare := hc
-		bare.Devices = nil
-		_, err = oci.Spec(oci.Options{ID: n.c.id, Config: &cfg, HostConfig: &bare, CgroupVersion: cgroup.Version(), Modules: s.o.Security.Modules})
+	return n, s.checkSpec(&n.rec)
+}
+
+// checkRequest refuses what can be refused without the image.
+func (s *Service) checkRequest(cfg *ctypes.Config, hc *ctypes.HostConfig) error {
+	if err := config.Validate(cfg); err != nil {
+		return err
 	}
-	return n, err
+	if err := s.checkRuntime(hc.Runtime); err != nil {
+		return err
+	}
+	if err := config.ValidateHost(cfg, hc); err != nil {
+		return err
+	}
+	_, err := oci.ParseSecurityOpt(hc.SecurityOpt, s.o.Security.Modules)
+	return err
+}
+
+// applyImage finds the image, and fills in from it what the request left open.
+func (s *Service) applyImage(ctx context.Context, n *creation, cfg *ctypes.Config, platform string) (err error) {
+	if cfg.Image == "" {
+		return invalid("no image specified")
+	}
+	if n.img, err = s.o.Images.Get(ctx, cfg.Image); err != nil {
+		return err
+	}
+	if err := n.checkPlatform(platform); err != nil {
+		return err
+	}
+	own := *cfg
+	config.MergeImage(cfg, &n.img.Config.Config)
+	if err := config.MergeProbe(cfg, &own, &n.img.Config.Config); err != nil {
+		return err
+	}
+	if err := config.Validate(cfg); err != nil {
+		return fmt.Errorf("configuration of the image: %w", err)
+	}
+	return nil
+}
+
+// checkSpec refuses now what the document of the runtime would refuse at the start.
+func (s *Service) checkSpec(rec *record) error {
+	hc := *rec.HostConfig
+	if len(hc.CapAdd)+len(hc.CapDrop)+len(hc.SecurityOpt) == 0 {
+		return nil
+	}
+	hc.Devices = nil
+	_, err := oci.Spec(oci.Options{ID: rec.ID, Config: rec.Config, HostConfig: &hc, CgroupVersion: cgroup.Version(), Modules: s.o.Security.Modules})
+	return err
 }
 
 func (n *creation) checkPlatform(asked string) error {
