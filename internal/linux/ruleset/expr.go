@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"strings"
 
+	"muelle/internal/linux/nft"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +30,7 @@ func (e *expression) text(attr uint16) string {
 
 // value is the bytes in an attribute of type nft_data.
 func (e *expression) value(attr uint16) []byte {
-	return attributes(e.attrs[attr])[unix.NFTA_DATA_VALUE]
+	return nft.Attributes(e.attrs[attr])[unix.NFTA_DATA_VALUE]
 }
 
 // registers of one rule's evaluation: sixteen words.
@@ -172,11 +174,11 @@ func bitwise(e *expression, regs *registers) {
 
 // decodeVerdict reads an attribute of type nft_data that holds a verdict.
 func decodeVerdict(b []byte) (verdict, bool) {
-	nested := attributes(b)[unix.NFTA_DATA_VERDICT]
+	nested := nft.Attributes(b)[unix.NFTA_DATA_VERDICT]
 	if nested == nil {
 		return verdict{}, false
 	}
-	attrs := attributes(nested)
+	attrs := nft.Attributes(nested)
 	code := attrs[unix.NFTA_VERDICT_CODE]
 	if len(code) != 4 {
 		return verdict{kind: verdictUnknown}, true

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"muelle/internal/linux/nft"
+
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -24,13 +26,13 @@ func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 	d := dump{conn, want}
 	// Somebody may change the rules meanwhile; then it is read again.
 	for try := 0; ; try++ {
-		before, err := d.generation()
+		before, err := nft.Generation(d.conn)
 		if err != nil {
 			return nil, fmt.Errorf("read nftables: %w", err)
 		}
 		r, err := d.read()
 		if err == nil || try == 3 {
-			if after, gerr := d.generation(); gerr != nil || after == before || try == 3 {
+			if after, gerr := nft.Generation(d.conn); gerr != nil || after == before || try == 3 {
 				return r, errors.Join(err, gerr)
 			}
 		} else if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINTR) {
@@ -46,47 +48,7 @@ type dump struct {
 }
 
 func (d dump) ask(kind uint16, flags netlink.HeaderFlags, family byte, attrs []byte) ([]netlink.Message, error) {
-	return d.conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
-		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...),
-	})
-}
-
-func (d dump) generation() (uint32, error) {
-	list, err := d.ask(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil)
-	if err != nil || len(list) == 0 {
-		return 0, err
-	}
-	if id := body(list[0])[unix.NFTA_GEN_ID]; len(id) == 4 {
-		return binary.BigEndian.Uint32(id), nil
-	}
-	return 0, nil
-}
-
-// attributes reads a list of attributes: the last of each type. It stops where the
-// bytes are none.
-func attributes(b []byte) map[uint16][]byte {
-	out := map[uint16][]byte{}
-	each(b, func(kind uint16, data []byte) { out[kind] = data })
-	return out
-}
-
-func each(b []byte, f func(kind uint16, data []byte)) {
-	for len(b) >= 4 {
-		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
-		if size < 4 || size > len(b) {
-			return
-		}
-		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[4:size])
-		b = b[min((size+3)&^3, len(b)):]
-	}
-}
-
-func body(m netlink.Message) map[uint16][]byte {
-	if len(m.Data) < 4 {
-		return nil
-	}
-	return attributes(m.Data[4:])
+	return d.conn.Execute(nft.Message(kind, flags, family, attrs))
 }
 
 var families = map[byte]Family{
@@ -156,7 +118,7 @@ func (d dump) chains(tables map[tableKey]*content, r *Ruleset) error {
 		return fmt.Errorf("list nftables chains: %w", err)
 	}
 	for _, m := range list {
-		attrs := body(m)
+		attrs := nft.Body(m)
 		c := &Chain{Family: familyOf(m), Table: text(attrs[unix.NFTA_CHAIN_TABLE]), Name: text(attrs[unix.NFTA_CHAIN_NAME])}
 		if c.Family == "" || d.want != nil && !d.want(c.Family, c.Table) {
 			continue // arp, for one
@@ -170,7 +132,7 @@ func (d dump) chains(tables map[tableKey]*content, r *Ruleset) error {
 		t.chains[c.Name] = c
 		r.Chains = append(r.Chains, c)
 		if attrs[unix.NFTA_CHAIN_HOOK] != nil {
-			c.hook(attributes(attrs[unix.NFTA_CHAIN_HOOK]))
+			c.hook(nft.Attributes(attrs[unix.NFTA_CHAIN_HOOK]))
 			c.Type = text(attrs[unix.NFTA_CHAIN_TYPE])
 			policy := attrs[unix.NFTA_CHAIN_POLICY]
 			c.Drops = len(policy) == 4 && big32(policy) == 0 // NF_DROP
@@ -191,7 +153,7 @@ func (c *Chain) hook(attrs map[uint16][]byte) {
 	if d := attrs[unix.NFTA_HOOK_DEV]; d != nil {
 		c.Devices = append(c.Devices, text(d))
 	}
-	each(attrs[hookDevs], func(_ uint16, name []byte) {
+	nft.EachAttribute(attrs[hookDevs], func(_ uint16, name []byte) {
 		if !slices.Contains(c.Devices, text(name)) {
 			c.Devices = append(c.Devices, text(name))
 		}
@@ -204,7 +166,7 @@ func (d dump) rules(tables map[tableKey]*content) error {
 		return fmt.Errorf("list nftables rules: %w", err)
 	}
 	for _, m := range list {
-		attrs := body(m)
+		attrs := nft.Body(m)
 		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_RULE_TABLE])}]
 		if t == nil {
 			continue
@@ -217,9 +179,9 @@ func (d dump) rules(tables map[tableKey]*content) error {
 		if h := attrs[unix.NFTA_RULE_HANDLE]; len(h) == 8 {
 			r.handle = binary.BigEndian.Uint64(h)
 		}
-		each(attrs[unix.NFTA_RULE_EXPRESSIONS], func(_ uint16, b []byte) {
-			e := attributes(b)
-			r.exprs = append(r.exprs, expression{text(e[unix.NFTA_EXPR_NAME]), attributes(e[unix.NFTA_EXPR_DATA])})
+		nft.EachAttribute(attrs[unix.NFTA_RULE_EXPRESSIONS], func(_ uint16, b []byte) {
+			e := nft.Attributes(b)
+			r.exprs = append(r.exprs, expression{text(e[unix.NFTA_EXPR_NAME]), nft.Attributes(e[unix.NFTA_EXPR_DATA])})
 		})
 		for _, e := range r.exprs {
 			if e.name == "match" && r.comment == "" && e.text(unix.NFTA_MATCH_NAME) == "comment" {
@@ -253,14 +215,14 @@ func (d dump) sets(tables map[tableKey]*content) error {
 		return fmt.Errorf("list nftables sets: %w", err)
 	}
 	for _, m := range list {
-		attrs := body(m)
+		attrs := nft.Body(m)
 		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_SET_TABLE])}]
 		if t == nil {
 			continue // no chain, so nobody looks it up
 		}
 		s := &set{flags: big32(attrs[unix.NFTA_SET_FLAGS]), keyLen: int(big32(attrs[unix.NFTA_SET_KEY_LEN])), dataLen: int(big32(attrs[unix.NFTA_SET_DATA_LEN]))}
-		each(attributes(attrs[unix.NFTA_SET_DESC])[setDescConcat], func(_ uint16, field []byte) {
-			s.fields = append(s.fields, int(big32(attributes(field)[setFieldLen])))
+		nft.EachAttribute(nft.Attributes(attrs[unix.NFTA_SET_DESC])[setDescConcat], func(_ uint16, field []byte) {
+			s.fields = append(s.fields, int(big32(nft.Attributes(field)[setFieldLen])))
 		})
 		name := attrs[unix.NFTA_SET_NAME]
 		t.sets[text(name)] = s
@@ -284,7 +246,7 @@ func (d dump) elements(s *set, family byte, table, name []byte) error {
 		return err
 	}
 	for _, m := range list {
-		each(body(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) { s.add(attributes(b)) })
+		nft.EachAttribute(nft.Body(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) { s.add(nft.Attributes(b)) })
 	}
 	s.ranges()
 	return nil
@@ -293,11 +255,11 @@ func (d dump) elements(s *set, family byte, table, name []byte) error {
 func (s *set) add(attrs map[uint16][]byte) {
 	flags := big32(attrs[unix.NFTA_SET_ELEM_FLAGS])
 	e := element{
-		key: attributes(attrs[unix.NFTA_SET_ELEM_KEY])[unix.NFTA_DATA_VALUE], closes: flags&elemEnd != 0, catchall: flags&elemCatchall != 0,
-		value: attributes(attrs[unix.NFTA_SET_ELEM_DATA])[unix.NFTA_DATA_VALUE],
+		key: nft.Attributes(attrs[unix.NFTA_SET_ELEM_KEY])[unix.NFTA_DATA_VALUE], closes: flags&elemEnd != 0, catchall: flags&elemCatchall != 0,
+		value: nft.Attributes(attrs[unix.NFTA_SET_ELEM_DATA])[unix.NFTA_DATA_VALUE],
 	}
 	if end := attrs[elemKeyEnd]; end != nil {
-		e.ranged, e.end = true, attributes(end)[unix.NFTA_DATA_VALUE]
+		e.ranged, e.end = true, nft.Attributes(end)[unix.NFTA_DATA_VALUE]
 	}
 	if v, ok := decodeVerdict(attrs[unix.NFTA_SET_ELEM_DATA]); ok {
 		e.verdict = &v

@@ -2,6 +2,8 @@ package ruleset
 
 import (
 	"testing"
+
+	"muelle/internal/linux/nft"
 )
 
 // FuzzLegacy: a table as the kernel gives it is cut into chains, or refused.
@@ -49,12 +51,12 @@ func TestPolicyOfALegacyTable(t *testing.T) {
 func FuzzAttributes(f *testing.F) {
 	f.Add([]byte{8, 0, 1, 0, 1, 2, 3, 4})
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		attrs := attributes(b)
+		attrs := nft.Attributes(b)
 		decodeVerdict(b)
 		comment(b)
 		s := &set{flags: setInterval, keyLen: 4}
 		s.add(attrs)
-		s.add(attributes(attrs[1]))
+		s.add(nft.Attributes(attrs[1]))
 		s.ranges()
 		w := walk{state: &state{rules: &Ruleset{}, mark: unknown(4), Packet: Packet{Protocol: 6}}}
 		for _, name := range []string{"tcp", "udp", "conntrack", "multiport", "addrtype", "mark", "iprange", "state", "pkttype", "rpfilter"} {

@@ -4,9 +4,7 @@ package bridge_test
 
 import (
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"muelle/internal/id"
@@ -30,16 +28,7 @@ func TestConformance(t *testing.T) {
 		Driver:  d,
 		Network: netdriver.Network{ID: id.New(), Name: "front", Subnets: subnets},
 		Refused: netdriver.Network{ID: id.New(), Name: "front", Options: map[string]string{"com.docker.network.driver.mtu": "x"}},
-		NetNS: func() *os.File {
-			ns, err := netns.New(rtnl.LoopbackUp)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return ns
-		},
-		Inside: func(ns *os.File, name string) bool {
-			return netns.Do(ns, func() error { _, err := net.InterfaceByName(name); return err }) == nil
-		},
+		Plugs:   true,
 	})
 	if err := d.Close(true); err != nil {
 		t.Error(err)

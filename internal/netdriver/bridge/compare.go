@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"muelle/internal/linux/nft"
+
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -65,10 +67,7 @@ func readTables(want written) (written, error) {
 	defer conn.Close()
 	have := written{}
 	ask := func(kind uint16, family byte, attrs ...[]byte) error {
-		list, err := conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: nftMessage(kind), Flags: netlink.Request | netlink.Dump},
-			Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, bytes.Join(attrs, nil)...),
-		})
+		list, err := conn.Execute(nft.Message(kind, netlink.Dump, family, bytes.Join(attrs, nil)))
 		for _, m := range list {
 			if t := want[idOf(m)]; t != nil || kind == unix.NFT_MSG_GETSETELEM {
 				have.add(m)
@@ -97,34 +96,14 @@ func readTables(want written) (written, error) {
 	return have, nil
 }
 
-// generation is the number of the last transaction of the network namespace, whose
-// ever it was.
+// generation is the number of the last transaction of the network namespace.
 func generation() (uint32, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	list, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: nftMessage(unix.NFT_MSG_GETGEN), Flags: netlink.Request},
-		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read the generation of nftables: %w", err)
-	}
-	for _, m := range list {
-		if len(m.Data) < 4 {
-			continue
-		}
-		if id := attrs(m.Data[4:])[unix.NFTA_GEN_ID]; len(id) == 4 {
-			return binary.BigEndian.Uint32(id), nil
-		}
-	}
-	return 0, errors.New("read the generation of nftables: the kernel tells none")
-}
-
-func nftMessage(kind uint16) netlink.HeaderType {
-	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind)
+	return nft.Generation(conn)
 }
 
 func attribute(kind uint16, value string) []byte {
@@ -133,30 +112,12 @@ func attribute(kind uint16, value string) []byte {
 	return append(b, make([]byte, (4-len(b)%4)%4)...)
 }
 
-// attrs reads attributes: the values of each type, in order.
-func attrs(b []byte) map[uint16][]byte {
-	out := map[uint16][]byte{}
-	eachAttr(b, func(kind uint16, value []byte) { out[kind] = value })
-	return out
-}
-
-func eachAttr(b []byte, f func(uint16, []byte)) {
-	for len(b) >= 4 {
-		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
-		if size < 4 || size > len(b) {
-			return
-		}
-		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[4:size])
-		b = b[min((size+3)&^3, len(b)):]
-	}
-}
-
 // idOf: the table's name is the first attribute of all messages.
 func idOf(m netlink.Message) tableID {
 	if len(m.Data) < 4 {
 		return tableID{}
 	}
-	return tableID{m.Data[0], cString(attrs(m.Data[4:])[1])}
+	return tableID{m.Data[0], cString(nft.Body(m)[1])}
 }
 
 func cString(b []byte) string {
@@ -168,7 +129,7 @@ func (w written) add(m netlink.Message) {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < 4 {
 		return
 	}
-	id, a := idOf(m), attrs(m.Data[4:])
+	id, a := idOf(m), nft.Body(m)
 	t := w[id]
 	if t == nil {
 		t = &writtenTable{map[string][]string{}, map[string]map[string]string{}}
@@ -194,8 +155,8 @@ func (w written) add(m netlink.Message) {
 		if set == nil {
 			return
 		}
-		eachAttr(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) {
-			e := attrs(b)
+		nft.EachAttribute(a[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) {
+			e := nft.Attributes(b)
 			// The key, a range's end, and whether it ends an interval.
 			key := valueText(e[unix.NFTA_SET_ELEM_KEY]) + "-" + valueText(e[elemKeyEnd]) + "-" + hex.EncodeToString(notZero(e[unix.NFTA_SET_ELEM_FLAGS]))
 			set[key] = valueText(e[unix.NFTA_SET_ELEM_DATA])
@@ -208,9 +169,9 @@ const elemKeyEnd = 10
 
 // valueText writes an attribute of type nft_data: bytes, or a verdict.
 func valueText(b []byte) string {
-	a := attrs(b)
+	a := nft.Attributes(b)
 	if v := a[unix.NFTA_DATA_VERDICT]; v != nil {
-		v := attrs(v)
+		v := nft.Attributes(v)
 		return fmt.Sprintf("%x %s", v[unix.NFTA_VERDICT_CODE], cString(v[unix.NFTA_VERDICT_CHAIN]))
 	}
 	return hex.EncodeToString(a[unix.NFTA_DATA_VALUE])
@@ -227,7 +188,7 @@ func hookText(a map[uint16][]byte) string {
 	if a[unix.NFTA_CHAIN_HOOK] == nil {
 		return ""
 	}
-	h := attrs(a[unix.NFTA_CHAIN_HOOK])
+	h := nft.Attributes(a[unix.NFTA_CHAIN_HOOK])
 	return fmt.Sprintf("%x %x %x", h[unix.NFTA_HOOK_HOOKNUM], h[unix.NFTA_HOOK_PRIORITY], a[unix.NFTA_CHAIN_POLICY])
 }
 
@@ -252,9 +213,9 @@ var datas = map[string][]uint16{"immediate": {2}, "cmp": {3}, "bitwise": {4, 5, 
 // ruleText writes a rule's expressions so that the kernel's and ours are the same.
 func ruleText(exprs []byte) string {
 	var text strings.Builder
-	eachAttr(exprs, func(_ uint16, b []byte) {
-		e := attrs(b)
-		name, a := cString(e[unix.NFTA_EXPR_NAME]), attrs(e[unix.NFTA_EXPR_DATA])
+	nft.EachAttribute(exprs, func(_ uint16, b []byte) {
+		e := nft.Attributes(b)
+		name, a := cString(e[unix.NFTA_EXPR_NAME]), nft.Attributes(e[unix.NFTA_EXPR_DATA])
 		fmt.Fprintf(&text, "%s(", name)
 		for _, kind := range slices.Sorted(maps.Keys(a)) {
 			value := a[kind]

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/nft"
 	"muelle/internal/linux/rtnl"
 )
 
@@ -103,7 +104,7 @@ func byOurselves(m netlink.Message) bool {
 	if len(m.Data) < 4 {
 		return false
 	}
-	a := attrs(m.Data[4:])
+	a := nft.Body(m)
 	pid := a[unix.NFTA_GEN_PROC_PID]
 	if len(pid) != 4 {
 		return false

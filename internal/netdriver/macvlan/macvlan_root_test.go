@@ -4,16 +4,13 @@ package macvlan_test
 
 import (
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
 	"muelle/internal/id"
-	"muelle/internal/linux/netns"
 	"muelle/internal/linux/netns/netnstest"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
@@ -52,16 +49,7 @@ func TestConformance(t *testing.T) {
 				Driver:  d,
 				Network: netdriver.Network{ID: id.New(), Name: "lan", Subnets: subnets, Options: map[string]string{"parent": "uplink", "macvlan_mode": mode}},
 				Refused: netdriver.Network{ID: id.New(), Name: "lan", Options: map[string]string{"parent": "uplink", "macvlan_mode": "l2"}},
-				NetNS: func() *os.File {
-					ns, err := netns.New(rtnl.LoopbackUp)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return ns
-				},
-				Inside: func(ns *os.File, name string) bool {
-					return netns.Do(ns, func() error { _, err := net.InterfaceByName(name); return err }) == nil
-				},
+				Plugs:   true,
 			})
 			if err := d.Close(true); err != nil {
 				t.Error(err)

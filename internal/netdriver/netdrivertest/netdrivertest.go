@@ -5,11 +5,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"muelle/internal/id"
+	"muelle/internal/linux/netns"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
 )
 
@@ -18,10 +19,9 @@ type Subject struct {
 	Driver netdriver.Driver
 	// Network is accepted by Check, Refused is not.
 	Network, Refused netdriver.Network
-	// NetNS makes a network namespace; nil where Join ignores it.
-	NetNS func() *os.File
-	// Inside tells whether an interface is in the namespace; nil where there is none.
-	Inside func(ns *os.File, name string) bool
+	// Plugs: Join puts an interface into the network namespace; where it does not, none
+	// is made and the suite needs no root.
+	Plugs bool
 }
 
 // Run puts a driver through what the contract promises.
@@ -70,17 +70,21 @@ func Run(t *testing.T, s Subject) {
 
 func join(t *testing.T, s Subject, n netdriver.Network, e netdriver.Endpoint) {
 	t.Helper()
-	if s.NetNS != nil {
-		e.NetNS = s.NetNS()
-		defer e.NetNS.Close()
+	if s.Plugs {
+		ns, err := netns.New(rtnl.LoopbackUp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		e.NetNS = ns
 	}
 	if err := s.Driver.Join(context.Background(), n, e); err != nil {
 		t.Fatalf("Join: %v", err)
 	}
-	if s.Inside != nil && !s.Inside(e.NetNS, e.Interface) {
+	if s.Plugs && !inside(e) {
 		t.Errorf("the interface %s is not in the namespace", e.Interface)
 	}
-	if s.NetNS != nil && s.Inside != nil {
+	if s.Plugs {
 		// A second interface of the same name cannot be; nothing of the attempt stays.
 		twice := e
 		twice.ID = id.New()
@@ -95,7 +99,12 @@ func join(t *testing.T, s Subject, n netdriver.Network, e netdriver.Endpoint) {
 	case <-time.After(time.Minute):
 		t.Fatal("Leave never ends")
 	}
-	if s.Inside != nil && s.Inside(e.NetNS, e.Interface) {
+	if s.Plugs && inside(e) {
 		t.Errorf("the interface %s is still in the namespace", e.Interface)
 	}
+}
+
+// inside tells whether the endpoint's interface is in its namespace.
+func inside(e netdriver.Endpoint) bool {
+	return netns.Do(e.NetNS, func() error { _, err := net.InterfaceByName(e.Interface); return err }) == nil
 }

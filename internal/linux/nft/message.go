@@ -1,0 +1,63 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Message is a question to nftables: kind is an NFT_MSG_… of linux/netfilter/nf_tables.h,
+// family of AF_… or NFPROTO_…, attrs its attributes as they go on the wire.
+func Message(kind uint16, flags netlink.HeaderFlags, family byte, attrs []byte) netlink.Message {
+	return netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
+		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...),
+	}
+}
+
+// Generation is the number of the last transaction of the connection's network
+// namespace, whose ever it was: each adds one.
+func Generation(conn *netlink.Conn) (uint32, error) {
+	list, err := conn.Execute(Message(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil))
+	if err != nil {
+		return 0, fmt.Errorf("read the generation of nftables: %w", err)
+	}
+	for _, m := range list {
+		if id := Body(m)[unix.NFTA_GEN_ID]; len(id) == 4 {
+			return binary.BigEndian.Uint32(id), nil
+		}
+	}
+	return 0, errors.New("read the generation of nftables: the kernel tells none")
+}
+
+// Body gives the attributes of a message: of each type the last. nil where it is too
+// short to have any.
+func Body(m netlink.Message) map[uint16][]byte {
+	if len(m.Data) < 4 {
+		return nil
+	}
+	return Attributes(m.Data[4:])
+}
+
+// Attributes reads a list of attributes: of each type the last. It stops where the
+// bytes are none.
+func Attributes(b []byte) map[uint16][]byte {
+	out := map[uint16][]byte{}
+	EachAttribute(b, func(kind uint16, data []byte) { out[kind] = data })
+	return out
+}
+
+// EachAttribute calls f with the attributes of a list, in order.
+func EachAttribute(b []byte, f func(kind uint16, data []byte)) {
+	for len(b) >= 4 {
+		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < 4 || size > len(b) {
+			return
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[4:size])
+		b = b[min((size+3)&^3, len(b)):]
+	}
+}
