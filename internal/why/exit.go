@@ -3,7 +3,6 @@ package why
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ func (f *facts) failed() bool {
 }
 
 // lineOf finds the last line of the log that matches.
-func (f *facts) lineOf(re *regexp.Regexp) (line string, match []string) {
+func (f *facts) lineOf(re *pattern) (line string, match []string) {
 	for _, l := range slices.Backward(f.logs) {
 		if m := re.FindStringSubmatch(l); m != nil {
 			return l, m
@@ -36,10 +35,10 @@ func (f *facts) lineOf(re *regexp.Regexp) (line string, match []string) {
 }
 
 var (
-	missingLibrary = regexp.MustCompile(`(\S+): error while loading shared libraries: (\S+): cannot open|Error loading shared library ([^:]+): No such file or directory \(needed by ([^)]+)\)`)
-	wrongLibc      = regexp.MustCompile("version [`']([^']+)' not found \\(required by ([^)]+)\\)|Error relocating (\\S+): \\S+: symbol not found")
-	notFound       = regexp.MustCompile(`(?:^|: )([^\s:]+): (?:command )?not found`)
-	notRun         = regexp.MustCompile(`(?:^|: )([^\s:]+): (Permission denied|Exec format error|cannot execute\S*.*)$`)
+	missingLibrary = lazy(`(\S+): error while loading shared libraries: (\S+): cannot open|Error loading shared library ([^:]+): No such file or directory \(needed by ([^)]+)\)`)
+	wrongLibc      = lazy("version [`']([^']+)' not found \\(required by ([^)]+)\\)|Error relocating (\\S+): \\S+: symbol not found")
+	notFound       = lazy(`(?:^|: )([^\s:]+): (?:command )?not found`)
+	notRun         = lazy(`(?:^|: )([^\s:]+): (Permission denied|Exec format error|cannot execute\S*.*)$`)
 )
 
 // commandNotRun explains exit codes 126 and 127 of a run that began: a shell or the
@@ -206,7 +205,7 @@ func (f *facts) unhealthy() []api.WhyFinding {
 	return b.one()
 }
 
-var healthTools = regexp.MustCompile(`\b(curl|wget|nc|pg_isready|grpc_health_probe)\b`)
+var healthTools = lazy(`\b(curl|wget|nc|pg_isready|grpc_health_probe)\b`)
 
 func (f *facts) healthAdvice(b *builder, last *ctypes.HealthcheckResult) {
 	var test []string

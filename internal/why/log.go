@@ -2,7 +2,6 @@ package why
 
 import (
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,18 +13,18 @@ import (
 )
 
 var (
-	readOnly  = regexp.MustCompile(`(?i)read-only file system|EROFS`)
-	noAccess  = regexp.MustCompile(`(?i)permission denied|EACCES`)
-	notYours  = regexp.MustCompile(`(?i)operation not permitted|EPERM`)
-	noSpace   = regexp.MustCompile(`(?i)no space left on device|ENOSPC|disk quota exceeded`)
-	noProcess = regexp.MustCompile(`(?i)resource temporarily unavailable|can't fork|cannot fork|unable to create (?:native )?thread|pthread_create failed`)
-	noName    = regexp.MustCompile(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|getaddrinfo for |failed to resolve|unknown \w+ server host|nodename nor servname|UnknownHostException)`)
-	inUse     = regexp.MustCompile(`(?i)address (?:already )?in use|EADDRINUSE`)
-	noRoute   = regexp.MustCompile(`(?i)connection timed out|ETIMEDOUT|i/o timeout|no route to host|EHOSTUNREACH|network is unreachable|ENETUNREACH`)
-	refused   = regexp.MustCompile(`(?i)connection refused|ECONNREFUSED`)
-	isFolder  = regexp.MustCompile(`(?i)is a directory|EISDIR`)
-	noFile    = regexp.MustCompile(`(?i)no such file or directory|ENOENT`)
-	onePath   = regexp.MustCompile(`(?:^|[\s'"(:=\x60‘])(/[^\s'":,;)\x60’]+)`)
+	readOnly  = lazy(`(?i)read-only file system|EROFS`)
+	noAccess  = lazy(`(?i)permission denied|EACCES`)
+	notYours  = lazy(`(?i)operation not permitted|EPERM`)
+	noSpace   = lazy(`(?i)no space left on device|ENOSPC|disk quota exceeded`)
+	noProcess = lazy(`(?i)resource temporarily unavailable|can't fork|cannot fork|unable to create (?:native )?thread|pthread_create failed`)
+	noName    = lazy(`(?i)(?:could not resolve host:?|no such host|name or service not known|temporary failure in name resolution|bad address|getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|getaddrinfo for |failed to resolve|unknown \w+ server host|nodename nor servname|UnknownHostException)`)
+	inUse     = lazy(`(?i)address (?:already )?in use|EADDRINUSE`)
+	noRoute   = lazy(`(?i)connection timed out|ETIMEDOUT|i/o timeout|no route to host|EHOSTUNREACH|network is unreachable|ENETUNREACH`)
+	refused   = lazy(`(?i)connection refused|ECONNREFUSED`)
+	isFolder  = lazy(`(?i)is a directory|EISDIR`)
+	noFile    = lazy(`(?i)no such file or directory|ENOENT`)
+	onePath   = lazy(`(?:^|[\s'"(:=\x60‘])(/[^\s'":,;)\x60’]+)`)
 )
 
 // fromLog recognises in the last lines what the kernel refused. A line in a log is
@@ -36,7 +35,7 @@ func (f *facts) fromLog() []api.WhyFinding {
 		return nil
 	}
 	for _, c := range []struct {
-		re  *regexp.Regexp
+		re  *pattern
 		say func(line string) *builder
 	}{
 		{readOnly, f.readOnly}, {noAccess, f.noAccess}, {notYours, f.notPermitted}, {noSpace, f.noSpace},
@@ -181,27 +180,27 @@ func (f *facts) ownerOf(p string) (*syscall.Stat_t, string) {
 }
 
 type privilege struct {
-	re           *regexp.Regexp
+	re           *pattern
 	what, remedy string
 }
 
 // privileged are words of programs that need more than the default capabilities, with
 // the capability or the option that gives it.
 var privileged = []privilege{
-	{regexp.MustCompile(`(?i)\b(u?mount|pivot_root|fsmount)\b`), "mounting file systems", "--cap-add SYS_ADMIN, which gives away much of the host; better a mount by the engine: -v or --mount"},
-	{regexp.MustCompile(`(?i)\b(unshare|clone3?|setns|user ?namespaces?|bwrap|bubblewrap)\b`), "making namespaces", "--security-opt seccomp=PROFILE.json that allows it, or --cap-add SYS_ADMIN"},
-	{regexp.MustCompile(`(?i)\b(ptrace|strace|gdb)\b`), "tracing processes", "--cap-add SYS_PTRACE"},
-	{regexp.MustCompile(`(?i)\b(iptables|nft|ip link|ip addr|ip route|RTNETLINK|tun|tap)\b`), "changing the network", "--cap-add NET_ADMIN (and --device /dev/net/tun for tunnels)"},
-	{regexp.MustCompile(`(?i)\b(settimeofday|clock_settime|adjtimex|date: cannot set|ntpd?|chrony)`), "setting the clock", "--cap-add SYS_TIME; the clock is the host's"},
-	{regexp.MustCompile(`(?i)\b(keyctl|add_key|request_key)\b`), "using kernel keyrings", "--security-opt seccomp=PROFILE.json that allows it"},
-	{regexp.MustCompile(`(?i)\b(io_uring\w*)\b`), "io_uring", "--security-opt seccomp=PROFILE.json that allows it"},
-	{regexp.MustCompile(`(?i)\b(perf_event_open|perf)\b|\bbpf\b`), "performance counters or BPF", "--cap-add PERFMON or --cap-add BPF, and a seccomp profile that allows it"},
-	{regexp.MustCompile(`(?i)\b(insmod|modprobe|init_module)\b`), "loading kernel modules", "load the module on the host"},
-	{regexp.MustCompile(`(?i)\b(mlock|mlockall)\b`), "locking memory", "--ulimit memlock=-1:-1 or --cap-add IPC_LOCK"},
-	{regexp.MustCompile(`(?i)\b(setpriority|nice|sched_setscheduler|SCHED_FIFO)\b`), "scheduling with priority", "--cap-add SYS_NICE"},
-	{regexp.MustCompile(`(?i)\b(sethostname|hostname)\b`), "setting the host name", "--hostname NAME"},
-	{regexp.MustCompile(`(?i)\b(chown|chgrp)\b`), "changing owners", "--cap-add CHOWN"},
-	{regexp.MustCompile(`(?i)\bmknod\b`), "making devices", "--cap-add MKNOD, or --device"},
+	{lazy(`(?i)\b(u?mount|pivot_root|fsmount)\b`), "mounting file systems", "--cap-add SYS_ADMIN, which gives away much of the host; better a mount by the engine: -v or --mount"},
+	{lazy(`(?i)\b(unshare|clone3?|setns|user ?namespaces?|bwrap|bubblewrap)\b`), "making namespaces", "--security-opt seccomp=PROFILE.json that allows it, or --cap-add SYS_ADMIN"},
+	{lazy(`(?i)\b(ptrace|strace|gdb)\b`), "tracing processes", "--cap-add SYS_PTRACE"},
+	{lazy(`(?i)\b(iptables|nft|ip link|ip addr|ip route|RTNETLINK|tun|tap)\b`), "changing the network", "--cap-add NET_ADMIN (and --device /dev/net/tun for tunnels)"},
+	{lazy(`(?i)\b(settimeofday|clock_settime|adjtimex|date: cannot set|ntpd?|chrony)`), "setting the clock", "--cap-add SYS_TIME; the clock is the host's"},
+	{lazy(`(?i)\b(keyctl|add_key|request_key)\b`), "using kernel keyrings", "--security-opt seccomp=PROFILE.json that allows it"},
+	{lazy(`(?i)\b(io_uring\w*)\b`), "io_uring", "--security-opt seccomp=PROFILE.json that allows it"},
+	{lazy(`(?i)\b(perf_event_open|perf)\b|\bbpf\b`), "performance counters or BPF", "--cap-add PERFMON or --cap-add BPF, and a seccomp profile that allows it"},
+	{lazy(`(?i)\b(insmod|modprobe|init_module)\b`), "loading kernel modules", "load the module on the host"},
+	{lazy(`(?i)\b(mlock|mlockall)\b`), "locking memory", "--ulimit memlock=-1:-1 or --cap-add IPC_LOCK"},
+	{lazy(`(?i)\b(setpriority|nice|sched_setscheduler|SCHED_FIFO)\b`), "scheduling with priority", "--cap-add SYS_NICE"},
+	{lazy(`(?i)\b(sethostname|hostname)\b`), "setting the host name", "--hostname NAME"},
+	{lazy(`(?i)\b(chown|chgrp)\b`), "changing owners", "--cap-add CHOWN"},
+	{lazy(`(?i)\bmknod\b`), "making devices", "--cap-add MKNOD, or --device"},
 }
 
 // notPermitted tells of a call that capabilities or seccomp deny. Neither leaves a
@@ -248,7 +247,7 @@ func (f *facts) noProcess(string) *builder {
 		do("muelle update --pids-limit %d %s", 2**p, f.e.Name)
 }
 
-var resolved = regexp.MustCompile(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |getaddrinfo for |bad address '|failed to resolve '|host name "|server host '|UnknownHostException: |error -\d connecting to )([a-z0-9._-]+)`)
+var resolved = lazy(`(?i)(?:could not resolve host:? |lookup |getaddrinfo (?:ENOTFOUND|EAI_AGAIN) |getaddrinfo for |bad address '|failed to resolve '|host name "|server host '|UnknownHostException: |error -\d connecting to )([a-z0-9._-]+)`)
 
 // nameOf gives the name that could not be resolved: of the line, or of another one
 // that says it, as Node prints it below.

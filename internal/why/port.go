@@ -2,7 +2,6 @@ package why
 
 import (
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
@@ -12,7 +11,7 @@ import (
 	"muelle/internal/network/port"
 )
 
-var boundPort = regexp.MustCompile(`(?:Bind for|bind host port for) (\[[^\]]+\]|[^:\s]+):(\d+)`)
+var boundPort = lazy(`(?:Bind for|bind host port for) (\[[^\]]+\]|[^:\s]+):(\d+)`)
 
 // portTaken says who holds a port, as it was and as it is now.
 func (f *facts) portTaken(text string) *builder {

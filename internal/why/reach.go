@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +14,8 @@ import (
 )
 
 var (
-	itself = regexp.MustCompile(`(?i)(?:\b(?:localhost|127\.0\.0\.1)|(?:^|[\s\["'(])::1)\b(?:[\]"]?(?::|,? port:? )(\d+))?`)
-	server = regexp.MustCompile(`(?i)(?:^|[\s"'(/@\[])([a-z0-9][a-z0-9._-]*|\d+\.\d+\.\d+\.\d+)\]?:(\d{1,5})\b`)
+	itself = lazy(`(?i)(?:\b(?:localhost|127\.0\.0\.1)|(?:^|[\s\["'(])::1)\b(?:[\]"]?(?::|,? port:? )(\d+))?`)
+	server = lazy(`(?i)(?:^|[\s"'(/@\[])([a-z0-9][a-z0-9._-]*|\d+\.\d+\.\d+\.\d+)\]?:(\d{1,5})\b`)
 )
 
 // refused tells of a server that did not listen where the program looked for it.
@@ -132,11 +131,11 @@ func (f *facts) noAnswer(line string) *builder {
 }
 
 // elsewhere are other ways to write a server: psycopg's and the like.
-var elsewhere = []*regexp.Regexp{
-	regexp.MustCompile(`server at "([^"]+)"(?: \([^)]*\))?, port (\d+)`),
-	regexp.MustCompile(`host='([^']+)', port=(\d+)`),
-	regexp.MustCompile(`to host "?([A-Za-z0-9._-]+)"? port (\d+)`),
-	regexp.MustCompile(`server on '([A-Za-z0-9._-]+?)(?::(\d+))?'`),
+var elsewhere = []*pattern{
+	lazy(`server at "([^"]+)"(?: \([^)]*\))?, port (\d+)`),
+	lazy(`host='([^']+)', port=(\d+)`),
+	lazy(`to host "?([A-Za-z0-9._-]+)"? port (\d+)`),
+	lazy(`server on '([A-Za-z0-9._-]+?)(?::(\d+))?'`),
 }
 
 // serverIn finds the host and port that a line is about; where the line has none, those
@@ -162,7 +161,7 @@ func (f *facts) serverIn(line string) (host, port string) {
 	return host, port
 }
 
-var property = regexp.MustCompile(`^\s*(address|hostname|port): '?([A-Za-z0-9.:_-]+?)'?,?$`)
+var property = lazy(`^\s*(address|hostname|port): '?([A-Za-z0-9.:_-]+?)'?,?$`)
 
 // isFolder tells of a file that was to be mounted and is a folder: where the host has
 // no file of that name, -v makes a folder.

@@ -3,7 +3,6 @@ package why
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -203,7 +202,7 @@ func (f *facts) outside(sig syscall.Signal) []api.WhyFinding {
 		do("To see who: muelle events --filter container=%s, and the audit log of the host (auditctl -a always,exit -S kill)", f.e.Name).one()
 }
 
-var seccompLine = regexp.MustCompile(`\bsyscall=(\d+)`)
+var seccompLine = lazy(`\bsyscall=(\d+)`)
 
 // deniedCall tells of a system call that a seccomp filter kills for.
 func (f *facts) deniedCall() []api.WhyFinding {

@@ -3,7 +3,6 @@ package why
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,10 +15,10 @@ const variableName = `([A-Z][A-Z0-9_]{2,})`
 
 // complaint is what a program prints for want of an environment variable.
 type complaint struct {
-	re *regexp.Regexp
+	re *pattern
 	// near, unless nil, must match in the lines just before or after, or the line means
 	// something else as often.
-	near *regexp.Regexp
+	near *pattern
 	// likely says that the line leaves room for another cause.
 	likely bool
 	// upper says that the name is a field of the program's, which the variable has in
@@ -29,28 +28,28 @@ type complaint struct {
 
 var (
 	wanting  = `(?:missing|required|not (?:been )?(?:set|found|defined|provided|specified|present)|isn't set|undefined|unset|is empty|must (?:be )?(?:set|provide|define)|need|no value)`
-	ofPython = regexp.MustCompile(`os\.environ|os\.getenv|/os\.py", line \d+, in __getitem__|environ\[`)
-	settings = regexp.MustCompile(`(?i)validation errors? for \w*(?:settings|config|env)\w*`)
+	ofPython = lazy(`os\.environ|os\.getenv|/os\.py", line \d+, in __getitem__|environ\[`)
+	settings = lazy(`(?i)validation errors? for \w*(?:settings|config|env)\w*`)
 )
 
 var complaints = []complaint{
-	{re: regexp.MustCompile(`^KeyError: ['"]` + variableName + `['"]`), near: ofPython},
-	{re: regexp.MustCompile(`UndefinedValueError: ` + variableName + ` not found`)},
-	{re: regexp.MustCompile(`(?i:\bset the) ` + variableName + ` (?i:environment variable)`)},
-	{re: regexp.MustCompile(`process\.env\.` + variableName + `\b.*(?i:` + wanting + `)`)},
-	{re: regexp.MustCompile(`(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b)[^A-Za-z0-9_]*(?i:named |called |with name )?[^A-Za-z0-9_]*` + variableName + `\b.*(?i:` + wanting + `)`)},
-	{re: regexp.MustCompile(`(?i:` + wanting + `).*(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b)[^A-Za-z0-9_]*` + variableName + `\b`)},
-	{re: regexp.MustCompile(`\b` + variableName + `\b["'` + "`" + `]?,? (?i:(?:environment|env)[ -]?var(?:iable)?)\b.*(?i:` + wanting + `)`)},
-	{re: regexp.MustCompile(`(?i:` + wanting + `).*\b` + variableName + `\b["'` + "`" + `]? (?i:(?:environment|env)[ -]?var(?:iable)?)\b`)},
-	{re: regexp.MustCompile(`(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b,? (?:is |was |are )?` + wanting + `)[^A-Za-z0-9_]*` + variableName + `\b`)},
-	{re: regexp.MustCompile(`(?i:required key) ` + variableName + ` (?i:missing value)`)},
-	{re: regexp.MustCompile(`"` + variableName + `" is a required variable, but it was not set`)},
-	{re: regexp.MustCompile(`(?:^|: )` + variableName + `: (?:parameter (?:null or )?not set|unbound variable)`)},
-	{re: regexp.MustCompile(`(?i:you must specify|you need to specify|please (?:set|specify|provide)) ` + variableName + `\b`)},
-	{re: regexp.MustCompile(`^\s*-\s*` + variableName + `\s*$`), near: regexp.MustCompile(`(?i)you need to specify one of the following`)},
-	{re: regexp.MustCompile(`Could not resolve placeholder '` + variableName + `'`), likely: true},
-	{re: regexp.MustCompile(`fetch'?: key not found: "` + variableName + `"`), likely: true},
-	{re: regexp.MustCompile(`^([a-z][a-z0-9_]*)$`), near: settings, likely: true, upper: true},
+	{re: lazy(`^KeyError: ['"]` + variableName + `['"]`), near: ofPython},
+	{re: lazy(`UndefinedValueError: ` + variableName + ` not found`)},
+	{re: lazy(`(?i:\bset the) ` + variableName + ` (?i:environment variable)`)},
+	{re: lazy(`process\.env\.` + variableName + `\b.*(?i:` + wanting + `)`)},
+	{re: lazy(`(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b)[^A-Za-z0-9_]*(?i:named |called |with name )?[^A-Za-z0-9_]*` + variableName + `\b.*(?i:` + wanting + `)`)},
+	{re: lazy(`(?i:` + wanting + `).*(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b)[^A-Za-z0-9_]*` + variableName + `\b`)},
+	{re: lazy(`\b` + variableName + `\b["'` + "`" + `]?,? (?i:(?:environment|env)[ -]?var(?:iable)?)\b.*(?i:` + wanting + `)`)},
+	{re: lazy(`(?i:` + wanting + `).*\b` + variableName + `\b["'` + "`" + `]? (?i:(?:environment|env)[ -]?var(?:iable)?)\b`)},
+	{re: lazy(`(?i:\benv(?:ironment)?[ -]?var(?:iable)?s?\b,? (?:is |was |are )?` + wanting + `)[^A-Za-z0-9_]*` + variableName + `\b`)},
+	{re: lazy(`(?i:required key) ` + variableName + ` (?i:missing value)`)},
+	{re: lazy(`"` + variableName + `" is a required variable, but it was not set`)},
+	{re: lazy(`(?:^|: )` + variableName + `: (?:parameter (?:null or )?not set|unbound variable)`)},
+	{re: lazy(`(?i:you must specify|you need to specify|please (?:set|specify|provide)) ` + variableName + `\b`)},
+	{re: lazy(`^\s*-\s*` + variableName + `\s*$`), near: lazy(`(?i)you need to specify one of the following`)},
+	{re: lazy(`Could not resolve placeholder '` + variableName + `'`), likely: true},
+	{re: lazy(`fetch'?: key not found: "` + variableName + `"`), likely: true},
+	{re: lazy(`^([a-z][a-z0-9_]*)$`), near: settings, likely: true, upper: true},
 }
 
 // nearby is how many lines before and after belong to a complaint.
@@ -112,7 +111,7 @@ func (f *facts) complains(i int) (string, *complaint) {
 	return "", nil
 }
 
-var shellText = regexp.MustCompile(`(?:^|: )` + variableName + `: \S`)
+var shellText = lazy(`(?:^|: )` + variableName + `: \S`)
 
 // parameter finds a shell's ${NAME:?text}, whose text is anything: the command must
 // have it.
