@@ -54,7 +54,9 @@ type Endpoint struct {
 
 // Mapping is one published port: what arrives for Host goes to the Targets, which
 // share its new connections. An unspecified Host address means all of the host's
-// addresses of its family; the Targets are of the same family.
+// addresses of its family. The Targets are of the same family; where containers have no
+// address of it they are of the other, and nothing is translated: the process that holds
+// the port relays.
 type Mapping struct {
 	Protocol string // "tcp", "udp" or "sctp"
 	Host     netip.AddrPort

@@ -267,7 +267,7 @@ func (t targets) first() netip.Addr {
 	return t.v6
 }
 
-// mappings are the kernel's translations for the bindings. What has none, as IPv6 to a
+// mappings are where the bindings lead. What the kernel cannot translate, as IPv6 to a
 // container without it, is relayed.
 func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 	for _, b := range bound {
@@ -275,6 +275,13 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 			target := to.v4
 			if host.Addr().Is6() {
 				target = to.v6
+			}
+			relay := b.Relays() && host.Addr().Is6() && to.v4.IsValid() && (!target.IsValid() || to.instead6)
+			if relay {
+				list = append(list, netdriver.Mapping{
+					Protocol: string(b.Container.Proto()), Host: host,
+					Targets: []netip.AddrPort{netip.AddrPortFrom(to.v4, b.Container.Num())},
+				})
 			}
 			if !target.IsValid() {
 				continue

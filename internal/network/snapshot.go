@@ -51,7 +51,7 @@ type SandboxView struct {
 	// Host: it is in the host's namespace.
 	Host      bool
 	Endpoints []EndpointView
-	// Mappings are its published ports as the kernel translates them.
+	// Mappings are its published ports, with targets of the other family where a relay serves.
 	Mappings []netdriver.Mapping
 	// Ports as inspect shows: every exposed port, with bindings where published.
 	Ports network.PortMap

@@ -64,9 +64,21 @@ func ServiceIn(set *nftables.Set) Expr {
 	return Expr{meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1), lookup(set, reg1, 0, false)}
 }
 
-// ServiceIsIn is meta l4proto . th dport map @m, whatever it is mapped to.
-func ServiceIsIn(m *nftables.Set) Expr {
-	return Expr{meta(expr.MetaKeyL4PROTO, reg1), dport(reg1Word + 1), lookup(m, reg1, reg1, false)}
+// IIFServiceIn is iifname . meta l4proto . th dport @set.
+func IIFServiceIn(set *nftables.Set) Expr {
+	return Expr{meta(expr.MetaKeyIIFNAME, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5), lookup(set, reg1, 0, false)}
+}
+
+// VerdictByAddressPort6 is ip6 daddr . meta l4proto . th dport vmap @m.
+func VerdictByAddressPort6(m *nftables.Set) Expr {
+	return Expr{destination(true, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5),
+		&expr.Lookup{SourceRegister: reg1, SetName: m.Name, SetID: m.ID, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
+}
+
+// FromLinkLocal6 is ip6 saddr fe80::/10.
+func FromLinkLocal6() Expr {
+	return append(Family(true), network(8, 2, reg1),
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 2, Mask: []byte{0xff, 0xc0}, Xor: []byte{0, 0}}, equal(reg1, []byte{0xfe, 0x80}))
 }
 
 // Fresh is ct state new.

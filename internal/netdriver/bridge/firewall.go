@@ -86,7 +86,7 @@ func (f *firewall) addBridge(b bridgeRules) error {
 	changed, err := f.mustGuard()
 	switch {
 	case err != nil:
-	case !f.up || had || changed || f.t.forwards6 != forwards6() || b.zone.zoned():
+	case !f.up || had || changed || f.t.forwards6 != forwards6() || b.zone.zoned() || b.caresForRelays() && f.t.relays == nil:
 		err = f.replace()
 	default:
 		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetAddElements) })
@@ -232,6 +232,9 @@ func (f *firewall) fill(c *nftables.Conn, t *table) error {
 		return err
 	}
 	if err := t.write(c, f.bridges, f.ports); err != nil {
+		return err
+	}
+	if err := f.writeRelays(c, t); err != nil {
 		return err
 	}
 	if f.guarded[0] {

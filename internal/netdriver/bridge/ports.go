@@ -28,11 +28,11 @@ func keyOf(m netdriver.Mapping) portKey { return portKey{m.Protocol, m.Host} }
 const chunk = 400
 
 // eachPort calls f with the elements of the mappings that have one target, map by
-// map, in portions.
+// map, in portions. What is relayed only is not translated.
 func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
 	elements := map[*nftables.Set][]nftables.SetElement{}
 	for _, p := range ports {
-		if len(p.Targets) == 1 {
+		if len(p.Targets) == 1 && !relayed(p) {
 			m := t.mapOf(p.Host.Addr())
 			elements[m] = append(elements[m], nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Targets[0])})
 		}
@@ -154,7 +154,7 @@ func (f *firewall) change(c *nftables.Conn, removed, added []netdriver.Mapping) 
 		f.t.eachPort(removed, c.SetDeleteElements), f.t.eachTarget(f.ended(removed), c.SetDeleteElements),
 		f.t.eachPort(added, c.SetAddElements), f.t.eachTarget(added, c.SetAddElements),
 		f.t.share(c, f.ports, append(slices.Clone(removed), added...)),
-		f.changeAdmitted(c, removed, added))
+		f.changeAdmitted(c, removed, added), f.changeRelays(c, removed, added))
 }
 
 // ended are those of the removed mappings with the targets only that have no port

@@ -31,7 +31,7 @@ func (k shareKey) element() nftables.SetElement {
 	return nftables.SetElement{Key: elementKey(m), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: k.chain()}}
 }
 
-func shared(m netdriver.Mapping) bool { return len(m.Targets) > 1 }
+func shared(m netdriver.Mapping) bool { return len(m.Targets) > 1 && !relayed(m) }
 
 // share writes the chains of the changed ports anew; ports is what shall be published.
 func (t *table) share(c *nftables.Conn, ports map[portKey]netdriver.Mapping, changed []netdriver.Mapping) error {

@@ -32,7 +32,9 @@ type table struct {
 	ports6, addressPorts6, self6, shared            *nftables.Set
 	forwarding                                      *nftables.Chain
 	// zones are the sets of zones, nil where no bridge has one.
-	zones  *zoneTable
+	zones *zoneTable
+	// relays are nil where no network cares.
+	relays *relayTable
 	host   hostSets
 	access accessSets
 	// chains are those of shared ports that are in the kernel.
@@ -91,7 +93,6 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 		return err
 	}
 	t.raw(c)
-	t.relayed(c)
 	t.guardHost(c)
 	t.forward(c)
 	t.translate(c)
@@ -132,15 +133,6 @@ func (t *table) raw(c *nftables.Conn) {
 	rule(nft.IIFIn(t.bridges), nft.ToLoopback(), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.FromLoopback(), nft.Drop())
 	t.guardGateways(rule)
-}
-
-// relayed: what is not translated for IPv6 is relayed by the process that holds the
-// port. A relay is no way out of an internal network, as a translated port is none.
-func (t *table) relayed(c *nftables.Conn) {
-	rule := t.chain(c, "relay-input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
-	for _, m := range []*nftables.Set{t.ports, t.ports6} {
-		rule(nft.IIFIn(t.internal), nft.IPv6(), nft.Fresh(), nft.ServiceIsIn(m), nft.Drop())
-	}
 }
 
 // forward: inside a network everything (unless separate), into a network only what

@@ -52,7 +52,6 @@ var hostNames = []string{"host.docker.internal", "host.muelle.internal"}
 //	publish_said   bridges of which this host reaches published ports only
 //	admitted       address . protocol . port: containers' ports that are published
 //	lan            prefixes on the links of this host
-//	relayed_host, relayed_lan  protocol . port: published ports that the host itself may relay
 //	egress_some    bridges that may send to what the next sets have only
 //	egress_own     bridge . prefix: the subnets of the bridge
 //	egress_gate    bridge . address: this host, where it was not asked for
@@ -61,12 +60,12 @@ var hostNames = []string{"host.docker.internal", "host.muelle.internal"}
 //	lookups        protocol . port of name servers
 type zoneTable struct {
 	none, host, lanOnly, said, some             *nftables.Set
-	relayedHost, relayedLAN, lookups            *nftables.Set
+	lookups                                     *nftables.Set
 	admitted, lan, own, gate, static, following [2]*nftables.Set
 }
 
 func (z *zoneTable) sets() []*nftables.Set {
-	all := []*nftables.Set{z.none, z.host, z.lanOnly, z.said, z.some, z.relayedHost, z.relayedLAN, z.lookups}
+	all := []*nftables.Set{z.none, z.host, z.lanOnly, z.said, z.some, z.lookups}
 	for _, pair := range [][2]*nftables.Set{z.admitted, z.lan, z.own, z.gate, z.static, z.following} {
 		all = append(all, pair[0], pair[1])
 	}
@@ -99,7 +98,7 @@ func newZoneTable(t *nftables.Table) *zoneTable {
 	}
 	z := &zoneTable{
 		none: names("publish_none"), host: names("publish_host"), lanOnly: names("publish_lan"), said: names("publish_said"), some: names("egress_some"),
-		relayedHost: concat("relayed_host", proto, port), relayedLAN: concat("relayed_lan", proto, port), lookups: concat("lookups", proto, port),
+		lookups: concat("lookups", proto, port),
 	}
 	for i, ip := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
 		suffix := []string{"", "6"}[i]
@@ -139,7 +138,6 @@ func (f *firewall) writeZones(c *nftables.Conn, t *table) error {
 	errs = append(errs, f.eachAdmitted(z, ports, c.SetAddElements))
 	z.leaving(t, c)
 	z.local(t, c)
-	z.relays(t, c)
 	return errors.Join(errs...)
 }
 
@@ -308,15 +306,6 @@ func (z *zoneTable) local(t *table, c *nftables.Conn) {
 	nat(nft.OIFIn(z.said), nft.FromLocal(), nft.Translated(), nft.Masquerade())
 }
 
-// relays: where a port is not translated for IPv6, the shim that holds it relays, and
-// the zone would see this host.
-func (z *zoneTable) relays(t *table, c *nftables.Conn) {
-	rule := t.chain(c, "zone-relay", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
-	outside := nft.Rule(nft.Family(true), nft.Fresh(), nft.NotFromLocal())
-	rule(outside, nft.ServiceIn(z.relayedHost), nft.Drop())
-	rule(outside, nft.ServiceIn(z.relayedLAN), nft.FromNotIn(z.lan[1], true), nft.Drop())
-}
-
 // eachAdmitted calls g with the services of containers in zones that the mappings
 // lead to.
 func (f *firewall) eachAdmitted(z *zoneTable, ports []netdriver.Mapping, g func(*nftables.Set, []nftables.SetElement) error) error {
@@ -329,8 +318,7 @@ func (f *firewall) eachAdmitted(z *zoneTable, ports []netdriver.Mapping, g func(
 	}
 	for _, p := range ports {
 		for _, target := range p.Targets {
-			publish := f.publishOf(target.Addr())
-			if publish == "" {
+			if f.zoneOfTarget(target.Addr()) == "" {
 				continue
 			}
 			i := 0
@@ -338,15 +326,6 @@ func (f *firewall) eachAdmitted(z *zoneTable, ports []netdriver.Mapping, g func(
 				i = 1
 			}
 			note(z.admitted[i], slices.Concat(target.Addr().AsSlice(), service(p.Protocol, target.Port())))
-			if !p.Host.Addr().IsUnspecified() {
-				continue // such a port is not relayed
-			}
-			switch publish {
-			case api.ZoneHost:
-				note(z.relayedHost, service(p.Protocol, p.Host.Port()))
-			case api.ZoneLAN:
-				note(z.relayedLAN, service(p.Protocol, p.Host.Port()))
-			}
 		}
 	}
 	for set, keys := range lists {
@@ -369,41 +348,17 @@ func (f *firewall) changeAdmitted(c *nftables.Conn, removed, added []netdriver.M
 	if z == nil {
 		return nil
 	}
-	type element struct{ set, key string }
-	left := map[element]bool{}
-	note := func(s *nftables.Set, list []nftables.SetElement) error {
-		for _, e := range list {
-			left[element{s.Name, string(e.Key)}] = true
-		}
-		return nil
-	}
-	remove := func(s *nftables.Set, list []nftables.SetElement) error {
-		list = slices.DeleteFunc(list, func(e nftables.SetElement) bool { return left[element{s.Name, string(e.Key)}] })
-		if len(list) == 0 {
-			return nil
-		}
-		return c.SetDeleteElements(s, list)
-	}
+	e := &elementChange{c, map[string]bool{}}
 	all := make([]netdriver.Mapping, 0, len(f.ports))
 	for _, p := range f.ports {
 		all = append(all, p)
 	}
-	return errors.Join(f.eachAdmitted(z, all, note), f.eachAdmitted(z, removed, remove), f.eachAdmitted(z, added, c.SetAddElements))
+	return errors.Join(f.eachAdmitted(z, all, e.note), f.eachAdmitted(z, removed, e.remove), f.eachAdmitted(z, added, c.SetAddElements))
 }
 
 // service is protocol . port as sets have it.
 func service(protocol string, port uint16) []byte {
 	return []byte{protocolNumber(protocol), 0, 0, 0, byte(port >> 8), byte(port), 0, 0}
-}
-
-// publishOf is the policy of the zone that an address is in, "" where none was said.
-func (f *firewall) publishOf(a netip.Addr) string {
-	for _, b := range f.bridges {
-		if b.zone.zone.Publish != "" && b.zone.has(a) {
-			return b.zone.zone.Publish
-		}
-	}
-	return ""
 }
 
 // following is an address that a name stands for.

@@ -265,9 +265,14 @@ func (f *firewall) moved() {
 // what goes through its published ports.
 func (f *firewall) cutForbidden(b bridgeRules) {
 	f.mu.Lock()
-	filter := &zoneFlows{rules: b.zone, lan: slices.Clone(f.lan), followed: map[netip.Addr]bool{}, local: map[netip.Addr]bool{}}
+	filter := &zoneFlows{rules: b.zone, lan: slices.Clone(f.lan), followed: map[netip.Addr]bool{}, local: map[netip.Addr]bool{}, relays: map[relayKey]bool{}}
 	for a := range f.names[b.name] {
 		filter.followed[a] = true
+	}
+	for key, p := range f.ports {
+		if key.host.Addr().Is6() && len(p.Targets) > 0 && b.zone.has(p.Targets[0].Addr()) {
+			filter.relays[relayKey{protocolNumber(p.Protocol), p.Host.Port()}] = true
+		}
 	}
 	f.mu.Unlock()
 	if !b.zone.zoned() {
@@ -295,6 +300,13 @@ type zoneFlows struct {
 	rules           zoneRules
 	lan             []netip.Prefix
 	followed, local map[netip.Addr]bool
+	relays          map[relayKey]bool
+}
+
+// relayKey is a port that a relay may serve.
+type relayKey struct {
+	protocol uint8
+	port     uint16
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -309,6 +321,8 @@ func (z *zoneFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		return false
 	case inside:
 		return policy.Restricted(z.rules.zone) && !z.asked(to)
+	case z.local[answering] && to.Is6() && z.relays[relayKey{flow.Forward.Protocol, flow.Forward.DstPort}]:
+		// through a relay
 	case !z.rules.has(answering) || z.local[answering]:
 		return false
 	}
@@ -318,7 +332,7 @@ func (z *zoneFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	case api.ZoneHost:
 		return !z.local[from]
 	case api.ZoneLAN:
-		return !z.local[from] && !slices.ContainsFunc(z.lan, func(p netip.Prefix) bool { return p.Contains(from) })
+		return !z.local[from] && !from.IsLinkLocalUnicast() && !slices.ContainsFunc(z.lan, func(p netip.Prefix) bool { return p.Contains(from) })
 	}
 	return false
 }

@@ -24,7 +24,7 @@ type target struct {
 // where the host does not forward IPv6.
 func (h *host) translated(t target, a netip.Addr, local bool) bool {
 	switch {
-	case !t.to.IsValid():
+	case !t.to.IsValid() || t.to.Addr().Is4() != a.Is4():
 		return false
 	case a.Is4():
 		return true

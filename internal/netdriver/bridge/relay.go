@@ -1,0 +1,184 @@
+package bridge
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+
+	"muelle/api"
+	"muelle/internal/linux/nft"
+	"muelle/internal/netdriver"
+)
+
+// What comes by IPv6 and is not translated (to [::1] or a link-local address, to a
+// container without IPv6, from others where the host forwards no IPv6) reaches the
+// socket that holds the port, whose process relays it: then the container sees this
+// host. Who may use a relay is therefore decided at the input hook.
+
+// Chains that a relayed port leads to, by the zone of its containers.
+const (
+	relayOpen = "relay-open" // no zone says anything
+	relayLAN  = "relay-lan"
+	relayShut = "relay-shut" // to all but this host
+)
+
+// relayTable are the maps of relayed ports, there while a network is internal or has a
+// zone that says who it publishes to:
+//
+//	relays      protocol . port → chain, on every address
+//	relays_at   address . protocol . port → chain
+//	relays_own  bridge . protocol . port: the zone that it leads to
+type relayTable struct{ all, at, own *nftables.Set }
+
+func newRelayTable(t *nftables.Table) *relayTable {
+	set := func(name string, verdicts bool, key ...nftables.SetDatatype) *nftables.Set {
+		s := &nftables.Set{Table: t, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(key...), IsMap: verdicts}
+		if verdicts {
+			s.DataType = nftables.TypeVerdict
+		} else {
+			s.KeyByteOrder = binaryutil.NativeEndian
+		}
+		return s
+	}
+	proto, port := nftables.TypeInetProto, nftables.TypeInetService
+	return &relayTable{
+		all: set("relays", true, proto, port), at: set("relays_at", true, nftables.TypeIP6Addr, proto, port),
+		own: set("relays_own", false, nftables.TypeIFName, proto, port),
+	}
+}
+
+// relaysMatter tells whether any network cares who uses relays.
+func (f *firewall) relaysMatter() bool {
+	return slices.ContainsFunc(sortedBridges(f.bridges), bridgeRules.caresForRelays)
+}
+
+func (b bridgeRules) caresForRelays() bool { return b.internal || b.zone.zone.Publish != "" }
+
+// writeRelays adds maps and rules, after the table's other sets.
+func (f *firewall) writeRelays(c *nftables.Conn, t *table) error {
+	if !f.relaysMatter() {
+		return nil
+	}
+	r := newRelayTable(t.table)
+	t.relays = r
+	for _, name := range []string{relayOpen, relayLAN, relayShut} {
+		c.AddChain(&nftables.Chain{Name: name, Table: t.table})
+	}
+	for _, s := range []*nftables.Set{r.all, r.at, r.own} {
+		if err := c.AddSet(s, nil); err != nil {
+			return err
+		}
+	}
+	t.relayChains(c)
+	ports := make([]netdriver.Mapping, 0, len(f.ports))
+	for _, p := range f.ports {
+		ports = append(ports, p)
+	}
+	return f.eachRelay(r, ports, c.SetAddElements)
+}
+
+func (t *table) relayChains(c *nftables.Conn) {
+	rule := t.chain(c, "relay-input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
+	outside := nft.Rule(nft.Family(true), nft.Fresh(), nft.NotFromLocal())
+	rule(outside, nft.IIFServiceIn(t.relays.own), nft.Accept())
+	rule(outside, nft.VerdictByAddressPort6(t.relays.at))
+	rule(outside, nft.VerdictByPort(t.relays.all))
+	in := func(chain string, parts ...nft.Expr) {
+		c.AddRule(&nftables.Rule{Table: t.table, Chain: &nftables.Chain{Name: chain, Table: t.table}, Exprs: nft.Rule(parts...)})
+	}
+	// A relay is no way out of an internal network, as a translated port is none.
+	in(relayOpen, nft.IIFIn(t.internal), nft.Drop())
+	// Other networks' containers are not on the LAN.
+	in(relayLAN, nft.IIFIn(t.bridges), nft.Drop())
+	in(relayLAN, nft.FromLinkLocal6(), nft.Accept())
+	if t.zones != nil {
+		in(relayLAN, nft.FromNotIn(t.zones.lan[1], true), nft.Drop())
+	}
+	in(relayShut, nft.Drop())
+}
+
+// eachRelay calls g with the elements of the mappings that a relay may serve.
+func (f *firewall) eachRelay(r *relayTable, ports []netdriver.Mapping, g func(*nftables.Set, []nftables.SetElement) error) error {
+	elements := map[*nftables.Set][]nftables.SetElement{}
+	own := map[string]bool{}
+	for _, p := range ports {
+		host := p.Host.Addr()
+		if !host.Is6() || host.IsLoopback() || p.Protocol == "sctp" || len(p.Targets) == 0 {
+			continue
+		}
+		chain, zone := relayOpen, f.zoneOfTarget(p.Targets[0].Addr())
+		switch {
+		case zone == "":
+		case f.bridges[zone].zone.zone.Publish == api.ZoneLAN:
+			chain = relayLAN
+		case f.bridges[zone].zone.zone.Publish != api.ZoneAny:
+			chain = relayShut
+		}
+		m := r.all
+		if !host.IsUnspecified() {
+			m = r.at
+		}
+		elements[m] = append(elements[m], nftables.SetElement{Key: elementKey(p), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}})
+		if key := string(slices.Concat(nft.Name(zone), service(p.Protocol, p.Host.Port()))); zone != "" && !own[key] {
+			own[key] = true
+			elements[r.own] = append(elements[r.own], nftables.SetElement{Key: []byte(key)})
+		}
+	}
+	return inPortions(elements, g)
+}
+
+// zoneOfTarget is the bridge with a zone that says who it publishes to that an address
+// is on, or empty.
+func (f *firewall) zoneOfTarget(a netip.Addr) string {
+	for _, b := range f.bridges {
+		if b.zone.zone.Publish != "" && b.zone.has(a) {
+			return b.name
+		}
+	}
+	return ""
+}
+
+// relayed tells whether a mapping is served by a relay only: its containers have no
+// address of the family.
+func relayed(m netdriver.Mapping) bool {
+	return slices.ContainsFunc(m.Targets, func(t netip.AddrPort) bool { return t.Addr().Is4() != m.Host.Addr().Is4() })
+}
+
+// elementChange is a change of a set whose elements several mappings may have in common.
+type elementChange struct {
+	c    *nftables.Conn
+	left map[string]bool
+}
+
+func (e *elementChange) note(s *nftables.Set, list []nftables.SetElement) error {
+	for _, x := range list {
+		e.left[s.Name+"\x00"+string(x.Key)] = true
+	}
+	return nil
+}
+
+func (e *elementChange) remove(s *nftables.Set, list []nftables.SetElement) error {
+	list = slices.DeleteFunc(list, func(x nftables.SetElement) bool { return e.left[s.Name+"\x00"+string(x.Key)] })
+	if len(list) == 0 {
+		return nil
+	}
+	return e.c.SetDeleteElements(s, list)
+}
+
+// changeRelays follows a change of published ports; f.ports is what shall be.
+func (f *firewall) changeRelays(c *nftables.Conn, removed, added []netdriver.Mapping) error {
+	r := f.t.relays
+	if r == nil {
+		return nil
+	}
+	e := &elementChange{c, map[string]bool{}}
+	all := make([]netdriver.Mapping, 0, len(f.ports))
+	for _, p := range f.ports {
+		all = append(all, p)
+	}
+	return errors.Join(f.eachRelay(r, all, e.note), f.eachRelay(r, removed, e.remove), f.eachRelay(r, added, c.SetAddElements))
+}
