@@ -121,6 +121,12 @@ func (f *fakeNetworks) Asked(string, mnet.PortMap, mnet.PortSet, bool) {}
 func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSettings, network.Keeper) (*network.Change, error) {
 	return nil, errdefs.ErrNotImplemented
 }
+func (f *fakeNetworks) Displaced() []string { return nil }
+
+func (f *fakeNetworks) Republish(context.Context, string, network.Keeper) (*network.Change, error) {
+	return &network.Change{}, nil
+}
+
 func (f *fakeNetworks) Disconnect(context.Context, string, string, network.Keeper) (*network.Change, error) {
 	return nil, errdefs.ErrNotImplemented
 }

@@ -58,6 +58,9 @@ type networks interface {
 	Capture(ctx context.Context, containerID string, ns *os.File, o network.CaptureOptions, begin func(names map[netip.Addr]string) io.Writer) (api.CaptureSummary, error)
 	Connect(ctx context.Context, ref, containerID string, settings *mnet.EndpointSettings, keeper network.Keeper) (*network.Change, error)
 	Disconnect(ctx context.Context, ref, containerID string, keeper network.Keeper) (*network.Change, error)
+	// Displaced are the containers that Republish is for, after a change of a zone.
+	Displaced() []string
+	Republish(ctx context.Context, containerID string, keeper network.Keeper) (*network.Change, error)
 }
 
 // volumes is what containers need of the volume service.

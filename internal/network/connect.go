@@ -108,7 +108,7 @@ func (c *connection) find(ref, containerID string, settings *network.EndpointSet
 	c.before = sb.way()
 	all := append(slices.Clone(sb.endpoints), c.e)
 	c.after = wayOf(all)
-	c.published, c.publishes = sb.publisher(), publisherOf(all, c.after)
+	c.published, c.publishes = sb.leading(), publisherOf(all, c.after)
 	n.pending++
 	return nil
 }
@@ -305,7 +305,7 @@ func (s *Service) Disconnect(ctx context.Context, ref, containerID string, keepe
 	c.sb, c.e, c.before = sb, sb.endpoints[i], sb.way()
 	rest := slices.Delete(slices.Clone(sb.endpoints), i, i+1)
 	c.after = wayOf(rest)
-	c.published, c.publishes = sb.publisher(), publisherOf(rest, c.after)
+	c.published, c.publishes = sb.leading(), publisherOf(rest, c.after)
 	err = step.Run(ctx,
 		step.Step{Name: "default route", Do: c.route, Undo: c.routeBack},
 		step.Step{Name: "answers", Do: func(context.Context) error { return s.answerBy(c.sb, c.publishes, c.after) }},

@@ -63,6 +63,9 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 		sb.mappings = mappings(bound, targetsOf(way))
 		err = errors.Join(err, s.lead(ctx, sb, sb.mappings))
 	}
+	if sb.publisher() == nil {
+		bound = nil // a zone was changed before the daemon ended
+	}
 	sb.ports = showPorts(spec, bound)
 	s.mu.Lock()
 	s.sandboxes[sb.id] = sb

@@ -232,6 +232,8 @@ func (e fakeContainers) AwaitState(ctx context.Context, ref string, until func(*
 
 func (e fakeContainers) Pending() []string { return e.pending }
 
+func (e fakeContainers) FollowZones(context.Context) error { return e.record("ports follow zones") }
+
 type fakeNetworks struct{ *engine }
 
 func (e fakeNetworks) Create(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {

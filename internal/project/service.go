@@ -45,6 +45,8 @@ type containers interface {
 	// Pending are the containers that their restart policy wants started since the
 	// daemon came up and that were left to this package.
 	Pending() []string
+	// FollowZones moves published ports after the zone of a network was changed.
+	FollowZones(ctx context.Context) error
 }
 
 type networks interface {

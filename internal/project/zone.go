@@ -22,7 +22,10 @@ func (u *up) ensureZone(ctx context.Context, n api.ProjectNetwork, have network.
 		return nil
 	}
 	return u.report.around("Network "+n.Name, "Changing zone", "Zone changed", func() error {
-		return u.networks.SetZone(ctx, have.ID, want)
+		if err := u.networks.SetZone(ctx, have.ID, want); err != nil {
+			return err
+		}
+		return u.containers.FollowZones(ctx)
 	})
 }
 

@@ -19,9 +19,9 @@ func TestZoneThatChangedIsAppliedToTheNetwork(t *testing.T) {
 		zone *api.Zone
 		want []string
 	}{
-		{&api.Zone{Publish: api.ZoneHost}, []string{"zone of network p_default publish host"}},
+		{&api.Zone{Publish: api.ZoneHost}, []string{"zone of network p_default publish host", "ports follow zones"}},
 		{&api.Zone{Publish: api.ZoneHost}, nil},
-		{nil, []string{"zone of network p_default publish "}},
+		{nil, []string{"zone of network p_default publish ", "ports follow zones"}},
 	} {
 		p.Networks[0].Zone = tt.zone
 		mustUp(t, s, p, api.ProjectUpOptions{})

@@ -69,6 +69,11 @@ func IIFServiceIn(set *nftables.Set) Expr {
 	return Expr{meta(expr.MetaKeyIIFNAME, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5), lookup(set, reg1, 0, false)}
 }
 
+// FromServiceIn is meta l4proto . th sport @set.
+func FromServiceIn(set *nftables.Set) Expr {
+	return Expr{meta(expr.MetaKeyL4PROTO, reg1), sport(reg1Word + 1), lookup(set, reg1, 0, false)}
+}
+
 // VerdictByAddressPort6 is ip6 daddr . meta l4proto . th dport vmap @m.
 func VerdictByAddressPort6(m *nftables.Set) Expr {
 	return Expr{destination(true, reg1), meta(expr.MetaKeyL4PROTO, reg1Word+4), dport(reg1Word + 5),

@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/linux/nft"
@@ -32,14 +33,17 @@ const (
 //	relays      protocol . port → chain, on every address
 //	relays_at   address . protocol . port → chain
 //	relays_own  bridge . protocol . port: the zone that it leads to
-type relayTable struct{ all, at, own *nftables.Set }
+//	relays_held protocol . port: those that lead to zones
+type relayTable struct{ all, at, own, held *nftables.Set }
+
+func (r *relayTable) sets() []*nftables.Set { return []*nftables.Set{r.all, r.at, r.own, r.held} }
 
 func newRelayTable(t *nftables.Table) *relayTable {
 	set := func(name string, verdicts bool, key ...nftables.SetDatatype) *nftables.Set {
 		s := &nftables.Set{Table: t, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(key...), IsMap: verdicts}
 		if verdicts {
 			s.DataType = nftables.TypeVerdict
-		} else {
+		} else if key[0].Name == nftables.TypeIFName.Name {
 			s.KeyByteOrder = binaryutil.NativeEndian
 		}
 		return s
@@ -47,7 +51,8 @@ func newRelayTable(t *nftables.Table) *relayTable {
 	proto, port := nftables.TypeInetProto, nftables.TypeInetService
 	return &relayTable{
 		all: set("relays", true, proto, port), at: set("relays_at", true, nftables.TypeIP6Addr, proto, port),
-		own: set("relays_own", false, nftables.TypeIFName, proto, port),
+		own:  set("relays_own", false, nftables.TypeIFName, proto, port),
+		held: set("relays_held", false, proto, port),
 	}
 }
 
@@ -68,7 +73,7 @@ func (f *firewall) writeRelays(c *nftables.Conn, t *table) error {
 	for _, name := range []string{relayOpen, relayLAN, relayShut} {
 		c.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
-	for _, s := range []*nftables.Set{r.all, r.at, r.own} {
+	for _, s := range r.sets() {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -87,6 +92,9 @@ func (t *table) relayChains(c *nftables.Conn) {
 	rule(outside, nft.IIFServiceIn(t.relays.own), nft.Accept())
 	rule(outside, nft.VerdictByAddressPort6(t.relays.at))
 	rule(outside, nft.VerdictByPort(t.relays.all))
+	// A connection that was ended begins anew with nothing that the relay sends.
+	out := t.chain(c, "relay-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0)
+	out(nft.Family(true), nft.Fresh(), nft.L4Proto(unix.IPPROTO_TCP), nft.FromServiceIn(t.relays.held), nft.Drop())
 	in := func(chain string, parts ...nft.Expr) {
 		c.AddRule(&nftables.Rule{Table: t.table, Chain: &nftables.Chain{Name: chain, Table: t.table}, Exprs: nft.Rule(parts...)})
 	}
@@ -104,7 +112,13 @@ func (t *table) relayChains(c *nftables.Conn) {
 // eachRelay calls g with the elements of the mappings that a relay may serve.
 func (f *firewall) eachRelay(r *relayTable, ports []netdriver.Mapping, g func(*nftables.Set, []nftables.SetElement) error) error {
 	elements := map[*nftables.Set][]nftables.SetElement{}
-	own := map[string]bool{}
+	seen := map[string]bool{}
+	note := func(s *nftables.Set, key []byte) {
+		if id := s.Name + "\x00" + string(key); !seen[id] {
+			seen[id] = true
+			elements[s] = append(elements[s], nftables.SetElement{Key: key})
+		}
+	}
 	for _, p := range ports {
 		host := p.Host.Addr()
 		if !host.Is6() || host.IsLoopback() || p.Protocol == "sctp" || len(p.Targets) == 0 {
@@ -123,9 +137,9 @@ func (f *firewall) eachRelay(r *relayTable, ports []netdriver.Mapping, g func(*n
 			m = r.at
 		}
 		elements[m] = append(elements[m], nftables.SetElement{Key: elementKey(p), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}})
-		if key := string(slices.Concat(nft.Name(zone), service(p.Protocol, p.Host.Port()))); zone != "" && !own[key] {
-			own[key] = true
-			elements[r.own] = append(elements[r.own], nftables.SetElement{Key: []byte(key)})
+		if zone != "" {
+			note(r.held, service(p.Protocol, p.Host.Port()))
+			note(r.own, slices.Concat(nft.Name(zone), service(p.Protocol, p.Host.Port())))
 		}
 	}
 	return inPortions(elements, g)
