@@ -13,7 +13,7 @@ import (
 func TestLinks(t *testing.T) {
 	allowed := []string{
 		"muelle/api", "muelle/client", "muelle/internal/cli", "muelle/internal/console", "muelle/cmd/muelle",
-		"muelle/internal/policy", "muelle/internal/linux/capture/pcap",
+		"muelle/internal/policy", "muelle/internal/spelling", "muelle/internal/linux/capture/pcap",
 		"github.com/containerd/errdefs",
 		"github.com/docker/go-units",
 		"github.com/moby/docker-image-spec/specs-go",

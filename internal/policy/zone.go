@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"muelle/api"
+	"muelle/internal/spelling"
 )
 
 // Keys of a zone, as written in files and flags.
@@ -200,7 +201,7 @@ func Equal(a, b api.Zone) bool {
 func suggest(s string, words ...string) string {
 	best, least := "", 3
 	for _, w := range words {
-		if d := distance(s, w); d < least {
+		if d := spelling.Distance(s, w); d < least {
 			best, least = w, d
 		}
 	}
@@ -208,24 +209,4 @@ func suggest(s string, words ...string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %s?)", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"muelle/api"
+	"muelle/internal/spelling"
 )
 
 // variableName is what programs call environment variables; other words in capitals
@@ -158,20 +159,5 @@ func alike(a, b string) bool {
 	if len(a) < 5 || len(b) < 5 {
 		return false
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost = 1 + min(last, row[j], row[j+1])
-			}
-			last, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)] <= 2
+	return spelling.Distance(a, b) <= 2
 }
