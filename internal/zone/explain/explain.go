@@ -97,6 +97,9 @@ type facts struct {
 	Question
 	all      network.Snapshot
 	warnings []string
+	// filters are others' packet filters; nil where they could not be read, and unread why.
+	filters *filters
+	unread  error
 
 	// src and dst are the parties' network sides; nil for those that are no running
 	// containers.

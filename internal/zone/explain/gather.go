@@ -18,6 +18,7 @@ const most = 4
 // gather collects the facts: what is in the way of nothing that was asked is tried.
 func gather(ctx context.Context, networks Networks, q Question) *facts {
 	f := &facts{Question: q, all: networks.Snapshot(), warnings: networks.Warnings(), toPort: q.Port, serving: q.Port}
+	f.filters, f.unread = readFilters()
 	f.model()
 	src, inSource := namespace(networks, &f.Source, f.src)
 	if src != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/linux/socket"
 	"muelle/internal/netdriver"
 	"muelle/internal/network"
@@ -69,6 +70,21 @@ func (f *facts) unresolved(code string) {
 }
 
 func (f *facts) refuses(err error) { f.attempt.err = err }
+
+// drops is a firewall that drops everything at a hook.
+func (f *facts) drops(h ruleset.Hook) {
+	f.all.Networks[0].Interface = "mueb0"
+	f.filters = &filters{uplink: "eth0", rules: &ruleset.Ruleset{Chains: []*ruleset.Chain{{Family: ruleset.IP, Table: "filter", Name: "X", Base: true, Hook: h, Type: "filter", Drops: true}}}}
+}
+
+// beyond is a connection to somebody elsewhere that is not answered, with that firewall.
+func (f *facts) beyond(addr string, h ruleset.Hook) {
+	f.drops(h)
+	a := netip.MustParseAddr(addr)
+	f.Target, f.dst, f.shared, f.lookup = Party{Kind: Outside, Text: addr, Addr: a}, nil, nil, nil
+	f.to, f.attempt.to = []netip.Addr{a}, netip.AddrPortFrom(a, 5000)
+	f.refuses(context.DeadlineExceeded)
+}
 
 func (f *facts) listens(at ...string) {
 	f.listeners = nil
@@ -152,6 +168,19 @@ func TestJudge(t *testing.T) {
 		{"IPv6 only", func(f *facts) { f.refuses(unix.ECONNREFUSED) }, "listener", []string{"IPv6 only", "enable_ipv6"}},
 		{"refused all the same", func(f *facts) { f.listens("0.0.0.0:5000"); f.refuses(unix.ECONNREFUSED) }, "answer", []string{"refuses the connection"}},
 		{"a foreign firewall", func(f *facts) { f.refuses(context.DeadlineExceeded); f.warnings = []string{"table x drops"} }, "answer", []string{"drops the packets", "table x drops"}},
+		{"a foreign policy", func(f *facts) {
+			f.beyond("203.0.113.7", ruleset.Forward)
+			f.warnings = []string{`the firewall chain "ip filter X" drops the containers' traffic (to the world; policy); to allow it: ufw route allow`}
+		}, "policy", []string{"Another firewall on this host drops it", "policy of ip filter X", "ufw route allow"}},
+		{"a foreign policy without a word of ours", func(f *facts) { f.beyond("203.0.113.7", ruleset.Forward) }, "policy", []string{"nft -a list chain ip filter X"}},
+		{"a foreign policy for the host itself", func(f *facts) { f.beyond("203.0.113.7", ruleset.Input); f.refuses(nil) }, "", nil},
+		{"a foreign policy that lets it through all the same", func(f *facts) { f.beyond("203.0.113.7", ruleset.Forward); f.refuses(nil) }, "", []string{"drops it"}},
+		{"a foreign firewall, from outside", func(f *facts) {
+			f.drops(ruleset.Forward)
+			f.Source = Party{Kind: World, Text: "outside"}
+			f.src, f.attempt, f.lookup, f.to, f.route, f.toPort = nil, nil, nil, nil, nil, 15000
+			f.mapping = &mapping{host: netip.MustParseAddrPort("0.0.0.0:15000"), target: netip.AddrPortFrom(appAddr, 5000), sandbox: &f.all.Sandboxes[0]}
+		}, "policy", []string{"policy of ip filter X"}},
 		{"between: deny", func(f *facts) {
 			f.all.Networks[0].Between, f.all.Networks[0].Zone.Between = false, "deny"
 			f.refuses(context.DeadlineExceeded)

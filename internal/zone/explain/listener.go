@@ -230,8 +230,14 @@ func (f *facts) unanswered(a *attempt) *hop {
 	default:
 		return h.because("connection", "%v", a.err)
 	}
+	if f.dropped().Certain() {
+		return h // the policy has told it
+	}
 	for _, w := range f.warnings {
 		h.because("this host", "%s", w)
+	}
+	if f.unread != nil {
+		h.because("this host", "%v", f.unread)
 	}
 	if len(f.warnings) == 0 {
 		h.do("Look for rules in the namespaces and on the host: nft list ruleset")

@@ -82,8 +82,10 @@ func (f *facts) way() *network.NetworkView {
 
 func (f *facts) leadsOut() bool { return f.src.Host || f.way() != nil }
 
-// policyHop tells what zones and options forbid.
-func (f *facts) policyHop() *hop {
+// policyHop tells what zones and options forbid, and what other firewalls do.
+func (f *facts) policyHop() *hop { return f.filtered(f.zoneHop()) }
+
+func (f *facts) zoneHop() *hop {
 	switch {
 	case f.itself:
 		return nil

@@ -1,0 +1,206 @@
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muelle/api"
+	"muelle/internal/linux/rtnl"
+	"muelle/internal/linux/ruleset"
+	"muelle/internal/network"
+)
+
+// filters are the packet filters of others on this host, and what is to be known of the
+// host to ask them.
+type filters struct {
+	rules *ruleset.Ruleset
+	// uplink is the interface by which outside lies; or ruleset.Somewhere.
+	uplink string
+	// switched4 and switched6: what one bridge passes on is shown to the rules of IP too.
+	switched4, switched6 bool
+}
+
+// readFilters leaves our own tables out: what they do follows from the networks.
+func readFilters() (*filters, error) {
+	rules, err := ruleset.Read(func(_ ruleset.Family, table string) bool {
+		return table != "muelle" && !strings.HasPrefix(table, "muelle-")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the host's packet filters: %w", err)
+	}
+	ff := &filters{rules: rules, uplink: ruleset.Somewhere,
+		switched4: rtnl.SysctlIs("bridge/bridge-nf-call-iptables", 1), switched6: rtnl.SysctlIs("bridge/bridge-nf-call-ip6tables", 1)}
+	if list, err := rtnl.DefaultInterfaces(); err == nil && len(list) > 0 {
+		ff.uplink = list[0]
+	}
+	return ff, nil
+}
+
+// leg is a packet on its way through this host.
+type leg struct {
+	packet ruleset.Packet
+	hooks  []ruleset.Hook
+}
+
+var (
+	passing  = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
+	arriving = []ruleset.Hook{ruleset.Prerouting, ruleset.Input}
+	leaving  = []ruleset.Hook{ruleset.Output, ruleset.Postrouting}
+)
+
+// dropped is what another firewall drops for certain of the connection's first packet
+// or of its answer; By is nil where none does.
+func (f *facts) dropped() ruleset.Fate {
+	if f.filters == nil || !f.filters.rules.Filters() {
+		return ruleset.Fate{}
+	}
+	for _, l := range f.legs() {
+		if fate := f.filters.rules.Ask(l.packet, nil, l.hooks...); fate.Certain() {
+			return fate
+		}
+	}
+	return ruleset.Fate{}
+}
+
+// legs are the connection's packets as the hooks of this host see them.
+func (f *facts) legs() []leg {
+	p := ruleset.Packet{Protocol: unix.IPPROTO_TCP, DestinationPort: f.toPort}
+	if f.Proto == "udp" {
+		p.Protocol = unix.IPPROTO_UDP
+	}
+	to := netip.Addr{}
+	if len(f.to) > 0 {
+		to = f.to[0]
+		p.V6, p.Destination = to.Is6(), single(to)
+	}
+	switch {
+	case f.itself:
+		return nil
+	case f.Source.Kind == World && f.mapping != nil:
+		p.V6 = f.mapping.target.Addr().Is6()
+		p.In, p.Destination, p.DestinationPort = f.filters.uplink, netip.Prefix{}, f.mapping.host.Port()
+		return f.published(p)
+	case f.src != nil && !f.src.Host && to.IsValid():
+		return f.fromContainer(p, to)
+	case f.onHost(&f.Source, f.src) && f.dst != nil && !f.dst.Host && to.IsValid():
+		n := f.networkOf(f.dst, to)
+		if n == nil {
+			return nil
+		}
+		p.Out, p.OutBridge = n.Interface, true
+		return []leg{{p, leaving}, {reply(p, true), arriving}}
+	}
+	return nil
+}
+
+// fromContainer are the legs of a container's connection: within its network, to a
+// published port, to this host, or out.
+func (f *facts) fromContainer(p ruleset.Packet, to netip.Addr) []leg {
+	if n := f.networkOf(f.src, to); n != nil && f.dst != nil && !f.dst.Host {
+		p.Source = f.sourceOn(n)
+		return f.within(p, n)
+	}
+	n := f.way()
+	if n == nil || n.Interface == "" {
+		return nil
+	}
+	p.In, p.InBridge, p.Source = n.Interface, true, f.sourceOn(n)
+	switch {
+	case f.mapping != nil:
+		return f.published(p)
+	case f.Target.Kind == Host || f.dst != nil && f.dst.Host:
+		p.ToLocal = true
+		return []leg{{p, arriving}, {reply(p, false), leaving}}
+	case f.Target.Kind == Outside:
+		p.Out = f.filters.uplink
+		return []leg{{p, passing}, {reply(p, false), passing}}
+	}
+	return nil
+}
+
+// within is a packet that a bridge passes on from one container to another.
+func (f *facts) within(p ruleset.Packet, n *network.NetworkView) (list []leg) {
+	frame := p
+	frame.Within, frame.In, frame.Out = n.Interface, ruleset.Somewhere, ruleset.Somewhere
+	list = append(list, leg{frame, passing})
+	if p.V6 && f.filters.switched6 || !p.V6 && f.filters.switched4 {
+		p.In, p.InBridge, p.Out, p.OutBridge = n.Interface, true, n.Interface, true
+		list = append(list, leg{p, passing}, leg{reply(p, false), passing})
+	}
+	return list
+}
+
+// published is a packet to a published port, after its destination was translated.
+func (f *facts) published(p ruleset.Packet) []leg {
+	n := f.networkOf(f.mapping.sandbox, f.mapping.target.Addr())
+	if n == nil || p.V6 != f.mapping.target.Addr().Is6() {
+		return nil // a relay's
+	}
+	p.Translated, p.Original, p.OriginalPort = true, p.Destination, p.DestinationPort
+	p.Destination, p.DestinationPort = single(f.mapping.target.Addr()), f.mapping.target.Port()
+	p.Out, p.OutBridge = n.Interface, true
+	return []leg{{p, passing}, {reply(p, false), passing}}
+}
+
+// reply is the answer to a packet.
+func reply(p ruleset.Packet, toHost bool) ruleset.Packet {
+	p.In, p.InBridge, p.Out, p.OutBridge = p.Out, p.OutBridge, p.In, p.InBridge
+	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Established, p.Reply, p.ToLocal = true, true, toHost
+	return p
+}
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// networkOf is a bridge that a container is on, with an address in it.
+func (f *facts) networkOf(sb *network.SandboxView, a netip.Addr) *network.NetworkView {
+	if sb == nil {
+		return nil
+	}
+	for _, e := range sb.Endpoints {
+		for _, p := range e.Addresses {
+			if n := f.network(e.Network); n != nil && n.Interface != "" && p.Masked().Contains(a) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// sourceOn is the address that the source has on a network.
+func (f *facts) sourceOn(n *network.NetworkView) netip.Prefix {
+	if e := on(f.src, n.ID); e != nil {
+		for _, p := range e.Addresses {
+			if len(f.to) == 0 || p.Addr().Is6() == f.to[0].Is6() {
+				return single(p.Addr())
+			}
+		}
+	}
+	return netip.Prefix{}
+}
+
+// filtered adds to what the zones say what another firewall on this host does.
+func (f *facts) filtered(h *hop) *hop {
+	fate := f.dropped()
+	if !fate.Certain() {
+		return h
+	}
+	if h == nil || h.State != api.HopBroken {
+		h = broken("policy", "Another firewall on this host drops it.")
+	}
+	h.because("firewall of this host", "%s", fate.Rule)
+	for _, w := range f.warnings {
+		if what, remedy, ok := strings.Cut(w, "; to allow it: "); ok && strings.Contains(what, fmt.Sprintf("%q", fate.By)) {
+			return h.do("%s", remedy)
+		}
+	}
+	if fate.By.Legacy {
+		program, rest, _ := strings.Cut(fate.By.String(), " -t ")
+		table, chain, _ := strings.Cut(rest, " ")
+		return h.do("Ask whose rule it is, and what it is for: %s -t %s -S %s", program, table, chain)
+	}
+	return h.do("Ask whose rule it is, and what it is for: nft -a list chain %s", fate.By)
+}
