@@ -268,3 +268,50 @@ func TestGatewaysOfOthers(t *testing.T) {
 		t.Errorf("the host hears %s from the LAN", got)
 	}
 }
+
+// A network that takes the subnet of one just removed is guarded like any other, when
+// the old one's bridge has gone for good, too.
+func TestGatewaysOfSuccessors(t *testing.T) {
+	w := newWorld(t)
+	w.network("first")
+	w.network("front")
+	front, first := w.start(spec("f", "front")), w.start(spec("b", "first"))
+	gateway, old := first.Endpoints["first"].Gateway.String(), bridges(t)
+	w.stop(first.ID)
+	must(t, w.Remove(t.Context(), "first"))
+	w.network("second")
+	second := w.start(spec("c", "second"))
+	if got := second.Endpoints["second"].Gateway.String(); got != gateway {
+		t.Fatalf("the second network has another subnet: %s, %s", got, gateway)
+	}
+	w.serve(nil, "tcp", ":90", "host")
+	w.eventually(func() error {
+		// Those of the first two, and the second's: one of them must go.
+		if now := bridges(t); len(now) > len(old) {
+			return fmt.Errorf("bridges: %q", now)
+		}
+		return nil
+	})
+	w.eventually(func() error {
+		if out := run(t, "nft", "list", "set", "inet", "muelle-1a2b3c4d", "own4"); strings.Count(out, gateway) != 1 {
+			return fmt.Errorf("the first network's elements are still there: %s", out)
+		}
+		return nil
+	})
+	w.reaches(second.NetNS, "tcp4", gateway+":90", "host")
+	w.cannotReach(front.NetNS, "tcp4", gateway+":90")
+	w.cannotReach(w.lan, "tcp4", gateway+":90")
+}
+
+// bridges are the names of the bridges that there are.
+func bridges(t *testing.T) (list []string) {
+	t.Helper()
+	all, err := net.Interfaces()
+	must(t, err)
+	for _, i := range all {
+		if strings.HasPrefix(i.Name, "mueb") {
+			list = append(list, i.Name)
+		}
+	}
+	return list
+}

@@ -130,7 +130,15 @@ func (f *firewall) removeBridge(b bridgeRules) {
 	if b.zone.zoned() {
 		err = f.replace()
 	} else {
-		err = f.transaction(func(c *nftables.Conn) error { return f.t.eachSet(b, c.SetDeleteElements) })
+		// The next network may have this one's subnet already.
+		err = f.transaction(func(c *nftables.Conn) error {
+			return f.t.eachSet(b, func(s *nftables.Set, list []nftables.SetElement) error {
+				if f.t.host.holdsGateway(s, list[0], f.bridges) {
+					return nil
+				}
+				return c.SetDeleteElements(s, list)
+			})
+		})
 	}
 	if changedByOthers(err) {
 		err = f.replace()

@@ -1,6 +1,10 @@
 package bridge
 
 import (
+	"bytes"
+	"net/netip"
+	"slices"
+
 	"github.com/google/nftables"
 
 	"muelle/internal/linux/nft"
@@ -42,6 +46,19 @@ func (h hostSets) eachGateway(b bridgeRules, f func(*nftables.Set, []nftables.Se
 		}
 	}
 	return nil
+}
+
+// holdsGateway tells whether an element is the address of a bridge, whichever.
+func (h hostSets) holdsGateway(s *nftables.Set, e nftables.SetElement, bridges map[string]bridgeRules) bool {
+	if s != h.gateways4 && s != h.gateways6 {
+		return false
+	}
+	for _, b := range bridges {
+		if slices.ContainsFunc(b.gateways, func(a netip.Addr) bool { return bytes.Equal(a.AsSlice(), e.Key) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // guardHost: a bridge's address is for the containers on it and for this host, not
