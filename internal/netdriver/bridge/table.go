@@ -169,8 +169,9 @@ func (t *table) translate(c *nftables.Conn) {
 	t.destinations(out)
 	post := t.chain(c, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
 	post(nft.OIFIn(t.bridges), nft.FromLoopback(), nft.Masquerade())
-	// A container that asks for a published port of its own network: the answer must come back this way.
-	post(nft.PairIn(t.same), nft.Translated(), nft.Masquerade())
+	// A container that asks for a published port, of its own network or of a container that
+	// is on its network too, by which the answer would go: it must come back this way.
+	post(nft.IIFIn(t.bridges), nft.OIFIn(t.bridges), nft.Translated(), nft.Masquerade())
 	// Frames translated inside a bridge (bridge-nf-call-iptables) come without iifname:
 	// there the answer finds its way, unless the container asked for itself.
 	post(nft.BetweenIn(t.self), nft.Translated(), nft.Masquerade())
