@@ -99,10 +99,32 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 	for _, b := range p.Published {
 		for _, w := range sc.waysTo(from, m, b) {
 			v := sc.world.Published(from, w.through, b)
-			list = append(list, api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why})
+			try := api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why}
+			if sc.mixed(from, to, w.through, b, v.Allowed) {
+				try.Result = api.ZoneUnproved // whom an attempt leads to is the kernel's choice
+			}
+			list = append(list, try)
 		}
 	}
 	return list
+}
+
+// mixed tells whether a port of the host is shared with a replica that is on other
+// networks, to which other rules lead.
+func (sc *scene) mixed(from string, to *policy.Member, through string, b policy.Publication, allowed bool) bool {
+	for _, m := range sc.world.Members {
+		if to.Of == "" || m.Of != to.Of {
+			continue
+		}
+		for _, p := range m.Ports {
+			for _, other := range p.Published {
+				if other.Host == b.Host && sc.world.Published(from, through, other).Allowed != allowed {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // way is an address of the host's by which a published port is asked for.

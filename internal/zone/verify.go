@@ -83,7 +83,7 @@ func (v *verification) close() {
 
 // try makes one attempt, and another where the first went otherwise than expected.
 func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
-	if cell.From == policy.LAN || cell.From == policy.Internet || cell.Protocol == "sctp" {
+	if cell.From == policy.LAN || cell.From == policy.Internet || cell.Protocol == "sctp" || t.Result == api.ZoneUnproved {
 		t.Result = api.ZoneUnproved
 		return
 	}
