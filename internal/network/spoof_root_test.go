@@ -210,7 +210,10 @@ func TestIngressGuardComesBack(t *testing.T) {
 	w.kill()
 	run(t, "nft", "flush", "ruleset")
 	// Who flushes while no daemon looks takes away the sign that forwarding is ours to switch off.
-	t.Cleanup(func() { must(t, rtnl.Sysctl("ipv4/ip_forward", "0")) })
+	t.Cleanup(func() {
+		must(t, rtnl.Sysctl("ipv4/ip_forward", "0"))
+		must(t, rtnl.Sysctl("ipv6/conf/all/forwarding", "0"))
+	})
 	w.open()
 	w.adopt(specs[0], bad)
 	w.adopt(specs[1], victim)
