@@ -161,7 +161,7 @@ func (w *World) Published(from, through string, b Publication) Verdict {
 	m := w.Member(from)
 	switch {
 	case m != nil && !m.Host && through == n.Key && !b.Host.Addr().IsLoopback():
-		return w.publishedInside(m, through, n, at) // who is in the zone is not held off by it
+		return w.publishedInside(m, through, n, b, at) // who is in the zone is not held off by it
 	case n.publishes(api.ZoneNone):
 		return denied("%s: publish: none", n.Name)
 	case from == Host || m != nil && m.Host:
@@ -179,15 +179,15 @@ func (w *World) Published(from, through string, b Publication) Verdict {
 	case m == nil:
 		return denied("nobody is called %s", from)
 	}
-	return w.publishedInside(m, through, n, at)
+	return w.publishedInside(m, through, n, b, at)
 }
 
-func (w *World) publishedInside(m *Member, through string, n *Network, at string) Verdict {
+func (w *World) publishedInside(m *Member, through string, n *Network, b Publication, at string) Verdict {
 	t := w.Network(through)
 	switch {
 	case t == nil || !slices.Contains(m.Networks, through):
 		return denied("%s is on no network that leads to the host", m.Name)
-	case t == n && !w.reachesHost(t):
+	case t == n && !w.reachesHost(t, b.Host.Addr()):
 		return denied("%s: this host is closed (egress)", t.Name)
 	case t == n && !n.Between:
 		return denied("%s: containers do not reach each other, by published ports neither (between: deny)", n.Name)
@@ -195,7 +195,7 @@ func (w *World) publishedInside(m *Member, through string, n *Network, at string
 		return allowed("%s", at)
 	case t.Internal:
 		return denied("%s is internal", t.Name)
-	case !w.reachesHost(t):
+	case !w.reachesHost(t, b.Host.Addr()):
 		return denied("%s: this host is closed (egress)", t.Name)
 	case n.publishes(api.ZoneLAN):
 		return denied("%s publishes to the LAN only: containers are not on it", n.Name)
@@ -206,12 +206,16 @@ func (w *World) publishedInside(m *Member, through string, n *Network, at string
 // hostNames stand for this host in a list of destinations.
 var hostNames = []string{"host.docker.internal", "host.muelle.internal"}
 
-// reachesHost tells whether a network's containers may ask this host at its gateway.
-func (w *World) reachesHost(n *Network) bool {
+// reachesHost tells whether a network's containers may ask this host at an address of
+// it, or, where that is not a certain one, at their gateway.
+func (w *World) reachesHost(n *Network, at netip.Addr) bool {
 	if !Restricted(n.Zone) {
 		return true
 	}
 	prefixes, names := Destinations(n.Zone)
+	if at.IsValid() && !at.IsUnspecified() && !at.IsLoopback() {
+		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(at) })
+	}
 	return slices.ContainsFunc(names, func(s string) bool { return slices.Contains(hostNames, s) }) ||
 		slices.ContainsFunc(n.Gateways, func(a netip.Addr) bool {
 			return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -255,7 +259,7 @@ func (w *World) ways(from string, to *Member, p Port) (list []Verdict) {
 	}
 	m := w.Member(from)
 	if to.Host {
-		if m == nil || m.Host || slices.ContainsFunc(m.Networks, func(k string) bool { n := w.Network(k); return n != nil && w.reachesHost(n) }) {
+		if m == nil || m.Host || slices.ContainsFunc(m.Networks, func(k string) bool { n := w.Network(k); return n != nil && w.reachesHost(n, netip.Addr{}) }) {
 			return []Verdict{allowed("%s is in this host's own network", to.Name)}
 		}
 		return []Verdict{denied("%s is in this host's own network, which is closed to %s", to.Name, from)}
@@ -324,7 +328,7 @@ func (w *World) ToHost(m *Member) Verdict {
 		return allowed("%s is in this host's own network", m.Name)
 	}
 	for _, key := range m.Networks {
-		if n := w.Network(key); n != nil && w.reachesHost(n) {
+		if n := w.Network(key); n != nil && w.reachesHost(n, netip.Addr{}) {
 			return allowed("this host is on %s", n.Name)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 const (
 	// attempts at a time: each holds a thread while it waits.
-	attempts = 24
+	attempts = 96
 	// short is how long what should not be reached may be silent; long is for what
 	// should, when it was silent at first: the machine may be busy.
 	short, long = 400 * time.Millisecond, 4 * time.Second

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,6 +68,8 @@ func zoneMatrix(t *testing.T, c client, project string) (r api.ZoneReport, code 
 func proved(t *testing.T, c client, when string) api.ZoneReport {
 	t.Helper()
 	r, code := zoneMatrix(t, c, "shop")
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, cell := range r.Cells {
 		for _, try := range cell.Tries {
 			if try.Differs || try.Result == api.ZoneUnproved && cell.From != "lan" && cell.From != "internet" && try.Address.Addr().Is4() {
@@ -79,12 +82,14 @@ func proved(t *testing.T, c client, when string) api.ZoneReport {
 			if cell.From == "internet" {
 				source = farAddr
 			}
-			err := outside(func() error {
-				return echoesFrom(cell.Protocol, source, fmt.Sprintf("%s:%d", hostAddr, try.Address.Port()), try.Expected)
+			all.Go(func() {
+				err := outside(func() error {
+					return echoesFrom(cell.Protocol, source, fmt.Sprintf("%s:%d", hostAddr, try.Address.Port()), try.Expected)
+				})
+				if (err == nil) != try.Expected {
+					t.Errorf("%s: %s -> %s:%d/%s by %s: %v; the model: %s", when, cell.From, cell.To, cell.Port, cell.Protocol, try.Address, err, try.Why)
+				}
 			})
-			if (err == nil) != try.Expected {
-				t.Errorf("%s: %s -> %s:%d/%s by %s: %v; the model: %s", when, cell.From, cell.To, cell.Port, cell.Protocol, try.Address, err, try.Why)
-			}
 		}
 	}
 	for _, e := range r.Expect {
