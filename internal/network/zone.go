@@ -104,10 +104,8 @@ func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
 // Answered implements resolver.Directory: what a zone of the asker lists by name is open
 // before the asker knows the address.
 func (d directory) Answered(asker, name string, addrs []netip.Addr, ttl time.Duration) error {
-	for _, bridge := range d.following(asker, name) {
-		if err := d.bridge.Admit(bridge, name, addrs, ttl); err != nil {
-			return err
-		}
+	if bridge := d.following(asker, name); bridge != "" {
+		return d.bridge.Admit(bridge, name, addrs, ttl)
 	}
 	return nil
 }
@@ -127,21 +125,22 @@ func (sb *sandbox) unlisted(name string) string {
 	return fmt.Sprintf("the zone of network %s does not list it (egress: %s)", way.net.Name, strings.Join(way.net.zone().Egress, ", "))
 }
 
-// following are the asker's bridges whose zones list the name.
-func (d directory) following(asker, name string) (bridges []string) {
+// following is the bridge of the asker's way out, if its zone lists the name. No other
+// zone that it is on is opened: by its own way it may be answered by whomever it likes.
+func (d directory) following(asker, name string) string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	sb := d.sandboxes[asker]
 	if sb == nil {
-		return nil
+		return ""
 	}
-	for _, e := range sb.endpoints {
-		_, names := policy.Destinations(e.net.zone())
+	if way := sb.way(); way != nil {
+		_, names := policy.Destinations(way.net.zone())
 		if slices.ContainsFunc(names, func(entry string) bool { return policy.Names(entry, name) }) {
-			bridges = append(bridges, e.net.Interface)
+			return way.net.Interface
 		}
 	}
-	return bridges
+	return ""
 }
 
 // publisher is the endpoint that published ports lead to: the one with the default

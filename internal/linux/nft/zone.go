@@ -35,9 +35,9 @@ func destination(six bool, reg uint32) expr.Any {
 	return network(16, 4, reg)
 }
 
-// FromNotIn is ip saddr != @set, of either family.
-func FromNotIn(set *nftables.Set, six bool) Expr {
-	return append(Family(six), source(six, reg1), lookup(set, reg1, 0, true))
+// IIFFromNotIn is iifname . ip saddr != @set, of either family.
+func IIFFromNotIn(set *nftables.Set, six bool) Expr {
+	return append(Family(six), meta(expr.MetaKeyIIFNAME, reg1), source(six, reg2), lookup(set, reg1, 0, true))
 }
 
 // IIFToIn is iifname . ip daddr @set, of either family.
@@ -89,6 +89,26 @@ func FromLinkLocal6() Expr {
 // Fresh is ct state new.
 func Fresh() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitNEW) }
 
+// Begins is ct state != established,related: what is new, and what connection tracking
+// cannot make sense of or does not look at.
+func Begins() Expr {
+	e := Established()
+	e[2] = equal(reg1, make([]byte, 4))
+	return e
+}
+
+// Invalid is ct state invalid, Untracked ct state untracked, Related ct state related.
+func Invalid() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitINVALID) }
+
+// Untracked is what Invalid says.
+func Untracked() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitUNTRACKED) }
+
+// Related is what Invalid says.
+func Related() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitRELATED) }
+
+// ToGroup6 is ip6 daddr ff00::/8.
+func ToGroup6() Expr { return append(IPv6(), network(24, 1, reg1), equal(reg1, []byte{0xff})) }
+
 // NotTranslated is ct status ! dnat.
 func NotTranslated() Expr {
 	e := ctBits(expr.CtKeySTATUS, statusDNAT)
@@ -98,9 +118,6 @@ func NotTranslated() Expr {
 
 // FromLocal is fib saddr type local.
 func FromLocal() Expr { return fromLocal(expr.CmpOpEq) }
-
-// NotFromLocal is fib saddr type != local.
-func NotFromLocal() Expr { return fromLocal(expr.CmpOpNeq) }
 
 func fromLocal(op expr.CmpOp) Expr {
 	return Expr{

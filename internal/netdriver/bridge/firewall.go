@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/nft"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
 )
 
@@ -53,7 +54,7 @@ type firewall struct {
 	// which writing again does not end.
 	incomparable string
 	// lan are the prefixes on the host's links, looked up where a zone needs them.
-	lan []netip.Prefix
+	lan []rtnl.Neighbourhood
 	// names are the addresses that zones' names stand for, by bridge.
 	names map[string]map[netip.Addr]following
 	spoof *spoof

@@ -88,7 +88,8 @@ func (f *firewall) writeRelays(c *nftables.Conn, t *table) error {
 
 func (t *table) relayChains(c *nftables.Conn) {
 	rule := t.chain(c, "relay-input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
-	outside := nft.Rule(nft.Family(true), nft.Fresh(), nft.NotFromLocal())
+	// What comes in by another interface than lo is nobody's of this host, whatever its source.
+	outside := nft.Rule(nft.Family(true), nft.Fresh(), nft.NotIIF("lo"))
 	rule(outside, nft.IIFServiceIn(t.relays.own), nft.Accept())
 	rule(outside, nft.VerdictByAddressPort6(t.relays.at))
 	rule(outside, nft.VerdictByPort(t.relays.all))
@@ -104,7 +105,7 @@ func (t *table) relayChains(c *nftables.Conn) {
 	in(relayLAN, nft.IIFIn(t.bridges), nft.Drop())
 	in(relayLAN, nft.FromLinkLocal6(), nft.Accept())
 	if t.zones != nil {
-		in(relayLAN, nft.FromNotIn(t.zones.lan[1], true), nft.Drop())
+		in(relayLAN, nft.IIFFromNotIn(t.zones.lan[1], true), nft.Drop())
 	}
 	in(relayShut, nft.Drop())
 }

@@ -139,6 +139,9 @@ func (t *table) raw(c *nftables.Conn) {
 // was published, out of it everything unless internal, and nothing between two.
 func (t *table) forward(c *nftables.Conn) {
 	rule := t.chain(c, t.forwarding.Name, nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+	// An error about somebody else's connection, from another network than its own: between
+	// two networks there are only those to published ports.
+	rule(nft.IIFIn(t.bridges), nft.OIFIn(t.bridges), nft.PairNotIn(t.same), nft.Related(), nft.NotTranslated(), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.IIFNotIn(t.bridges), nft.ClaimsRouteTo(t.bridges), nft.Drop())
@@ -152,6 +155,8 @@ func (t *table) forward(c *nftables.Conn) {
 	rule(nft.OIFIn(t.bridges), nft.Translated(), nft.Accept())
 	t.admit(rule)
 	rule(nft.OIFIn(t.bridges), nft.Drop())
+	// What is not tracked is not translated: it would leave with the container's own address.
+	rule(nft.IIFIn(t.masquerading), nft.Invalid(), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.Accept())
 }
 

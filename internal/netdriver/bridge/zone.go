@@ -2,10 +2,10 @@ package bridge
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -13,6 +13,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/linux/nft"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
 	"muelle/internal/policy"
 )
@@ -51,7 +52,7 @@ var hostNames = []string{"host.docker.internal", "host.muelle.internal"}
 //	publish_none, publish_host, publish_lan  bridges by who may reach their published ports
 //	publish_said   bridges of which this host reaches published ports only
 //	admitted       address . protocol . port: containers' ports that are published
-//	lan            prefixes on the links of this host
+//	lan            interface . prefix: what is on the links of this host
 //	egress_some    bridges that may send to what the next sets have only
 //	egress_own     bridge . prefix: the subnets of the bridge
 //	egress_gate    bridge . address: this host, where it was not asked for
@@ -103,11 +104,11 @@ func newZoneTable(t *nftables.Table) *zoneTable {
 	for i, ip := range []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr} {
 		suffix := []string{"", "6"}[i]
 		z.admitted[i] = concat("admitted"+suffix, ip, proto, port)
-		z.lan[i] = &nftables.Set{Table: t, Name: "lan" + suffix, KeyType: ip, Interval: true}
+		z.lan[i] = concat("lan"+suffix, name, ip)
 		z.own[i] = concat("egress_own"+suffix, name, ip)
 		z.gate[i] = concat("egress_gate"+suffix, name, ip)
 		z.static[i] = concat("egress_static"+suffix, name, ip)
-		z.own[i].Interval, z.static[i].Interval = true, true
+		z.own[i].Interval, z.static[i].Interval, z.lan[i].Interval = true, true, true
 		z.following[i] = concat("egress_names"+suffix, name, ip)
 		z.following[i].HasTimeout = true
 	}
@@ -231,18 +232,17 @@ func disjoint(list []netip.Prefix, six bool) (out []netip.Prefix) {
 	return out
 }
 
-func (z *zoneTable) addLAN(c *nftables.Conn, lan []netip.Prefix) error {
+func (z *zoneTable) addLAN(c *nftables.Conn, lan []rtnl.Neighbourhood) error {
+	links := map[string][]netip.Prefix{}
+	for _, n := range lan {
+		links[n.Interface] = append(links[n.Interface], n.Prefix)
+	}
 	var errs []error
 	for i := range 2 {
 		var elements []nftables.SetElement
-		prefixes := disjoint(lan, i == 1)
-		slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
-		for n, p := range prefixes {
-			elements = append(elements, nftables.SetElement{Key: p.Addr().AsSlice()})
-			// An end at the next one's beginning would clash with it.
-			end := last(p).Next()
-			if end.IsValid() && (n+1 == len(prefixes) || prefixes[n+1].Addr() != end) {
-				elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		for _, name := range slices.Sorted(maps.Keys(links)) {
+			for _, p := range disjoint(links[name], i == 1) {
+				elements = append(elements, prefixElement(nft.Name(name), p))
 			}
 		}
 		if len(elements) > 0 {
@@ -270,10 +270,18 @@ func lookupPorts() (list []nftables.SetElement) {
 // is translated: the host's own addresses and its published ports are no way out either.
 func (z *zoneTable) leaving(t *table, c *nftables.Conn) {
 	rule := t.chain(c, "zone-egress", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150)
+	rule(nft.IIFIn(z.some), nft.Invalid(), nft.Drop())
+	// Neighbour discovery is not tracked, wherever it is sent: to a far address it would carry data out.
+	discovery := nft.Rule(nft.IIFIn(z.some), nft.Untracked(), nft.L4Proto(unix.IPPROTO_ICMPV6))
+	for _, near := range []nft.Expr{nft.ToLinkLocal6(), nft.ToGroup6(), nft.IIFToIn(z.own[1], true)} {
+		rule(discovery, near, nft.Accept())
+	}
 	for i := range 2 {
 		six := i == 1
-		from := nft.Rule(nft.IIFIn(z.some), nft.Fresh())
+		from := nft.Rule(nft.IIFIn(z.some), nft.Begins())
 		rule(from, nft.IIFToIn(z.gate[i], six), nft.Drop())
+		// Whoever answers for a name does not open this host by it.
+		rule(from, nft.Family(six), nft.ToLocal(), nft.IIFToNotIn(z.own[i], six), nft.IIFToNotIn(z.static[i], six), nft.Drop())
 		rule(from, nft.IIFToNotIn(z.own[i], six), nft.ServiceIn(z.lookups), nft.Drop())
 		rule(from, nft.IIFToNotIn(z.own[i], six), nft.IIFToNotIn(z.static[i], six), nft.IIFToNotIn(z.following[i], six), nft.Drop())
 	}
@@ -286,7 +294,7 @@ func (z *zoneTable) published(t *table, rule func(...nft.Expr)) {
 		rule(nft.OIFIn(s), nft.PairNotIn(t.same), nft.Drop())
 	}
 	for i := range 2 {
-		rule(nft.OIFIn(z.lanOnly), nft.PairNotIn(t.same), nft.FromNotIn(z.lan[i], i == 1), nft.Drop())
+		rule(nft.OIFIn(z.lanOnly), nft.PairNotIn(t.same), nft.IIFFromNotIn(z.lan[i], i == 1), nft.Drop())
 	}
 	// An address of the LAN that a container pretends to have.
 	rule(nft.OIFIn(z.lanOnly), nft.PairNotIn(t.same), nft.IIFIn(t.bridges), nft.Drop())
@@ -359,10 +367,4 @@ func (f *firewall) changeAdmitted(c *nftables.Conn, removed, added []netdriver.M
 // service is protocol . port as sets have it.
 func service(protocol string, port uint16) []byte {
 	return []byte{protocolNumber(protocol), 0, 0, 0, byte(port >> 8), byte(port), 0, 0}
-}
-
-// following is an address that a name stands for.
-type following struct {
-	name  string
-	until time.Time
 }

@@ -1,20 +1,18 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
-	"muelle/internal/linux/nft"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/netdriver"
 	"muelle/internal/policy"
@@ -95,148 +93,15 @@ func (f *firewall) setZone(b bridgeRules) error {
 	return nil
 }
 
-// keepNames forgets addresses whose names a zone no longer lists.
-func (f *firewall) keepNames(b bridgeRules) {
-	_, asked := policy.Destinations(b.zone.zone)
-	kept := map[netip.Addr]following{}
-	for a, n := range f.names[b.name] {
-		if slices.ContainsFunc(asked, func(e string) bool { return policy.Names(e, n.name) }) {
-			kept[a] = n
-		}
-	}
-	f.names[b.name] = kept
-}
-
-// Bounds of how long a name's address stays open without being asked for again.
-// Programs keep what they looked up for longer than they were told.
-const (
-	shortestFollow = 2 * time.Minute
-	longestFollow  = 24 * time.Hour
-)
-
-// Admit lets the containers of a network send to what a name of its zone's list
-// stands for, for as long as the answer may be kept.
-func (d *Driver) Admit(bridge, name string, addrs []netip.Addr, ttl time.Duration) error {
-	ttl = min(max(ttl, shortestFollow), longestFollow)
-	f := d.fw
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.names[bridge] == nil {
-		f.names[bridge] = map[netip.Addr]following{}
-	}
-	known, now := f.names[bridge], time.Now()
-	var fresh []netip.Addr
-	for _, a := range addrs {
-		a = a.Unmap()
-		// What is known for long enough needs no transaction.
-		if k, ok := known[a]; ok && k.name == name && k.until.Sub(now) > ttl/2 {
-			continue
-		}
-		if k := known[a]; k.until.Before(now.Add(ttl)) {
-			known[a] = following{name, now.Add(ttl)}
-			fresh = append(fresh, a)
-		}
-	}
-	for a, k := range known {
-		if k.until.Before(now) {
-			delete(known, a)
-		}
-	}
-	if len(fresh) == 0 || f.recovering || !f.up {
-		return nil
-	}
-	if f.t.zones == nil {
-		return fmt.Errorf("follow %s: network %s has no zone", name, bridge)
-	}
-	err := f.transaction(func(c *nftables.Conn) error { return f.t.zones.follow(c, bridge, fresh, ttl) })
-	if changedByOthers(err) {
-		err = f.replace()
-	}
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", name, err)
-	}
-	return nil
-}
-
-// follow adds addresses, those that are there too: deleting what was added a moment
-// before never fails, and adding after it begins the time anew, which adding alone
-// does on kernels from 6.12 on only.
-func (z *zoneTable) follow(c *nftables.Conn, bridge string, addrs []netip.Addr, ttl time.Duration) error {
-	for i := range 2 {
-		var elements []nftables.SetElement
-		for _, a := range addrs {
-			if a.Is6() == (i == 1) {
-				elements = append(elements, nftables.SetElement{Key: slices.Concat(nft.Name(bridge), a.AsSlice()), Timeout: ttl})
-			}
-		}
-		for part := range slices.Chunk(elements, chunk) {
-			for _, do := range []func(*nftables.Set, []nftables.SetElement) error{c.SetAddElements, c.SetDeleteElements, c.SetAddElements} {
-				if err := do(z.following[i], part); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// writeNames adds what is left of the followed addresses to a new table.
-func (f *firewall) writeNames(c *nftables.Conn, z *zoneTable) error {
-	now := time.Now()
-	for bridge, known := range f.names {
-		if !policy.Restricted(f.bridges[bridge].zone.zone) {
-			continue
-		}
-		for a, k := range known {
-			if left := k.until.Sub(now); left > time.Second {
-				i := 0
-				if a.Is6() {
-					i = 1
-				}
-				element := nftables.SetElement{Key: slices.Concat(nft.Name(bridge), a.AsSlice()), Timeout: left}
-				if err := c.SetAddElements(z.following[i], []nftables.SetElement{element}); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// recallNames reads the followed addresses of a former daemon's table. Which name each
-// stands for is not in the kernel: they stay open until their time is over.
-func (f *firewall) recallNames() {
-	c, err := nft.New()
-	if err != nil {
-		return
-	}
-	z := newZoneTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
-	for _, set := range z.following {
-		elements, err := c.GetSetElements(set)
-		if err != nil {
-			return // no zones then
-		}
-		for _, e := range elements {
-			a, ok := netip.AddrFromSlice(e.Key[min(len(e.Key), unix.IFNAMSIZ):])
-			if !ok || e.Expires <= 0 {
-				continue
-			}
-			bridge := strings.TrimRight(string(e.Key[:unix.IFNAMSIZ]), "\x00")
-			if f.names[bridge] == nil {
-				f.names[bridge] = map[netip.Addr]following{}
-			}
-			f.names[bridge][a] = following{until: time.Now().Add(e.Expires)}
-		}
-	}
-}
-
 // refreshLAN looks again what is on the host's links; true where that changed.
 func (f *firewall) refreshLAN() (bool, error) {
 	list, err := rtnl.OnLink(func(name string) bool { return !hasOurPrefix(name) && f.bridges[name].name == "" })
 	if err != nil {
 		return false, err
 	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(list, func(a, b rtnl.Neighbourhood) int {
+		return cmp.Or(strings.Compare(a.Interface, b.Interface), strings.Compare(a.Prefix.String(), b.Prefix.String()))
+	})
 	list = slices.Compact(list)
 	if slices.Equal(list, f.lan) {
 		return false, nil
@@ -298,7 +163,7 @@ func (f *firewall) cutForbidden(b bridgeRules) {
 // zoneFlows matches tracked flows that a zone forbids.
 type zoneFlows struct {
 	rules           zoneRules
-	lan             []netip.Prefix
+	lan             []rtnl.Neighbourhood
 	followed, local map[netip.Addr]bool
 	relays          map[relayKey]bool
 }
@@ -332,7 +197,7 @@ func (z *zoneFlows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	case api.ZoneHost:
 		return !z.local[from]
 	case api.ZoneLAN:
-		return !z.local[from] && !from.IsLinkLocalUnicast() && !slices.ContainsFunc(z.lan, func(p netip.Prefix) bool { return p.Contains(from) })
+		return !z.local[from] && !from.IsLinkLocalUnicast() && !slices.ContainsFunc(z.lan, func(n rtnl.Neighbourhood) bool { return n.Prefix.Contains(from) })
 	}
 	return false
 }

@@ -28,11 +28,17 @@ func (s *Server) answer(asker string, query *dns.Msg, e *record) *dns.Msg {
 		return fail(query, dns.RcodeBadVers, e, "EDNS version "+strconv.Itoa(int(opt.Version()))+" is not known")
 	}
 	if q.Qclass != dns.ClassINET {
+		// Whom the asker may not ask for it may not ask for in another class either.
+		if found := s.dir.Lookup(asker, e.name); found.Hidden {
+			return fail(query, dns.RcodeNameError, e, found.Reason)
+		}
 		return nil
 	}
 	if q.Qtype == dns.TypePTR {
 		if a, ok := parseReverse(q.Name); ok {
-			return s.pointer(asker, query, a, e)
+			if r := s.pointer(asker, query, a, e); r != nil {
+				return r
+			}
 		}
 	}
 	if e.name == "localhost" || strings.HasSuffix(e.name, ".localhost") {

@@ -19,7 +19,7 @@ func (fake) Lookup(_, name string) Answer {
 	switch name {
 	case "web":
 		return Answer{Known: true, Addrs: web, Equal: 2, From: "network front"}
-	case "secret":
+	case "secret", "3.0.9.10.in-addr.arpa":
 		return Answer{Hidden: true, Reason: "no network in common"}
 	}
 	return Answer{}
@@ -72,6 +72,7 @@ func TestAnswer(t *testing.T) {
 		{"PTR", "2.0.0.10.in-addr.arpa.", dns.TypePTR, 1, dns.RcodeSuccess, ""},
 		{"PTR of IPv6", reverse6, dns.TypePTR, 1, dns.RcodeSuccess, ""},
 		{"PTR of a stranger", "1.0.9.10.in-addr.arpa.", dns.TypePTR, 0, dns.RcodeNameError, "10.9.0.1 belongs"},
+		{"PTR of a name that is not to be asked for", "3.0.9.10.in-addr.arpa.", dns.TypePTR, 0, dns.RcodeNameError, "no network in common"},
 		{"unknown PTR", "3.0.0.10.in-addr.arpa.", dns.TypePTR, -1, 0, ""},
 		{"malformed PTR", "x.in-addr.arpa.", dns.TypePTR, -1, 0, ""},
 		{"SRV by name", "_http._TCP.web.", dns.TypeSRV, 2, dns.RcodeSuccess, ""},
@@ -133,6 +134,7 @@ func TestAnswerOddQueries(t *testing.T) {
 		{"a later EDNS", func(m *dns.Msg) { m.SetEdns0(1232, false).IsEdns0().SetVersion(1) }, dns.RcodeBadVers},
 		{"an update", func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }, dns.RcodeNotImplemented},
 		{"two questions", func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }, dns.RcodeFormatError},
+		{"another class of a name that is not to be asked for", func(m *dns.Msg) { m.Question[0].Name, m.Question[0].Qclass = "secret.", dns.ClassCHAOS }, dns.RcodeNameError},
 		{"no question", func(m *dns.Msg) { m.Question = nil }, dns.RcodeFormatError},
 		{"single label with search domains", func(m *dns.Msg) { m.Question[0].Name = "nobody." }, dns.RcodeNameError},
 	} {
