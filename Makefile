@@ -58,7 +58,14 @@ test-vm: deps build ## in virtual machines: marked end-to-end cases on cgroup v2
 	@hack/kernel.sh bin/vm/kernel
 	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
-	hack/asroot.sh go test -tags vm -count=1 -timeout 15m ./test/vm
+	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -skip '^TestSELinux$$' ./test/vm
+
+.PHONY: test-selinux
+test-selinux: deps build ## in a virtual machine whose kernel enforces a policy of SELinux
+	@hack/kernel.sh bin/vm/kernel
+	@hack/unpack.sh bin/vm/apparmor apparmor
+	@hack/unpack.sh bin/vm/checkpolicy checkpolicy
+	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -run '^TestSELinux$$' ./test/vm
 
 .PHONY: lint
 lint: toolchain ## gofmt, vet, staticcheck

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 
 	"github.com/opencontainers/selinux/go-selinux"
+	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"muelle/internal/container"
 	"muelle/internal/linux/security"
@@ -32,10 +34,58 @@ func securityDefaults(c *config, log *slog.Logger) (d container.SecurityDefaults
 		selinux.SetDisabled()
 	case security.SELinux("/"):
 		d.Modules.SELinux = true
+		if err := checkLabels(); err != nil {
+			return d, err
+		}
 	default:
 		log.Warn("selinux-enabled: SELinux is not enabled on this host, so labels have no effect")
 	}
 	return d, nil
+}
+
+// checkLabels makes sure that the policy knows containers: without, they would run as
+// the daemon does, and nobody would be told.
+func checkLabels() error {
+	const mend = "install the policy container-selinux, or leave selinux-enabled out"
+	process, files, err := label.InitLabels(nil)
+	if err != nil {
+		return fmt.Errorf("selinux-enabled: %w", err)
+	}
+	if process == "" || files == "" {
+		return errors.New("selinux-enabled: the policy in use names no labels for containers (contexts/lxc_contexts below /etc/selinux): " + mend)
+	}
+	defer selinux.ReleaseLabel(process)
+	for _, l := range []string{process, files} {
+		if err := selinux.SecurityCheckContext(l); err != nil {
+			return fmt.Errorf("selinux-enabled: the policy in use does not know the label %s: %s", l, mend)
+		}
+	}
+	return nil
+}
+
+// labelLayers lets containers read the programs that they execute: the kernel asks for
+// the label of an image's layer where it maps a file of it anew. What is unpacked
+// later inherits the folder's label; the folder itself is labelled last.
+func labelLayers(dir string) error {
+	//lint:ignore SA1019 it is to go for want of users, and reads what InitLabels has read
+	want := selinux.ROFileLabel()
+	if want == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	has, err := selinux.FileLabel(dir)
+	if err != nil {
+		return fmt.Errorf("read the label of %s: %w", dir, err)
+	}
+	if has == want {
+		return nil
+	}
+	if err := selinux.Chcon(dir, want, true); err != nil {
+		return fmt.Errorf("label the layers of images: %w", err)
+	}
+	return nil
 }
 
 // seccompDefault reads the profile of seccomp-profile; empty is the built-in one.

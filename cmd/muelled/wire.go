@@ -178,6 +178,15 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
+	confined, err := securityDefaults(c, log)
+	if err != nil {
+		return e, err
+	}
+	if confined.Modules.SELinux {
+		if err := labelLayers(filepath.Join(p.data, "store", "snapshots")); err != nil {
+			return e, err
+		}
+	}
 	st, err := store.Open(ctx, filepath.Join(p.data, "store"), log)
 	if err != nil {
 		return e, err
@@ -204,10 +213,6 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 		log.Warn("read volume", "err", err)
 	}
 	users, err := userNamespaces(c, log)
-	if err != nil {
-		return e, err
-	}
-	confined, err := securityDefaults(c, log)
 	if err != nil {
 		return e, err
 	}

@@ -32,6 +32,9 @@ func (c *entry) makeLayer() error {
 	if err := os.Chmod(c.upper(), 0o755); err != nil {
 		return fmt.Errorf("make container's layer: %w", err)
 	}
+	if err := c.labelLayer(); err != nil {
+		return err
+	}
 	if len(c.lower) > 0 {
 		return nil
 	}

@@ -51,6 +51,8 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (*ctypes.I
 		}},
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: storageDriver}}},
 		NetworkSettings: s.networkSettings(&rec, &st, apiState.Pid),
+		ProcessLabel:    rec.ProcessLabel,
+		MountLabel:      rec.MountLabel,
 		AppArmorProfile: oci.AppArmorProfile(oci.Options{HostConfig: rec.HostConfig, Modules: s.o.Security.Modules, AppArmor: s.o.Security.AppArmor}),
 	}
 	if st.alive() {

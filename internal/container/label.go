@@ -1,13 +1,18 @@
 package container
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/opencontainers/selinux/go-selinux/label"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/oci"
 )
@@ -64,24 +69,95 @@ func (s *Service) releaseLabels(rec *record) {
 	}
 }
 
-// relabel marks the files of binds and volumes with z as shared among containers, with
-// Z as this one's, as Docker does.
-func (n *starting) relabel() error {
-	if n.rec.MountLabel == "" {
+// relabel lets SELinux admit the container to what it is given of the host's: to its
+// /etc/hosts and the like, to binds and volumes with z as shared among containers and
+// with Z as this one's, as Docker does, and to every volume that says neither.
+func (n *starting) relabel(context.Context) error {
+	own := n.rec.MountLabel
+	if own == "" {
 		return nil
 	}
-	for _, m := range n.rec.Mounts {
-		if m.Type != mount.TypeBind && m.Type != mount.TypeVolume {
-			continue
+	// Files of another container's network are both containers'.
+	for _, name := range []string{n.files.hosts, n.files.hostname, n.files.resolvConf} {
+		if err := relabelSource(name, own, n.sandbox == nil); err != nil {
+			return err
 		}
-		for mode := range strings.SplitSeq(m.Mode, ",") {
-			if mode != "z" && mode != "Z" {
-				continue
+	}
+	if err := n.labelImages(); err != nil {
+		return err
+	}
+	for _, m := range n.rec.Mounts {
+		modes := strings.Split(m.Mode, ",")
+		switch shared := slices.Contains(modes, "z"); {
+		case m.Type != mount.TypeBind && m.Type != mount.TypeVolume:
+		case shared || slices.Contains(modes, "Z"):
+			if err := relabelSource(m.Source, own, shared); err != nil {
+				return err
 			}
-			if err := label.Relabel(m.Source, n.rec.MountLabel, mode == "z"); err != nil {
-				return fmt.Errorf("error setting label on mount source '%s': %w", m.Source, err)
+		case m.Type == mount.TypeVolume:
+			if err := shareVolume(m.Source, own); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// labelLayer lets the container execute what it writes: the kernel asks for the label
+// of the layer's own file where it maps one anew, and that inherits its folder's.
+func (c *entry) labelLayer() error {
+	if c.rec.MountLabel == "" {
+		return nil
+	}
+	for _, dir := range []string{c.upper(), c.work()} {
+		if err := label.SetFileLabel(dir, c.rec.MountLabel); err != nil {
+			return fmt.Errorf("label container's layer: %w", err)
+		}
+	}
+	return nil
+}
+
+// labelImages has mounted images shown by an overlay, which gives them the container's
+// label: the layer of one that has no other would be bound, with the host's label.
+func (n *starting) labelImages() error {
+	for at, layers := range n.images {
+		if len(layers) != 1 {
+			continue
+		}
+		if err := os.Mkdir(n.c.emptyLayer(), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make container's layer: %w", err)
+		}
+		n.images[at] = []string{layers[0], n.c.emptyLayer()}
+	}
+	return nil
+}
+
+// relabelSource labels a path and all below it. A file system that holds no labels, as
+// a server's, is left as it is: there the policy decides by the kind of file system.
+func relabelSource(source, own string, shared bool) error {
+	if err := label.Relabel(source, own, shared); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return fmt.Errorf("error setting label on mount source '%s': %w", source, err)
+	}
+	return nil
+}
+
+// shareVolume labels a volume once, as long as nobody labelled it otherwise: its root
+// gets the label last, and only a volume that containers are not admitted to is looked
+// through.
+func shareVolume(source, own string) error {
+	want, err := selinux.NewContext(own)
+	if err != nil {
+		return fmt.Errorf("read label %q: %w", own, err)
+	}
+	has, err := selinux.FileLabel(source)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the label of '%s': %w", source, err)
+	}
+	if now, err := selinux.NewContext(has); err == nil && now["type"] == want["type"] {
+		return nil
+	}
+	return relabelSource(source, own, true)
 }

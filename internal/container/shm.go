@@ -33,6 +33,9 @@ func (n *starting) mountShm(context.Context) error {
 		gid, _ := n.ids.HostGID(0)
 		options += fmt.Sprintf(",uid=%d,gid=%d", uid, gid)
 	}
+	if l := n.rec.MountLabel; l != "" {
+		options += `,context="` + l + `"`
+	}
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount shared memory: %w", err)
 	}

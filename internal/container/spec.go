@@ -103,9 +103,6 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		o.ShmPath = n.c.shmPath()
 	}
 	n.mapMounts(o.Mounts)
-	if err := n.relabel(); err != nil {
-		return err
-	}
 	o.ProcessLabel, o.MountLabel = n.rec.ProcessLabel, n.rec.MountLabel
 	o.Seccomp, o.NoNewPrivileges, o.Modules = n.s.o.Security.Seccomp, n.s.o.Security.NoNewPrivileges, n.s.o.Security.Modules
 	o.AppArmor = n.s.o.Security.AppArmor

@@ -124,6 +124,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		),
 		step.Step{Name: "files", Do: n.writeFiles},
 		step.Step{Name: "shared memory", Do: n.mountShm, Undo: func(context.Context) error { return c.unmountShm() }},
+		step.Step{Name: "labels", Do: n.relabel},
 		step.Step{Name: "document", Do: n.buildSpec},
 		step.Step{Name: "process", Do: n.startProcess},
 	)

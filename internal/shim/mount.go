@@ -208,8 +208,18 @@ func newTree(m *shimapi.Mount) (int, error) {
 			return -1, explain(fs, err)
 		}
 	}
+	label := ""
 	for _, o := range m.Options {
-		if k, v, ok := strings.Cut(o, "="); ok {
+		k, v, ok := strings.Cut(o, "=")
+		if k == "context" {
+			v = strings.Trim(v, `"`) // quoted for mount(2), which parts options at commas
+			if m.Type == "mqueue" {
+				// The kernel has made it with the IPC namespace: options come too late.
+				label = v
+				continue
+			}
+		}
+		if ok {
 			err = unix.FsconfigSetString(fs, k, v)
 		} else {
 			err = unix.FsconfigSetFlag(fs, k)
@@ -225,11 +235,27 @@ func newTree(m *shimapi.Mount) (int, error) {
 	if err != nil {
 		return -1, explain(fs, err)
 	}
-	if err := setDetached(tree, &shimapi.Mount{Propagation: m.Propagation}); err != nil {
+	if err = setDetached(tree, &shimapi.Mount{Propagation: m.Propagation}); err == nil && label != "" {
+		err = labelTree(tree, label)
+	}
+	if err != nil {
 		unix.Close(tree)
 		return -1, err
 	}
 	return tree, nil
+}
+
+// labelTree gives the root of a file system a label of SELinux.
+func labelTree(tree int, label string) error {
+	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fsetxattr(fd, "security.selinux", []byte(label), 0); err != nil {
+		return wrap("label it", err)
+	}
+	return nil
 }
 
 // explain adds what the file system itself says about an error.

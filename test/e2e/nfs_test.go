@@ -47,9 +47,9 @@ func serveNFS(t *testing.T, dir string) {
 	const insecure, async, noSubtreeCheck, hasFsid = 0x2, 0x10, 0x400, 0x2000
 	for _, w := range [][2]string{
 		{server + "versions", "-3 +4.2\n"},
+		{server + "nfsv4gracetime", "10\n"},
 		{server + "portlist", "tcp 2049\n"},
 		{server + "threads", "2\n"},
-		{server + "v4_end_grace", "Y\n"}, // there are no clients from before
 		{caches + "auth.unix.ip/channel", fmt.Sprintf("nfsd 127.0.0.1 %d %s\n", never, domain)},
 		{caches + "nfsd.export/channel", fmt.Sprintf("%s %s %d %d 65534 65534 0\n", domain, dir, never, insecure|async|noSubtreeCheck|hasFsid)},
 		{caches + "nfsd.fh/channel", fmt.Sprintf("%s 1 \\x00000000 %d %s\n", domain, never, dir)},
@@ -87,6 +87,8 @@ func TestNFSVolume(t *testing.T) {
 		c.must(t, "volume", "create", "-d", "local", "-o", "type=nfs", "-o", "o="+o, "-o", "device="+device, name)
 		t.Cleanup(func() { c.must(t, "volume", "rm", name) })
 	}
+	// For its first ten seconds the server opens no file, as its clients from before may
+	// claim theirs: what fails comes first.
 	volume("nfs", "addr=127.0.0.1,nfsvers=4.2,soft,rw", ":/")
 	volume("nfs-sub", "addr=localhost,nfsvers=4,soft,ro", ":/sub")
 	volume("nfs-none", "addr=127.0.0.1,nfsvers=4.2,soft", ":/none")

@@ -28,10 +28,10 @@ func setLabel(out *shimapi.Process, in *specs.Process, root string) error {
 	return nil
 }
 
-// labelled adds the label that a file system's files have for SELinux.
-func labelled(options []string, label string) []string {
-	if label == "" {
-		return options
+// labelled adds the label that a file system's files have for SELinux, in quotes: the
+// label has commas, at which mount(2) parts options.
+func labelled(m *shimapi.Mount, label string) {
+	if label != "" {
+		m.Options = append(m.Options[:len(m.Options):len(m.Options)], `context="`+label+`"`)
 	}
-	return append(options[:len(options):len(options)], "context="+label)
 }

@@ -163,8 +163,8 @@ func (p *plan) root(c *runtime.Container, _ *cgroup.Group) (err error) {
 		return err
 	}
 	for n := range p.start.Rootfs {
-		if l := c.Spec.Linux.MountLabel; l != "" && p.start.Rootfs[n].Type == "overlay" {
-			p.start.Rootfs[n].Options = labelled(p.start.Rootfs[n].Options, `"`+l+`"`) // mount(2) parts options at commas
+		if p.start.Rootfs[n].Type == "overlay" {
+			labelled(&p.start.Rootfs[n], c.Spec.Linux.MountLabel)
 		}
 		if p.start.Rootfs[n].IDMap > 0 && p.ids == nil {
 			return errdefs.ErrInvalidArgument.WithMessage("the root file system is to be shown with the ids of a user namespace, and there is none")
@@ -191,8 +191,8 @@ func (p *plan) mounts(c *runtime.Container, g *cgroup.Group) error {
 		} else if one.Options, err = p.ids.TranslateOptions(one.Options); err != nil {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("mount of %s: %s", m.Destination, err))
 		}
-		if one.Type == "tmpfs" || one.Type == "devpts" {
-			one.Options = labelled(one.Options, c.Spec.Linux.MountLabel)
+		if one.Type == "tmpfs" || one.Type == "devpts" || one.Type == "mqueue" || one.Type == "overlay" {
+			labelled(&one, c.Spec.Linux.MountLabel)
 		}
 		if err := p.mapMount(&one, m); err != nil {
 			return err
