@@ -66,26 +66,26 @@ func checkLabels() error {
 // labelLayers lets containers read the programs that they execute: the kernel asks for
 // the label of an image's layer where it maps a file of it anew. What is unpacked
 // later inherits the folder's label; the folder itself is labelled last.
-func labelLayers(dir string) error {
+func labelLayers(dir string) (label string, err error) {
 	//lint:ignore SA1019 it is to go for want of users, and reads what InitLabels has read
 	want := selinux.ROFileLabel()
 	if want == "" {
-		return nil
+		return "", nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return "", err
 	}
 	has, err := selinux.FileLabel(dir)
 	if err != nil {
-		return fmt.Errorf("read the label of %s: %w", dir, err)
+		return "", fmt.Errorf("read the label of %s: %w", dir, err)
 	}
 	if has == want {
-		return nil
+		return want, nil
 	}
 	if err := selinux.Chcon(dir, want, true); err != nil {
-		return fmt.Errorf("label the layers of images: %w", err)
+		return "", fmt.Errorf("label the layers of images: %w", err)
 	}
-	return nil
+	return want, nil
 }
 
 // seccompDefault reads the profile of seccomp-profile; empty is the built-in one.

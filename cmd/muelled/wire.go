@@ -182,8 +182,9 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
+	shimLabel := ""
 	if confined.Modules.SELinux {
-		if err := labelLayers(filepath.Join(p.data, "store", "snapshots")); err != nil {
+		if shimLabel, err = labelLayers(filepath.Join(p.data, "store", "snapshots")); err != nil {
 			return e, err
 		}
 	}
@@ -198,7 +199,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
-	rt, err := native.New(native.Options{ShimPath: shim, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Realtime: share, Log: log})
+	rt, err := native.New(native.Options{ShimPath: shim, ShimLabel: shimLabel, ExecRoot: p.exec, CgroupParent: p.cgroupParent(), Realtime: share, Log: log})
 	if err != nil {
 		return e, err
 	}

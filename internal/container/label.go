@@ -37,6 +37,15 @@ func (s *Service) labels(rec *record) error {
 	if rec.ProcessLabel, rec.MountLabel, err = label.InitLabels(options); err != nil {
 		return invalid("%s", err)
 	}
+	for _, l := range []string{rec.ProcessLabel, rec.MountLabel} {
+		if l == "" {
+			continue
+		}
+		if err := selinux.SecurityCheckContext(l); err != nil {
+			selinux.ReleaseLabel(rec.ProcessLabel)
+			return invalid("the policy of SELinux on this host does not know the label %s", l)
+		}
+	}
 	return nil
 }
 

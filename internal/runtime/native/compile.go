@@ -98,7 +98,7 @@ func Verbatim(out *shimapi.Process, in *specs.Process) error {
 }
 
 // Seal copies a shim's binary into memory that no container can overwrite.
-func Seal(path string) (*os.File, error) { return seal(path) }
+func Seal(path string) (*os.File, error) { return seal(path, "") }
 
 // CompileSeccomp assembles a profile's filter.
 func CompileSeccomp(s *specs.LinuxSeccomp) (program []byte, flags uint32, err error) {

@@ -31,6 +31,9 @@ type Options struct {
 	// ShimPath is the muelle-shim binary. It is read once, by New: containers run
 	// beside a sealed copy in memory, which no container can overwrite (CVE-2019-5736).
 	ShimPath string
+	// ShimLabel is SELinux's of that copy, which is the init of containers that want one
+	// and that their policy has to let them execute; empty: as the kernel labels memory.
+	ShimLabel string
 	// ExecRoot is the folder below which every Container.Dir lies.
 	ExecRoot string
 	// CgroupParent is "muelle" or "muelle-INSTANCE"; shims live in its child "shims".
@@ -80,7 +83,7 @@ func New(o Options) (*Runtime, error) {
 	}
 	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), tasks: map[*task]struct{}{}, share: o.Realtime,
 		shims: &shimsGroup{path: filepath.Join("/", o.CgroupParent, "shims")}}
-	if r.binary, err = seal(o.ShimPath); err != nil {
+	if r.binary, err = seal(o.ShimPath, o.ShimLabel); err != nil {
 		return nil, err
 	}
 	if r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // seal copies the shim's binary into memory that nobody can change. All shims of
 // this daemon share its pages.
-func seal(path string) (*os.File, error) {
+func seal(path, label string) (*os.File, error) {
 	src, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the shim: %w", err)
@@ -34,6 +34,12 @@ func seal(path string) (*os.File, error) {
 		}
 		if n == 0 {
 			break
+		}
+	}
+	if label != "" {
+		if err := unix.Fsetxattr(fd, "security.selinux", []byte(label), 0); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("label the shim %s: %w", label, err)
 		}
 	}
 	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
