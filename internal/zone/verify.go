@@ -243,7 +243,7 @@ func (v *verification) outside(t *api.ZoneTry) string {
 	if err := unix.Send(fd, mark[:], 0); err != nil {
 		return outcome(err)
 	}
-	port := localPort(fd)
+	from := localAddr(fd)
 	family := netlink.InetFamily(unix.AF_INET)
 	if t.Address.Addr().Is6() {
 		family = unix.AF_INET6
@@ -253,24 +253,26 @@ func (v *verification) outside(t *api.ZoneTry) string {
 		return api.ZoneUnproved
 	}
 	for _, f := range flows {
+		// Other containers' flows have the same ports at times.
+		by, _ := netip.AddrFromSlice(f.Forward.SrcIP)
 		to, _ := netip.AddrFromSlice(f.Forward.DstIP)
-		if f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.SrcPort == port && netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort) == t.Address {
+		if f.Forward.Protocol == unix.IPPROTO_UDP && netip.AddrPortFrom(by.Unmap(), f.Forward.SrcPort) == from && netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort) == t.Address {
 			return api.ZoneOpen
 		}
 	}
 	return api.ZoneDropped
 }
 
-func localPort(fd int) uint16 {
+func localAddr(fd int) netip.AddrPort {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		return 0
+		return netip.AddrPort{}
 	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return uint16(sa.Port)
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return uint16(sa.Port)
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
-	return 0
+	return netip.AddrPort{}
 }
