@@ -388,7 +388,20 @@ func TestHealth(t *testing.T) {
 		defer mu.Unlock()
 		return runtime.Exit{Code: code}, "said"
 	}
-	stop := b.events(filter.Args{"event": {"health_status"}})
+	// An event comes after the state that it tells of, perhaps after the container's end.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seq := b.bus.Subscribe(ctx, time.Time{}, time.Time{}, filter.Args{"event": {"health_status"}})
+	told := make(chan []string, 1)
+	go func() {
+		var list []string
+		for m := range seq {
+			if list = append(list, string(m.Action)); m.Action == "health_status: healthy" {
+				break
+			}
+		}
+		told <- list
+	}()
 	id := b.create(container.CreateOptions{Config: &ctypes.Config{Healthcheck: &ctypes.HealthConfig{
 		Test: []string{"CMD", "check"}, Interval: time.Millisecond, Retries: 2,
 	}}})
@@ -404,7 +417,7 @@ func TestHealth(t *testing.T) {
 	if err := b.Kill(t.Context(), id, "KILL"); err != nil {
 		t.Fatal(err)
 	}
-	if got := stop(); len(got) < 2 || got[0] != "health_status: unhealthy" || got[1] != "health_status: healthy" {
+	if got := <-told; len(got) != 2 || got[0] != "health_status: unhealthy" || got[1] != "health_status: healthy" {
 		t.Errorf("events %v", got)
 	}
 }
