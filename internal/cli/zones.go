@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) zones() *cobra.Command {
-	var verify bool
+	var verify, all bool
 	var format, output string
 	c := a.command("zones [OPTIONS] [PROJECT]", "Show who reaches whom, and prove it", maxArgs(1), func(ctx context.Context, args []string) error {
 		draw := map[string]func(io.Writer, *api.ZoneReport) error{"text": nil, "json": zonesJSON, "dot": zonemap.DOT, "svg": zonemap.SVG}
@@ -28,8 +28,13 @@ func (a *app) zones() *cobra.Command {
 			return err
 		}
 		project := ""
-		if len(args) > 0 {
+		switch {
+		case len(args) > 0 && all:
+			return statusError{2, "--all shows all projects: take " + args[0] + " away, or --all"}
+		case len(args) > 0:
 			project = args[0]
+		case !all:
+			project = projectHere(ctx, c)
 		}
 		report, err := c.System.Zones(ctx, project, verify)
 		if err != nil {
@@ -52,14 +57,16 @@ func (a *app) zones() *cobra.Command {
 		}
 		return err
 	})
-	c.Long = `Show who reaches whom on the networks of a project, or on all: services, ports, this
-host, the LAN and the internet, as the model has it. With --verify every way is tried
+	c.Long = `Show who reaches whom on the networks of a project: services, ports, this host, the LAN
+and the internet, as the model has it. Without PROJECT it is the one in whose folder you
+are, else, and with --all, everything on every network, and then no x-expect is judged. With --verify every way is tried
 from inside the containers' network namespaces; nothing is needed in their images. A
 container gets connections that are closed at once, and datagrams of eight bytes.
 
 The exit status is 1 where an expectation of the project (x-expect) does not hold, or a
 try went otherwise than the model says.`
 	f := c.Flags()
+	f.BoolVarP(&all, "all", "a", false, "Show all networks of the engine, whatever project's folder this is")
 	f.BoolVar(&verify, "verify", false, "Try every way")
 	f.StringVar(&format, "format", "text", "Format of the output (text, json, dot, svg)")
 	f.StringVarP(&output, "output", "o", "", "Write to a file instead of standard output")

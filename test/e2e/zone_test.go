@@ -152,6 +152,13 @@ func TestZoneMatrix(t *testing.T) {
 		}
 	}
 
+	// Without a name it is the project of the folder.
+	here := c.command(t.Context(), "zones")
+	here.Dir = filepath.Dir(file)
+	if out, err := here.Output(); err != nil || !strings.Contains(string(out), "expected  ") {
+		t.Errorf("in the project's folder: %v\n%s", err, out)
+	}
+
 	c.must(t, "network", "connect", "shop_store", "shop-web-1")
 	if cells, code := zoneMatrix(t, c, "shop"); code != 1 || cells.Violations == 0 {
 		t.Errorf("web on the store's network breaks an expectation: exit status %d", code)
