@@ -132,6 +132,9 @@ func (s *Service) plan(ctx context.Context, o CreateOptions) (*creation, error) 
 	if err := s.resolveModes(&hc); err != nil {
 		return nil, err
 	}
+	if err := s.resolveLinks(&hc); err != nil {
+		return nil, err
+	}
 	n.rec = record{
 		ID: n.c.id, Created: time.Now().UTC(), Platform: n.img.Config.Platform,
 		Image:  imageRecord{ID: n.img.ID, Manifest: n.img.Manifest, ChainID: n.img.ChainID, Size: n.img.Size},

@@ -62,13 +62,10 @@ func validateEndpoint(name string, e *mnet.EndpointSettings) error {
 	if e == nil {
 		return nil
 	}
-	switch {
-	case len(e.Links) > 0:
-		return unsupported("linking containers (links of network " + name + ")")
-	case len(e.DriverOpts) > 0:
-		return unsupported("driver options of an endpoint (network " + name + ")")
-	case e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0:
-		return unsupported("link-local addresses of an endpoint (network " + name + ")")
+	for _, l := range e.Links {
+		if _, _, err := parseLink(l); err != nil {
+			return err
+		}
 	}
 	for _, a := range e.Aliases {
 		if a == "" || strings.ContainsAny(a, " \x00") {

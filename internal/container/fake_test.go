@@ -85,7 +85,8 @@ func (f *fakeNetworks) Prepare(_ context.Context, spec network.SandboxSpec) (*ne
 		return nil, f.fail
 	}
 	f.on[spec.ID], f.asked[spec.ID] = true, spec
-	return &network.Sandbox{ID: spec.ID, Hosts: []byte("127.0.0.1 localhost\n"), Ports: mnet.PortMap{}}, nil
+	return &network.Sandbox{ID: spec.ID, Hosts: []byte("127.0.0.1 localhost\n"), Ports: mnet.PortMap{},
+		Endpoints: map[string]*mnet.EndpointSettings{"bridge": {IPAddress: netip.MustParseAddr("172.17.0.2")}}}, nil
 }
 func (f *fakeNetworks) Release(_ context.Context, id string) error {
 	f.mu.Lock()

@@ -58,6 +58,11 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (*ctypes.I
 	if st.alive() {
 		r.HostsPath, r.HostnamePath, r.ResolvConfPath = f.hosts, f.hostname, f.resolvConf
 	}
+	if len(rec.HostConfig.Links) > 0 {
+		hc := *rec.HostConfig
+		hc.Links = s.shownLinks(&rec)
+		r.HostConfig = &hc
+	}
 	if rec.Image.Manifest.Digest != "" {
 		r.ImageManifestDescriptor = &rec.Image.Manifest
 	}

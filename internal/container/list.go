@@ -42,6 +42,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]ctypes.Summary, er
 	slices.SortFunc(views, func(a, b view) int { return b.rec.Created.Compare(a.rec.Created) })
 	out := []ctypes.Summary{}
 	now := time.Now()
+	further := linkNames(views)
 	for _, v := range views {
 		if !sel.matches(&v) {
 			continue
@@ -50,6 +51,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]ctypes.Summary, er
 		if err != nil {
 			return nil, err
 		}
+		sum.Names = append(sum.Names, further[v.rec.ID]...)
 		out = append(out, sum)
 		if o.Limit > 0 && len(out) == o.Limit {
 			break

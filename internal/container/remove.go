@@ -23,7 +23,7 @@ const killPatience = 10 * time.Second
 // name, addresses, ports, image and volumes are free; files go afterwards.
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error {
 	if o.Link {
-		return unsupported("removing a link")
+		return s.removeLink(ref)
 	}
 	begun := time.Now()
 	c, err := s.find(ref)

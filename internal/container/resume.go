@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -61,12 +62,17 @@ func (s *Service) resume(ctx context.Context, c *entry, task runtime.Task) (due 
 	return true
 }
 
-// startOnBoot starts c after those whose namespaces it shares.
+// startOnBoot starts c after those whose namespaces it shares, and those it links to.
 func (s *Service) startOnBoot(c *entry) {
 	defer close(c.booted)
 	rec, _ := c.snapshot()
 	hc := rec.HostConfig
-	for _, ref := range []string{hc.NetworkMode.ConnectedContainer(), hc.IpcMode.Container(), hc.PidMode.Container()} {
+	first := []string{hc.NetworkMode.ConnectedContainer(), hc.IpcMode.Container(), hc.PidMode.Container()}
+	for _, l := range linksOf(hc) {
+		id, _, _ := strings.Cut(l, ":")
+		first = append(first, id)
+	}
+	for _, ref := range first {
 		other, err := s.find(ref)
 		if err != nil || other.booted == nil {
 			continue // it runs or will not; the start tells

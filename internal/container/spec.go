@@ -97,6 +97,7 @@ func (n *starting) buildSpec(ctx context.Context) error {
 		Config: n.rec.Config, HostConfig: n.rec.HostConfig,
 		User: n.user, Home: n.home,
 		Mounts:      specMounts(n.rec.Mounts, n.images, n.files),
+		LinkEnv:     n.linked,
 		CgroupsPath: n.s.cgroupsPath(n.c.id, n.rec.HostConfig), CgroupVersion: cgroup.Version(), IDs: n.ids,
 	}
 	if n.rec.HostConfig.IpcMode.IsShareable() {

@@ -39,6 +39,7 @@ type starting struct {
 	home    string
 	files   files
 	images  map[string][]string // layers of mounted images, by destination
+	linked  []string            // environment of links
 	spec    *specs.Spec
 	task    runtime.Task
 	pending []*attachment
@@ -173,6 +174,9 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 	spec.Detached = len(spec.Endpoints) > 0 // a container that has left every network starts on its first again
 	spec.UserNS = n.userns
 	begun := time.Now()
+	if err := n.prepareLinks(&spec); err != nil {
+		return err
+	}
 	sandbox, err := n.s.o.Networks.Prepare(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
@@ -328,6 +332,7 @@ func (s *Service) started(n *starting) {
 	c.notify()
 	c.mu.Unlock()
 	s.tellReady(c)
+	s.relink(c)
 	s.o.Images.Hold(n.rec.Image.ID, c.id, n.rec.Name, true)
 	s.event(c, events.ActionStart, nil)
 	s.watchOOM(c, n.task)

@@ -30,6 +30,9 @@ func (p *preparation) hosts() ([]byte, error) {
 		}
 		lines = append(lines, list...)
 	}
+	for _, l := range spec.Linked {
+		lines = append(lines, hostfile.Host{Addr: l.Address, Names: l.Names})
+	}
 	if p.sb.ns == nil {
 		file, err := p.s.hostsFile()
 		return hostfile.Append(file, lines), err

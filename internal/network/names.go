@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -140,8 +141,8 @@ func answerOf(found []*endpoint) resolver.Answer {
 func (e *endpoint) linked(name string) string {
 	for _, l := range e.settings.Links {
 		target, alias, ok := strings.Cut(l, ":")
-		if ok && strings.EqualFold(alias, name) {
-			return strings.ToLower(target)
+		if ok && strings.EqualFold(path.Base(alias), name) {
+			return strings.ToLower(strings.TrimPrefix(target, "/"))
 		}
 	}
 	return name

@@ -36,12 +36,20 @@ type SandboxSpec struct {
 	DNSSearch  []string
 	DNSOptions []string
 	ExtraHosts []string // "name:address", address may be host-gateway
-	Sysctls    map[string]string
+	// Linked are lines of the hosts file about other containers.
+	Linked  []Linked
+	Sysctls map[string]string
 	// Ready: the container takes new connections at once where it shares ports with
 	// other replicas of its service; else SetReady says when.
 	Ready bool
 	// UserNS owns the network namespace; nil: the host's. Prepare only reads it.
 	UserNS *os.File
+}
+
+// Linked is what one container is told of another that it links to.
+type Linked struct {
+	Address netip.Addr
+	Names   []string
 }
 
 // EndpointSpec is one attachment to a network.

@@ -29,6 +29,8 @@ type Options struct {
 	// User is resolved: see ResolveUser. Home is its home directory.
 	User specs.User
 	Home string
+	// LinkEnv are variables that Config's replace.
+	LinkEnv []string
 	// Mounts are added to the usual ones (/proc, /dev, …) and win over them where
 	// the destination is the same. They may be in any order.
 	Mounts []specs.Mount
@@ -240,7 +242,7 @@ func environment(o Options) []string {
 	if o.Config.Tty {
 		env = append(env, "TERM=xterm")
 	}
-	env = ReplaceEnv(env, o.Config.Env)
+	env = ReplaceEnv(append(env, o.LinkEnv...), o.Config.Env)
 	return withHome(env, o.Home)
 }
 

@@ -124,8 +124,6 @@ func ValidateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 // validateUnsupported refuses what would otherwise be silently ignored.
 func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 	switch {
-	case len(h.Links) > 0:
-		return unsupported("linking containers (--link)")
 	case len(h.StorageOpt) > 0:
 		return unsupported("HostConfig.StorageOpt")
 	case h.Cgroup != "":
