@@ -34,6 +34,9 @@ func (s *Service) endpoints(hc *ctypes.HostConfig, n *mnet.NetworkingConfig) (ma
 				return nil, invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
 			}
 		}
+		if e := out[mode]; e != nil && e.IPAMConfig != nil && (e.IPAMConfig.IPv4Address.IsValid() || e.IPAMConfig.IPv6Address.IsValid()) {
+			return nil, invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
+		}
 		if out[mode] == nil {
 			out[mode] = nil
 		}

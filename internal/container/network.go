@@ -67,13 +67,17 @@ func (s *Service) ConnectNetwork(ctx context.Context, ref, netRef string, settin
 
 // DisconnectNetwork detaches a container from a network.
 func (s *Service) DisconnectNetwork(ctx context.Context, ref, netRef string, force bool) error {
-	n, err := s.o.Networks.Get(netRef)
-	if err != nil {
-		return err
+	c, missing := s.find(ref)
+	if missing != nil && !force {
+		return missing
 	}
-	c, err := s.find(ref)
-	if err != nil {
+	n, err := s.o.Networks.Get(netRef)
+	switch {
+	case err != nil:
 		return err
+	case missing != nil:
+		// Nothing of a container that is gone stays on a network.
+		return errdefs.ErrNotFound.WithMessage("endpoint " + ref + " not found")
 	}
 	return s.changeEndpoints(ctx, c, func(rec *record) error {
 		if _, ok := rec.Endpoints[n.Name]; !ok {

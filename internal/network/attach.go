@@ -91,6 +91,8 @@ func (e *endpoint) check() error {
 	invalid := errdefs.ErrInvalidArgument
 	static := e.settings.IPAMConfig != nil && (e.settings.IPAMConfig.IPv4Address.IsValid() || e.settings.IPAMConfig.IPv6Address.IsValid())
 	switch {
+	case e.net.ConfigOnly:
+		return errdefs.ErrPermissionDenied.WithMessage("cannot create endpoint on configuration-only network")
 	case static && (predefined(e.net.Name)):
 		return invalid.WithMessage("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
 	case static && e.net.Chosen:

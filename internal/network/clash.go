@@ -41,6 +41,9 @@ func (s *Service) clashes() (list []clash) {
 	}
 	s.mu.RLock()
 	for _, n := range s.networks {
+		if n.ConfigOnly {
+			continue
+		}
 		for _, c := range n.IPAM.Config {
 			for _, r := range routes {
 				// A route to a single address inside is how VPNs reach their servers.

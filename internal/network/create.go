@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -25,12 +26,21 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	if err := s.nameIsFree(r.Name); err != nil {
 		return network.CreateResponse{}, err
 	}
+	if r.ConfigOnly {
+		return s.createConfig(r)
+	}
+	if err := s.fromConfig(&r); err != nil {
+		return network.CreateResponse{}, err
+	}
 	rec := &record{Network: network.Network{
 		Name: r.Name, ID: id.New(), Created: now(), Scope: "local", Driver: r.Driver,
 		EnableIPv4: r.EnableIPv4 == nil || *r.EnableIPv4, EnableIPv6: r.EnableIPv6 != nil && *r.EnableIPv6,
 		Internal: r.Internal, Attachable: r.Attachable,
 		Labels: copyOf(r.Labels),
 	}}
+	if r.ConfigFrom != nil {
+		rec.Network.ConfigFrom = *r.ConfigFrom
+	}
 	if rec.Network.Driver == "" || rec.Network.Driver == "default" {
 		rec.Network.Driver = "bridge"
 	}
@@ -80,19 +90,17 @@ func supported(r network.CreateRequest) error {
 	case r.Driver == "host" || r.Driver == "null":
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("only one instance of %q network is allowed", r.Driver))
 	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default" && r.Driver != macvlan.Macvlan && r.Driver != macvlan.IPVlan:
-		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("could not find plugin %s in v1 plugin registry: plugin not found", r.Driver))
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("plugin %q not found", r.Driver))
 	case r.Scope != "" && r.Scope != "local":
 		return notYet("the network scope " + r.Scope + " (this engine is one machine: there is only local)")
 	case r.Ingress:
 		return notYet("an ingress network (there is no swarm)")
-	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
-		return notYet("a config-only network")
 	case r.EnableIPv4 != nil && !*r.EnableIPv4 && (r.EnableIPv6 == nil || !*r.EnableIPv6):
 		return invalid.WithMessage("IPv4 or IPv6 must be enabled")
 	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
 		return notYet("the address management driver " + r.IPAM.Driver)
 	}
-	return nil
+	return checkConfigs(r)
 }
 
 func (s *Service) nameIsFree(name string) error {
@@ -166,6 +174,8 @@ func (s *Service) assignSubnets(rec *record, asked *network.IPAM) error {
 		rec.Chosen = false
 		ipam.Config = append(ipam.Config, config)
 	}
+	// IPv4's first, as Docker lists them.
+	slices.SortStableFunc(ipam.Config, func(a, b network.IPAMConfig) int { return a.Subnet.Addr().BitLen() - b.Subnet.Addr().BitLen() })
 	rec.Network.IPAM = ipam
 	return nil
 }
@@ -176,23 +186,35 @@ func (s *Service) complete(c network.IPAMConfig, others []network.IPAMConfig) (n
 	for _, o := range others {
 		taken = append(taken, o.Subnet)
 	}
-	if c.Subnet != c.Subnet.Masked() {
-		return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid subnet %s: it should be %s", c.Subnet, c.Subnet.Masked()))
+	if err := checkSubnet(c); err != nil {
+		return c, err
 	}
 	if address.Overlaps(c.Subnet, taken) {
 		return c, errdefs.ErrPermissionDenied.WithMessage("invalid pool request: Pool overlaps with other one on this address space")
 	}
-	for name, a := range c.AuxAddress {
-		if !c.Subnet.Contains(a) {
-			return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid auxiliary address %s (%s): parent subnet is %s", a, name, c.Subnet))
-		}
-	}
-	if c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway) {
-		return c, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid gateway %s: parent subnet is %s", c.Gateway, c.Subnet))
-	}
 	if c.Gateway.IsValid() {
 		return c, nil
 	}
+	return chooseGateway(c)
+}
+
+// checkSubnet: addresses that belong to a subnet must lie in it.
+func checkSubnet(c network.IPAMConfig) error {
+	if c.Subnet != c.Subnet.Masked() {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid subnet %s: it should be %s", c.Subnet, c.Subnet.Masked()))
+	}
+	for name, a := range c.AuxAddress {
+		if !c.Subnet.Contains(a) {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid auxiliary address %s (%s): parent subnet is %s", a, name, c.Subnet))
+		}
+	}
+	if c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid gateway %s: parent subnet is %s", c.Gateway, c.Subnet))
+	}
+	return nil
+}
+
+func chooseGateway(c network.IPAMConfig) (network.IPAMConfig, error) {
 	used := map[netip.Addr]bool{}
 	for _, a := range c.AuxAddress {
 		used[a] = true

@@ -175,6 +175,9 @@ func (s *Service) unlist(n *net) error {
 		slices.Sort(who)
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("error while removing network: network %s has active endpoints (%s)", n.Name, strings.Join(who, ", ")))
 	}
+	if s.configures(n) {
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("error while removing network: configuration network %q is in use", n.Name))
+	}
 	n.removed = true
 	delete(s.networks, n.ID)
 	return nil
@@ -194,7 +197,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (network.PruneReport
 	var unused []*net
 	for _, n := range s.networks {
 		unwanted := filter.Args{"label": f.Get("label!")}
-		if !predefined(n.Name) && len(n.endpoints) == 0 && n.pending == 0 && f.MatchLabels("label", n.Labels) &&
+		if !predefined(n.Name) && !n.ConfigOnly && len(n.endpoints) == 0 && n.pending == 0 && f.MatchLabels("label", n.Labels) &&
 			(!f.Has("label!") || !unwanted.MatchLabels("label", n.Labels)) && (until.IsZero() || n.Created.Before(until)) {
 			unused = append(unused, n)
 		}

@@ -64,6 +64,9 @@ const (
 // newNet makes the live form of a record.
 func newNet(r *record) (*net, error) {
 	n := &net{record: *r, endpoints: map[string]*endpoint{}, names: map[string][]*endpoint{}}
+	if r.Network.ConfigOnly {
+		return n, nil
+	}
 	for _, c := range r.Network.IPAM.Config {
 		s, err := address.NewSubnet(c.Subnet, c.IPRange)
 		if err != nil {
@@ -166,6 +169,9 @@ func (s *Service) takenByNetworks() (taken []netip.Prefix) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, n := range s.networks {
+		if n.ConfigOnly {
+			continue
+		}
 		for _, c := range n.IPAM.Config {
 			taken = append(taken, c.Subnet)
 		}

@@ -87,7 +87,7 @@ func parse(opts map[string]string) (options, error) {
 			}
 		}
 		if err != nil {
-			return o, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid value %q of driver option %s: %v", value, key, err))
+			return o, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("failed to parse %s value: %s (%v)", key, value, err))
 		}
 	}
 	return o, nil
