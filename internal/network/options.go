@@ -60,12 +60,13 @@ func (e *endpoint) checkOptions() error {
 }
 
 // sysctlsOf reads "net.ipv4.conf.IFNAME.log_martians=1,…" into paths below
-// /proc/sys/net and values. Only an interface's own settings are allowed.
+// /proc/sys/net and values. Only an interface's own settings are allowed. Docker's client sends
+// what --network says in small letters.
 func sysctlsOf(option, iface string) (list [][2]string, err error) {
 	for _, part := range strings.Split(option, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		fields := strings.Split(strings.TrimSpace(key), ".")
-		if !ok || len(fields) != 5 || fields[0] != "net" || fields[3] != "IFNAME" || strings.ContainsAny(key, "/") ||
+		if !ok || len(fields) != 5 || fields[0] != "net" || !strings.EqualFold(fields[3], "IFNAME") || strings.ContainsAny(key, "/") ||
 			!(fields[1] == "ipv4" || fields[1] == "ipv6" || fields[1] == "mpls") || !(fields[2] == "conf" || fields[2] == "neigh") {
 			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid endpoint sysctl %q: want net.ipv4.conf.IFNAME.NAME=VALUE", part))
 		}
