@@ -37,7 +37,7 @@ func (s *Service) ConnectNetwork(ctx context.Context, ref, netRef string, settin
 		case hc.NetworkMode.IsContainer():
 			return invalid("container sharing network namespace with another container or host cannot be connected to any other network")
 		case hc.NetworkMode.IsHost(), n.Name == mnet.NetworkHost:
-			return invalid("cannot attach both user-defined and non-user-defined network-modes")
+			return invalid("container cannot be disconnected from host network or connected to host network")
 		}
 		if _, ok := rec.Endpoints[n.Name]; ok {
 			return errdefs.ErrPermissionDenied.WithMessage("endpoint with name " + rec.Name + " already exists in network " + n.Name)
