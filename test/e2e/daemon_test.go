@@ -93,6 +93,17 @@ func (d *daemon) kill(t *testing.T) {
 	<-d.ended
 }
 
+// leave ends the daemon in good order, and leaves its containers running.
+func (d *daemon) leave(t *testing.T) {
+	t.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-d.ended; err != nil {
+		t.Fatalf("muelled ended with %v\n%s", err, tail(d.log()))
+	}
+}
+
 // shutdown stops the containers and the daemon.
 func (d *daemon) shutdown() error {
 	resp, err := d.http().Post("http://muelle/muelle/v1/shutdown?containers=stop", "", nil)
