@@ -15,6 +15,7 @@ import (
 
 	"muelle/client"
 	"muelle/internal/cli/dissect"
+	"muelle/internal/console"
 	"muelle/internal/linux/capture/pcap"
 )
 
@@ -99,7 +100,7 @@ func (a *app) capture(ctx context.Context, ref string, q url.Values, file string
 }
 
 func printPackets(out io.Writer, cp *client.Capture, numeric bool) error {
-	names := func(a netip.Addr) string { return cp.Names[a.String()] }
+	names := func(a netip.Addr) string { return console.OneLine(cp.Names[a.String()]) }
 	if numeric {
 		names = func(netip.Addr) string { return "" }
 	}

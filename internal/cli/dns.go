@@ -16,6 +16,7 @@ import (
 
 	"muelle/api"
 	"muelle/client"
+	"muelle/internal/console"
 )
 
 func (a *app) dns() *cobra.Command {
@@ -159,7 +160,7 @@ func (l *lookupWriter) write(name string, q *api.DNSQuery) error {
 	}
 	var b strings.Builder
 	if l.named {
-		fmt.Fprintf(&b, "%s  ", name)
+		fmt.Fprintf(&b, "%s  ", console.OneLine(name))
 	}
 	answer := q.Code
 	switch {
@@ -170,14 +171,14 @@ func (l *lookupWriter) write(name string, q *api.DNSQuery) error {
 	case q.Code == "":
 		answer = "no answer"
 	}
-	fmt.Fprintf(&b, "%s  %-5s %s  %s", q.At.Local().Format("15:04:05.000"), q.Type, printable(q.Name), printable(answer))
+	fmt.Fprintf(&b, "%s  %-5s %s  %s", q.At.Local().Format("15:04:05.000"), console.OneLine(q.Type), console.OneLine(q.Name), console.OneLine(answer))
 	if q.From != "" {
-		fmt.Fprintf(&b, "  (%s, %s)", printable(q.From), q.Took.Round(10*time.Microsecond))
+		fmt.Fprintf(&b, "  (%s, %s)", console.OneLine(q.From), q.Took.Round(10*time.Microsecond))
 	} else {
 		fmt.Fprintf(&b, "  (%s)", q.Took.Round(10*time.Microsecond))
 	}
 	if q.Reason != "" && (q.Failed() || len(q.Answer) == 0) {
-		fmt.Fprintf(&b, "\n              %s", printable(q.Reason))
+		fmt.Fprintf(&b, "\n              %s", console.OneLine(q.Reason))
 	}
 	b.WriteByte('\n')
 	_, err := io.WriteString(l.out, b.String())

@@ -73,21 +73,21 @@ func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
 	if e.Proto != "tcp" {
 		title += "/" + e.Proto
 	}
-	fmt.Fprintf(&b, "%s -> %s\n\n", printable(e.Source), printable(title))
+	fmt.Fprintf(&b, "%s -> %s\n\n", console.OneLine(e.Source), console.OneLine(title))
 	first := e.Broken()
 	for i := range e.Hops {
 		h := &e.Hops[i]
 		mark := marks[h.State]
-		fmt.Fprintf(&b, "%s %-8s  %s", paint(mark[0], mark[1]), h.Hop, printable(h.What))
+		fmt.Fprintf(&b, "%s %-8s  %s", paint(mark[0], mark[1]), console.OneLine(h.Hop), console.OneLine(h.What))
 		if h.State == api.HopOK {
 			for _, v := range h.Evidence {
-				fmt.Fprintf(&b, " (%s: %s)", printable(v.Source), printable(v.Text))
+				fmt.Fprintf(&b, " (%s: %s)", console.OneLine(v.Source), console.OneLine(v.Text))
 			}
 		}
 		b.WriteByte('\n')
 		if h.State != api.HopOK {
 			for _, v := range h.Evidence {
-				fmt.Fprintf(&b, "            %s: %s\n", printable(v.Source), printable(v.Text))
+				fmt.Fprintf(&b, "            %s: %s\n", console.OneLine(v.Source), console.OneLine(v.Text))
 			}
 		}
 		if h == first || h.State == api.HopWarning {
@@ -98,7 +98,7 @@ func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
 	if !e.Reachable {
 		verdict = paint("does not reach", marks[api.HopBroken][1])
 	}
-	fmt.Fprintf(&b, "\n%s %s %s.\n", printable(e.Source), verdict, printable(title))
+	fmt.Fprintf(&b, "\n%s %s %s.\n", console.OneLine(e.Source), verdict, console.OneLine(title))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -110,13 +110,13 @@ func writeRemedy(b *strings.Builder, h *api.ExplainHop) {
 		if file == "" {
 			file = "the Compose file"
 		}
-		fmt.Fprintf(b, "\n            In %s:\n\n", printable(file))
+		fmt.Fprintf(b, "\n            In %s:\n\n", console.OneLine(file))
 		for line := range strings.Lines(h.YAML) {
-			fmt.Fprintf(b, "              %s\n", printable(strings.TrimRight(line, "\n")))
+			fmt.Fprintf(b, "              %s\n", console.OneLine(strings.TrimRight(line, "\n")))
 		}
 		b.WriteByte('\n')
 	}
 	for _, d := range h.Do {
-		fmt.Fprintf(b, "            - %s\n", printable(d))
+		fmt.Fprintf(b, "            - %s\n", console.OneLine(d))
 	}
 }

@@ -74,7 +74,7 @@ func (a *app) printExposure(report *api.ExposureReport, format string) error {
 	}
 	if plain {
 		for _, w := range report.Warnings {
-			_, _ = fmt.Fprintf(a.Out, "warning: %s\n", w)
+			_, _ = fmt.Fprintf(a.Out, "warning: %s\n", console.OneLine(w))
 		}
 	}
 	return nil
@@ -88,9 +88,9 @@ func (r *exposureRow) MarshalJSON() ([]byte, error) { return console.MarshalRow(
 // Name is the container's; the engine's own ports are muelled's.
 func (r *exposureRow) Name() string {
 	if r.of.Container == "" {
-		return r.of.Process
+		return console.OneLine(r.of.Process)
 	}
-	return r.of.Container
+	return console.OneLine(r.of.Container)
 }
 
 // Published is the address and port on the host.
@@ -101,7 +101,7 @@ func (r *exposureRow) Published() string {
 // Target is the container's port, or the process that listens.
 func (r *exposureRow) Target() string {
 	if r.of.Process != "" {
-		return r.of.Process
+		return console.OneLine(r.of.Process)
 	}
 	return strconv.Itoa(int(r.of.ContainerPort)) + "/" + r.of.Protocol
 }
@@ -110,19 +110,19 @@ func (r *exposureRow) Target() string {
 func (r *exposureRow) Reach() string { return r.of.Words() }
 
 // Because is what keeps others out.
-func (r *exposureRow) Because() string { return strings.Join(r.of.Because, "; ") }
+func (r *exposureRow) Because() string { return console.OneLine(strings.Join(r.of.Because, "; ")) }
 
 // Network is what the port is published through.
-func (r *exposureRow) Network() string { return r.of.Network }
+func (r *exposureRow) Network() string { return console.OneLine(r.of.Network) }
 
 // Project is Compose's.
-func (r *exposureRow) Project() string { return r.of.Project }
+func (r *exposureRow) Project() string { return console.OneLine(r.of.Project) }
 
 // Service is Compose's.
-func (r *exposureRow) Service() string { return r.of.Service }
+func (r *exposureRow) Service() string { return console.OneLine(r.of.Service) }
 
 // Warning is empty where there is none.
-func (r *exposureRow) Warning() string { return r.of.Warning }
+func (r *exposureRow) Warning() string { return console.OneLine(r.of.Warning) }
 
 // reach asks an engine once, when a row wants to know. An engine that cannot tell is
 // one of another kind, or older.

@@ -8,12 +8,14 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	"muelle/api"
 	"muelle/client"
+	"muelle/internal/console"
 )
 
 func (a *app) why() *cobra.Command {
@@ -66,7 +68,7 @@ func explain(ctx context.Context, c *client.Client, name string) (api.WhyReport,
 
 func writeReport(w io.Writer, r *api.WhyReport) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", r.Name, r.Status)
+	fmt.Fprintf(&b, "%s: %s", console.OneLine(r.Name), console.OneLine(r.Status))
 	if r.Status == "exited" || r.Status == "restarting" || r.Status == "dead" {
 		fmt.Fprintf(&b, " (%d)", r.ExitCode)
 	}
@@ -82,35 +84,22 @@ func writeReport(w io.Writer, r *api.WhyReport) error {
 		if f.Probably {
 			what = "Probably: " + what
 		}
-		fmt.Fprintf(&b, "\n%s\n", printable(what))
+		fmt.Fprintf(&b, "\n%s\n", console.Printable(what))
 		width := 0
 		for _, e := range f.Evidence {
-			width = max(width, len(e.Source))
+			width = max(width, utf8.RuneCountInString(e.Source))
 		}
 		for _, e := range f.Evidence {
 			indent := "\n" + strings.Repeat(" ", width+4)
-			fmt.Fprintf(&b, "  %-*s  %s\n", width, e.Source, strings.ReplaceAll(printable(e.Text), "\n", indent))
+			fmt.Fprintf(&b, "  %-*s  %s\n", width, console.OneLine(e.Source), strings.ReplaceAll(console.Printable(e.Text), "\n", indent))
 		}
 		if len(f.Do) > 0 {
 			b.WriteString("What to do:\n")
 		}
 		for _, d := range f.Do {
-			fmt.Fprintf(&b, "  - %s\n", printable(d))
+			fmt.Fprintf(&b, "  - %s\n", console.OneLine(d))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// printable takes the power over the terminal off what containers said.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' {
-			return r
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
 }

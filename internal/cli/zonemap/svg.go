@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"muelle/api"
+	"muelle/internal/console"
 )
 
 // Sizes of the picture, in its own units.
@@ -75,7 +76,8 @@ func arrow(id, colour string) string {
 	return fmt.Sprintf(`<marker id="%s" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="%s"/></marker>`, id, colour)
 }
 
-func esc(s string) string { return html.EscapeString(s) }
+// esc gives text that XML may hold: there are no control characters in it, escaped or not.
+func esc(s string) string { return html.EscapeString(console.OneLine(s)) }
 
 func short(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"muelle/api"
+	"muelle/internal/console"
 )
 
 // target heads a column of the matrix.
@@ -154,7 +155,7 @@ func (t *text) zones(r *api.ZoneReport) {
 	}
 	t.line("%-*s  %-15s  %-7s  %s", names, "ZONE", "PUBLISH", "BETWEEN", "EGRESS")
 	for _, z := range r.Zones {
-		t.line("%-*s  %-15s  %-7s  %s", names, z.Name, publish(z), said(z.Zone.Between, "allow"), egress(z))
+		t.line("%-*s  %-15s  %-7s  %s", names, console.OneLine(z.Name), console.OneLine(publish(z)), console.OneLine(said(z.Zone.Between, "allow")), console.OneLine(egress(z)))
 	}
 	t.line("")
 }
@@ -162,30 +163,35 @@ func (t *text) zones(r *api.ZoneReport) {
 // matrix writes as many columns side by side as fit, and the rest below.
 func (t *text) matrix(r *api.ZoneReport) {
 	from, to := axes(r)
-	cells := map[string]string{}
-	for _, c := range r.Cells {
-		cells[c.From+" "+target{c.To, c.Port, c.Protocol}.String()] = word(c)
+	type pair struct {
+		from string
+		to   target
 	}
+	cells := map[pair]string{}
+	for _, c := range r.Cells {
+		cells[pair{c.From, target{c.To, c.Port, c.Protocol}}] = word(c)
+	}
+	wide := func(c target) int { return max(utf8.RuneCountInString(c.String()), len(wordByHost)) }
 	names := 4
 	for _, f := range from {
 		names = max(names, utf8.RuneCountInString(f))
 	}
 	for len(to) > 0 {
 		n, used := 0, names
-		for n < len(to) && (n == 0 || used+2+max(len(to[n].String()), len(wordByHost)) <= t.width) {
-			used += 2 + max(len(to[n].String()), len(wordByHost))
+		for n < len(to) && (n == 0 || used+2+wide(to[n]) <= t.width) {
+			used += 2 + wide(to[n])
 			n++
 		}
 		row := fmt.Sprintf("%-*s", names, "FROM")
 		for _, c := range to[:n] {
-			row += fmt.Sprintf("  %-*s", len(wordByHost), c)
+			row += fmt.Sprintf("  %-*s", len(wordByHost), console.OneLine(c.String()))
 		}
 		t.line("%s", row)
 		for _, f := range from {
-			row := fmt.Sprintf("%-*s", names, f)
+			row := fmt.Sprintf("%-*s", names, console.OneLine(f))
 			for _, c := range to[:n] {
-				s := cells[f+" "+c.String()]
-				row += "  " + t.paint(s, fmt.Sprintf("%-*s", max(len(c.String()), len(wordByHost)), s))
+				s := cells[pair{f, c}]
+				row += "  " + t.paint(s, fmt.Sprintf("%-*s", wide(c), s))
 			}
 			t.line("%s", row)
 		}
@@ -202,11 +208,11 @@ func (t *text) findings(r *api.ZoneReport) {
 	for _, e := range r.Expect {
 		switch {
 		case e.Holds && e.Why != "":
-			t.line("expected  %s  (%s)", e.Sentence, e.Why)
+			t.line("expected  %s  (%s)", console.OneLine(e.Sentence), console.OneLine(e.Why))
 		case e.Holds:
-			t.line("expected  %s  %s", e.Sentence, t.paint(wordYes, wordYes))
+			t.line("expected  %s  %s", console.OneLine(e.Sentence), t.paint(wordYes, wordYes))
 		default:
-			t.line("VIOLATED  %s", said(e.Why, e.Sentence))
+			t.line("VIOLATED  %s", console.OneLine(said(e.Why, e.Sentence)))
 		}
 	}
 	if !r.Verified {
@@ -226,7 +232,7 @@ func (t *text) findings(r *api.ZoneReport) {
 	for _, c := range r.Cells {
 		for _, try := range c.Tries {
 			if try.Differs {
-				t.line("DIFFERS   %s -> %s: %s at %s is %s; the model: %s", c.From, target{c.To, c.Port, c.Protocol}, try.To, try.Address, try.Result, try.Why)
+				t.line("%s", console.OneLine(fmt.Sprintf("DIFFERS   %s -> %s: %s at %s is %s; the model: %s", c.From, target{c.To, c.Port, c.Protocol}, try.To, try.Address, try.Result, try.Why)))
 			}
 		}
 	}
