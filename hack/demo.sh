@@ -115,6 +115,19 @@ prove() {
 	expect 'app reaches cliente' yes inside '-u0 app' ping -c 1 -W 2 cliente
 	expect 'this host reaches app on port 5000' yes curl -fsS --max-time 5 http://127.0.0.1:5000/healthcheck/mongo
 	expect 'this host has no port 27017' no curl -sS --max-time 2 telnet://127.0.0.1:27017 </dev/null
+	expect "this host cannot reach mongo by its address ($mongo)" no curl -sS --max-time 2 "telnet://$mongo:27017" </dev/null
+	say 'muelle zones --verify: every way, tried'
+	matrix zones --verify zones
+	say 'muelle explain cliente app:5000'
+	matrix explain zones/cliente zones/app:5000
+}
+
+# matrix COMMAND…: shows what muelle finds, and counts it where it ends with an error.
+matrix() {
+	muelle "$@" </dev/null || {
+		printf '  FAIL  muelle %s ended with %s\n' "$*" $?
+		failures=$((failures + 1))
+	}
 }
 
 up() {
