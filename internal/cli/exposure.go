@@ -95,7 +95,7 @@ func (r *exposureRow) Name() string {
 
 // Published is the address and port on the host.
 func (r *exposureRow) Published() string {
-	return net.JoinHostPort(r.of.Address, strconv.Itoa(int(r.of.Port))) + "/" + r.of.Protocol
+	return console.OneLine(net.JoinHostPort(r.of.Address, strconv.Itoa(int(r.of.Port))) + "/" + r.of.Protocol)
 }
 
 // Target is the container's port, or the process that listens.
@@ -103,11 +103,11 @@ func (r *exposureRow) Target() string {
 	if r.of.Process != "" {
 		return console.OneLine(r.of.Process)
 	}
-	return strconv.Itoa(int(r.of.ContainerPort)) + "/" + r.of.Protocol
+	return console.OneLine(strconv.Itoa(int(r.of.ContainerPort)) + "/" + r.of.Protocol)
 }
 
 // Reach is who gets through.
-func (r *exposureRow) Reach() string { return r.of.Words() }
+func (r *exposureRow) Reach() string { return console.OneLine(r.of.Words()) }
 
 // Because is what keeps others out.
 func (r *exposureRow) Because() string { return console.OneLine(strings.Join(r.of.Because, "; ")) }

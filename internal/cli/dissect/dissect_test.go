@@ -38,6 +38,7 @@ func TestLine(t *testing.T) {
 		{syn, "IP 172.18.0.3.41362 > web.80: Flags [S], seq 2995627454, win 65280, length 0"},
 		{ping, "IP 172.18.0.3 > web: ICMP echo request, id 3, seq 1, length 64"},
 		{ask, "IP 172.18.0.3.32768 > web.53: DNS 4660 A? db.io."},
+		{strings.Replace(ask, "02646202696f00", "041b5b324a020d0a00", 1), `IP 172.18.0.3.32768 > web.53: DNS 4660 A? \027[2J.\013\010.`},
 		{six, "IP6 six > ff02::1: ICMP6 echo request, id 7, seq 2, length 8"},
 		{"0242ac1200020242ac120003 88cc 00", "02:42:ac:12:00:03 > 02:42:ac:12:00:02: ethertype 0x88cc, length 15"},
 		{"0242", "a frame of 2 bytes"},
