@@ -177,6 +177,8 @@ func TestZoneEgress(t *testing.T) {
 	}
 	w.serve(w.lan, "tcp", ":80", "lan")
 	w.serve(w.lan, "tcp", ":53", "dns")
+	w.serve(w.lan, "tcp", ":853", "tls")
+	w.serve(w.lan, "tcp", ":85", "other")
 	w.serve(nil, "tcp", ":90", "host")
 	gateway := some.Endpoints["some"].Gateway.String()
 
@@ -186,6 +188,8 @@ func TestZoneEgress(t *testing.T) {
 		w.reaches(some.NetNS, "tcp4", neighbourOnLAN+":80", "lan")
 		w.cannotReach(some.NetNS, "tcp4", farAway+":80")
 		w.cannotReach(some.NetNS, "tcp4", neighbourOnLAN+":53")
+		w.cannotReach(some.NetNS, "tcp4", neighbourOnLAN+":853")
+		w.reaches(some.NetNS, "tcp4", neighbourOnLAN+":85", "other")
 		w.reaches(some.NetNS, "tcp4", w.address(sibling, "some")+":80", "c")
 		w.cannotReach(some.NetNS, "tcp4", gateway+":90")
 		w.cannotReach(some.NetNS, "tcp4", gateway+":8090")

@@ -254,13 +254,9 @@ func (z *zoneTable) addLAN(c *nftables.Conn, lan []rtnl.Neighbourhood) error {
 
 // lookupPorts are DNS and DNS over TLS.
 func lookupPorts() (list []nftables.SetElement) {
-	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-		for _, port := range []byte{53, 85} {
-			key := []byte{proto, 0, 0, 0, 0, port, 0, 0}
-			if port == 85 {
-				key[4], key[5] = 853>>8, 853&0xff
-			}
-			list = append(list, nftables.SetElement{Key: key})
+	for _, proto := range []string{"tcp", "udp"} {
+		for _, port := range []uint16{53, 853} {
+			list = append(list, nftables.SetElement{Key: service(proto, port)})
 		}
 	}
 	return list
