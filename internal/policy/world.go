@@ -20,6 +20,8 @@ const (
 type World struct {
 	Networks []Network
 	Members  []Member
+	// Addresses are this host's on its other links, which a zone opens by listing them.
+	Addresses []netip.Addr
 }
 
 // Network is one network, a zone. Key identifies it in the world.
@@ -207,19 +209,22 @@ func (w *World) publishedInside(m *Member, through string, n *Network, b Publica
 var hostNames = []string{"host.docker.internal", "host.muelle.internal"}
 
 // reachesHost tells whether a network's containers may ask this host at an address of
-// it, or, where that is not a certain one, at their gateway.
+// it, or, where that is not a certain one, at any of its family.
 func (w *World) reachesHost(n *Network, at netip.Addr) bool {
 	if !Restricted(n.Zone) {
 		return true
 	}
 	prefixes, names := Destinations(n.Zone)
-	if at.IsValid() && !at.IsUnspecified() && !at.IsLoopback() {
-		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(at) })
+	named := slices.ContainsFunc(names, func(s string) bool { return slices.Contains(hostNames, s) })
+	open := func(a netip.Addr) bool {
+		return named && slices.Contains(n.Gateways, a) || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
-	return slices.ContainsFunc(names, func(s string) bool { return slices.Contains(hostNames, s) }) ||
-		slices.ContainsFunc(n.Gateways, func(a netip.Addr) bool {
-			return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
-		})
+	if at.IsValid() && !at.IsUnspecified() && !at.IsLoopback() {
+		return open(at)
+	}
+	return named || slices.ContainsFunc(slices.Concat(n.Gateways, w.Addresses), func(a netip.Addr) bool {
+		return (!at.IsValid() || a.Is4() == at.Is4()) && open(a)
+	})
 }
 
 // Reach says whether somebody reaches a member's port in any way, by its own address

@@ -98,9 +98,9 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 	target := sc.containers[to.Name][0].Name
 	for _, b := range p.Published {
 		for _, w := range sc.waysTo(from, m, b) {
-			v := sc.world.Published(from, w.through, b)
+			v := sc.world.Published(from, w.through, w.of(b))
 			try := api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why}
-			if sc.mixed(from, to, w.through, b, v.Allowed) {
+			if sc.mixed(from, to, w, b, v.Allowed) {
 				try.Result = api.ZoneUnproved // whom an attempt leads to is the kernel's choice
 			}
 			list = append(list, try)
@@ -111,14 +111,14 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 
 // mixed tells whether a port of the host is shared with a replica that is on other
 // networks, to which other rules lead.
-func (sc *scene) mixed(from string, to *policy.Member, through string, b policy.Publication, allowed bool) bool {
+func (sc *scene) mixed(from string, to *policy.Member, w way, b policy.Publication, allowed bool) bool {
 	for _, m := range sc.world.Members {
 		if to.Of == "" || m.Of != to.Of {
 			continue
 		}
 		for _, p := range m.Ports {
 			for _, other := range p.Published {
-				if other.Host == b.Host && sc.world.Published(from, through, other).Allowed != allowed {
+				if other.Host == b.Host && sc.world.Published(from, w.through, w.of(other)).Allowed != allowed {
 					return true
 				}
 			}
@@ -131,6 +131,15 @@ func (sc *scene) mixed(from string, to *policy.Member, through string, b policy.
 type way struct {
 	through string
 	at      netip.AddrPort
+}
+
+// of is the publication as it is asked for by this way: inside, an address of the
+// host's may be open to a zone where others are closed.
+func (w way) of(b policy.Publication) policy.Publication {
+	if w.through != "" {
+		b.Host = w.at
+	}
+	return b
 }
 
 // waysTo are the addresses by which somebody asks for a published port.
@@ -162,7 +171,40 @@ func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (li
 			}
 		}
 	}
+	return append(list, sc.waysOut(m, b)...)
+}
+
+// waysOut are the host's addresses on other links by which a member of a zone with
+// egress asks for a port of all of them: those that its zone lists, and, of those that it
+// does not, the ones that no other zone has.
+func (sc *scene) waysOut(m *policy.Member, b policy.Publication) (list []way) {
+	n := sc.world.Network(m.Way)
+	if n == nil || !policy.Restricted(n.Zone) {
+		return nil
+	}
+	listed, _ := policy.Destinations(n.Zone)
+	for _, a := range sc.world.Addresses {
+		if a.Is4() != b.Host.Addr().Is4() || a.Is6() && (!n.IPv6 || n.Key == b.Network) || slices.Contains(n.Gateways, a) {
+			continue
+		}
+		within := func(p netip.Prefix) bool { return p.Contains(a) }
+		if slices.ContainsFunc(listed, within) || !sc.onZone(within) {
+			list = append(list, way{m.Way, netip.AddrPortFrom(a, b.Host.Port())})
+		}
+	}
 	return list
+}
+
+// onZone tells whether a prefix of any network is such.
+func (sc *scene) onZone(is func(netip.Prefix) bool) bool {
+	for _, n := range sc.networks {
+		for _, s := range n.Subnets {
+			if is(s.Prefix) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (sc *scene) toHost(m *policy.Member) api.ZoneCell {

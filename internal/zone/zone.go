@@ -6,6 +6,7 @@ package zone
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -110,7 +111,24 @@ func (s *Service) scene(project string) (*scene, error) {
 	}
 	sc.split()
 	sc.build(project)
-	return sc, nil
+	var err error
+	sc.world.Addresses, err = hostAddresses()
+	return sc, err
+}
+
+// hostAddresses are this host's, without those that mean something on one link only.
+func hostAddresses() (list []netip.Addr, err error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this host's addresses: %w", err)
+	}
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().IsGlobalUnicast() {
+			list = append(list, p.Addr().Unmap())
+		}
+	}
+	return list, nil
 }
 
 func memberName(sb network.SandboxView, project string) string {

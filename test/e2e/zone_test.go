@@ -156,6 +156,7 @@ func TestZoneMatrix(t *testing.T) {
 			t.Errorf("nothing was tried that is (protocol, IPv4, published, allowed): %s", want)
 		}
 	}
+	byHost(t, r, at[0].host, true)
 	for _, format := range []string{"text", "dot", "svg"} {
 		if got := c.try(t, "zones", "--format", format, "shop"); got.code != 0 || !strings.Contains(got.out, "together") {
 			t.Errorf("%s: %+v", format, got)
@@ -207,7 +208,7 @@ func TestZoneMatrix(t *testing.T) {
 	proved(t, c, at, "after a flush")
 
 	at = at.move(t, moved)
-	proved(t, c, at, "with other addresses of the host")
+	byHost(t, proved(t, c, at, "with other addresses of the host"), at[0].host, false)
 	at = at.move(t, near)
 
 	// A changed zone is applied to the network that there is.
@@ -223,6 +224,23 @@ func TestZoneMatrix(t *testing.T) {
 	if r := up(); r.code == 0 || !strings.Contains(r.err, "web -> db: must be reached and is not: no network in common") {
 		t.Errorf("up against an expectation: %+v", r)
 	}
+}
+
+// byHost checks that mail asks for web's port by an address of the host, and is answered
+// where its zone lists that.
+func byHost(t *testing.T, r api.ZoneReport, host string, want bool) {
+	t.Helper()
+	for _, cell := range r.Cells {
+		for _, try := range cell.Tries {
+			if cell.From == "mail" && cell.To == "web" && try.Address.String() == host+":17000" {
+				if try.Expected != want || cell.Reached != want {
+					t.Errorf("mail asks web by %s: %+v", host, cell)
+				}
+				return
+			}
+		}
+	}
+	t.Errorf("mail did not ask web by %s", host)
 }
 
 func sorted(lines string) string {
