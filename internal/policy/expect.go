@@ -89,7 +89,7 @@ func (e Expectation) check(members []string) error {
 		return fmt.Errorf("%q: there is no service %q%s", e.Text, e.To, suggest(e.To, words...))
 	}
 	outside := func(s string) bool {
-		return s == Host || s == LAN || s == Internet || !slices.Contains(words, s) && s != "*"
+		return isOutside(s) || !slices.Contains(words, s) && s != "*"
 	}
 	switch {
 	case e.From == e.To:

@@ -83,7 +83,7 @@ func FromSpec(spec *api.ProjectSpec, external func(name string) (Network, bool))
 }
 
 func (w *World) fromService(spec *api.ProjectSpec, svc api.ProjectService, bind map[string]netip.Addr) (Member, error) {
-	m := Member{Name: svc.Name}
+	m := Member{Name: MemberName(svc.Name, "service")}
 	owner := svc
 	for range spec.Services { // network_mode: service:NAME, which may be one of another's
 		name, ok := strings.CutPrefix(string(owner.HostConfig.NetworkMode), "service:")
@@ -207,6 +207,9 @@ func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)
 	if err != nil {
 		return fmt.Errorf("x-expect: %w", err)
 	}
+	if err := ambiguous(spec, all); err != nil {
+		return err
+	}
 	// What is not selected now is judged when it is.
 	all = slices.DeleteFunc(all, func(e Expectation) bool {
 		return slices.Contains(spec.Disabled, e.From) || slices.Contains(spec.Disabled, e.To)
@@ -223,4 +226,20 @@ func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)
 		lines = append(lines, v.String())
 	}
 	return fmt.Errorf("x-expect does not hold:\n  %s", strings.Join(lines, "\n  "))
+}
+
+// ambiguous refuses sentences in which a word may be a service or what is outside.
+func ambiguous(spec *api.ProjectSpec, all []Expectation) error {
+	names := slices.Clone(spec.Disabled)
+	for _, svc := range spec.Services {
+		names = append(names, svc.Name)
+	}
+	for _, e := range all {
+		for _, word := range []string{e.From, e.To} {
+			if isOutside(word) && slices.Contains(names, word) {
+				return fmt.Errorf("x-expect: %q: %s is a word of these sentences and a service of the project: give the service another name", e.Text, word)
+			}
+		}
+	}
+	return nil
 }

@@ -80,6 +80,17 @@ func allowed(format string, args ...any) Verdict {
 
 func denied(format string, args ...any) Verdict { return Verdict{Why: fmt.Sprintf(format, args...)} }
 
+// MemberName is what somebody is called in a World. What is outside has its words for
+// itself: a service that is called host is not this machine. Kind says what it is then.
+func MemberName(name, kind string) string {
+	if isOutside(name) {
+		return name + " (" + kind + ")"
+	}
+	return name
+}
+
+func isOutside(name string) bool { return name == Host || name == LAN || name == Internet }
+
 // Network finds one by its key.
 func (w *World) Network(key string) *Network {
 	for i := range w.Networks {

@@ -110,16 +110,20 @@ func (v *verification) listening(cell *api.ZoneCell, t *api.ZoneTry) bool {
 }
 
 func (v *verification) once(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
+	from := t.From
+	if cell.From == policy.Host {
+		from = "" // a container may have that name
+	}
 	switch {
 	case cell.To == policy.Internet:
-		return v.outside(t)
+		return v.outside(from, t)
 	case cell.Protocol == "udp":
-		return v.datagram(cell, t, patience)
+		return v.datagram(from, cell, t, patience)
 	}
-	return v.connect(t, patience)
+	return v.connect(from, t, patience)
 }
 
-// within runs f in the container's namespace, or on the host.
+// within runs f in the container's namespace, or on the host, which has no name here.
 func (v *verification) within(name string, f func() error) error {
 	if ns := v.ns[name]; ns != nil {
 		return netns.Do(ns, f)
@@ -152,8 +156,8 @@ func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, 
 }
 
 // connect tries TCP.
-func (v *verification) connect(t *api.ZoneTry, patience time.Duration) string {
-	fd, err := v.begin(t.From, t.Address, unix.SOCK_STREAM)
+func (v *verification) connect(from string, t *api.ZoneTry, patience time.Duration) string {
+	fd, err := v.begin(from, t.Address, unix.SOCK_STREAM)
 	if err != nil {
 		return outcome(err)
 	}
@@ -190,7 +194,7 @@ func outcome(err error) string {
 
 // datagram sends eight bytes, and looks whether they arrive at the container's
 // interface: a program need not answer.
-func (v *verification) datagram(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
+func (v *verification) datagram(from string, cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
 	var heard []<-chan struct{}
 	mark := newMark()
 	for _, sb := range v.sc.containers[cell.To] {
@@ -199,7 +203,7 @@ func (v *verification) datagram(cell *api.ZoneCell, t *api.ZoneTry, patience tim
 			defer l.forget(mark)
 		}
 	}
-	fd, err := v.begin(t.From, t.Address, unix.SOCK_DGRAM)
+	fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
 	if err != nil {
 		return outcome(err)
 	}
@@ -230,11 +234,11 @@ func (v *verification) datagram(cell *api.ZoneCell, t *api.ZoneTry, patience tim
 
 // outside sends a datagram to nobody's address, and asks the kernel whether it left
 // this host: only then its connection is tracked.
-func (v *verification) outside(t *api.ZoneTry) string {
+func (v *verification) outside(from string, t *api.ZoneTry) string {
 	if _, err := netlink.RouteGet(t.Address.Addr().AsSlice()); err != nil {
 		return api.ZoneUnproved // this host has no way out itself
 	}
-	fd, err := v.begin(t.From, t.Address, unix.SOCK_DGRAM)
+	fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
 	if err != nil {
 		return outcome(err)
 	}
@@ -243,7 +247,7 @@ func (v *verification) outside(t *api.ZoneTry) string {
 	if err := unix.Send(fd, mark[:], 0); err != nil {
 		return outcome(err)
 	}
-	from := localAddr(fd)
+	source := localAddr(fd)
 	family := netlink.InetFamily(unix.AF_INET)
 	if t.Address.Addr().Is6() {
 		family = unix.AF_INET6
@@ -256,7 +260,7 @@ func (v *verification) outside(t *api.ZoneTry) string {
 		// Other containers' flows have the same ports at times.
 		by, _ := netip.AddrFromSlice(f.Forward.SrcIP)
 		to, _ := netip.AddrFromSlice(f.Forward.DstIP)
-		if f.Forward.Protocol == unix.IPPROTO_UDP && netip.AddrPortFrom(by.Unmap(), f.Forward.SrcPort) == from && netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort) == t.Address {
+		if f.Forward.Protocol == unix.IPPROTO_UDP && netip.AddrPortFrom(by.Unmap(), f.Forward.SrcPort) == source && netip.AddrPortFrom(to.Unmap(), f.Forward.DstPort) == t.Address {
 			return api.ZoneOpen
 		}
 	}

@@ -134,9 +134,9 @@ func hostAddresses() (list []netip.Addr, err error) {
 func memberName(sb network.SandboxView, project string) string {
 	switch {
 	case sb.Service == "":
-		return sb.Name
+		return policy.MemberName(sb.Name, "container")
 	case sb.Project == project:
-		return sb.Service
+		return policy.MemberName(sb.Service, "service")
 	}
 	return sb.Project + "/" + sb.Service
 }
@@ -168,7 +168,7 @@ func (sc *scene) split() {
 		}
 		delete(sc.containers, name)
 		for _, sb := range list {
-			own := sb.Name
+			own := policy.MemberName(sb.Name, "container")
 			if sc.containers[own] != nil {
 				own = name + "(" + sb.Name + ")" // a service has that name
 			}
