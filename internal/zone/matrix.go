@@ -89,8 +89,8 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 			if !slices.Contains(to.Networks, e.Network) || from == policy.LAN || from == policy.Internet {
 				continue
 			}
-			v := sc.world.Direct(from, to, e.Network, p)
 			for _, a := range e.Addresses {
+				v := sc.world.Direct(from, to, e.Network, sc.inFamily(p, e.Network, a.Addr()))
 				list = append(list, api.ZoneTry{From: source, To: sb.Name, Address: netip.AddrPortFrom(a.Addr(), p.Number), Expected: v.Allowed, Why: v.Why})
 			}
 		}
@@ -107,6 +107,16 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 		}
 	}
 	return list
+}
+
+// inFamily is the port with what is published of one of its container's addresses: where
+// the network has both families, a port of the host leads to its own.
+func (sc *scene) inFamily(p policy.Port, key string, a netip.Addr) policy.Port {
+	n := sc.world.Network(key)
+	p.Published = slices.DeleteFunc(slices.Clone(p.Published), func(b policy.Publication) bool {
+		return n != nil && n.IPv6 && b.Host.Addr().Is4() != a.Is4()
+	})
+	return p
 }
 
 // mixed tells whether a port of the host is shared with a replica that is on other

@@ -16,7 +16,8 @@ import (
 	"muelle/api"
 )
 
-// zonedShop is a project of eight services on five zones.
+// zonedShop is a project of eight services on five zones. Of those that publish to the
+// LAN only, one has IPv6, where the kernel guards it, and one has not, where the relay does.
 const zonedShop = `
 x-expect:
   - web -> api:7001
@@ -39,14 +40,14 @@ services:
   db:       {<<: *base, command: [/echo, '7003'], networks: [store, back]}
   worker:   {<<: *base, command: [/echo, '7004'], networks: [store]}
   mail:     {<<: *base, command: [/echo, '7005'], networks: [middle], ports: ['127.0.0.1:17005:7005']}
-  alone:    {<<: *base, command: [/echo, '7006'], networks: [apart]}
+  alone:    {<<: *base, command: [/echo, '7006'], networks: [apart], ports: ['17006:7006', '17006:7006/udp']}
   together: {<<: *base, command: [/echo, '7007'], networks: [apart]}
 networks:
   front:  {enable_ipv6: true, x-zone: {publish: any}}
-  middle: {x-zone: {publish: lan, egress: [192.0.2.0/24, '*.example.test']}}
+  middle: {enable_ipv6: true, x-zone: {publish: lan, egress: [192.0.2.0/24, '*.example.test']}}
   back:   {enable_ipv6: true, internal: true, x-zone: {publish: host}}
   store:  {x-zone: {publish: none, egress: none}}
-  apart:  {x-zone: {between: deny, publish: any}}
+  apart:  {x-zone: {between: deny, publish: lan}}
 `
 
 // zoneMatrix asks for the matrix with every way tried.
