@@ -3,6 +3,7 @@ package api
 // Labels by which Docker Compose marks its objects. Muelle writes the same ones, so
 // that either sees the other's projects.
 const (
+	LabelComposePrefix   = "com.docker.compose."
 	LabelProject         = "com.docker.compose.project"
 	LabelService         = "com.docker.compose.service"
 	LabelConfigHash      = "com.docker.compose.config-hash"

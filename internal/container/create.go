@@ -178,8 +178,10 @@ func (s *Service) applyImage(ctx context.Context, n *creation, cfg *ctypes.Confi
 		return err
 	}
 	own := *cfg
-	config.MergeImage(cfg, &n.img.Config.Config)
-	if err := config.MergeProbe(cfg, &own, &n.img.Config.Config); err != nil {
+	img := n.img.Config.Config
+	img.Labels = config.OfNoProject(img.Labels)
+	config.MergeImage(cfg, &img)
+	if err := config.MergeProbe(cfg, &own, &img); err != nil {
 		return err
 	}
 	if err := config.Validate(cfg); err != nil {

@@ -13,6 +13,16 @@ import (
 	"muelle/internal/container/config"
 )
 
+func TestOfNoProject(t *testing.T) {
+	got := config.OfNoProject(map[string]string{
+		"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "com.docker.compose.oneoff": "True", "com.docker.compose.depends_on": "db:service_healthy:false",
+		"io.muelle.compose.x-health": "1", "io.muelle.debug": "1", "io.muelle.health.tcp": "80", "com.docker.composer": "x", "l": "image",
+	})
+	if d := cmp.Diff(map[string]string{"io.muelle.health.tcp": "80", "com.docker.composer": "x", "l": "image"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestMergeImage(t *testing.T) {
 	image := func() *dockerspec.DockerOCIImageConfig {
 		c := &dockerspec.DockerOCIImageConfig{}

@@ -8,6 +8,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"muelle/api"
 )
 
 // MergeImage fills what the configuration leaves open from the image, as Docker
@@ -92,6 +94,20 @@ func MergeLabels(own, image map[string]string) map[string]string {
 	labels := maps.Clone(image)
 	maps.Copy(labels, own)
 	return labels
+}
+
+// OfNoProject gives the labels of an image that its containers inherit: all but
+// those by which Compose and Muelle find the containers of a project. With them
+// an image could make its containers answer to a service's name and share its ports;
+// images that Compose has built, or that were committed from its containers, have them.
+func OfNoProject(labels map[string]string) map[string]string {
+	out := make(map[string]string, len(labels))
+	for name, value := range labels {
+		if !strings.HasPrefix(name, api.LabelComposePrefix) && name != api.LabelComposeHealth && name != api.LabelDebug {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // mergeHealth inherits the test where there is none, and each timing that is zero.
