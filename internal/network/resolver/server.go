@@ -45,9 +45,9 @@ type Server struct {
 type client struct {
 	id      string
 	sockets []*socket
-	// slots are for lookups that wait for an upstream and for TCP connections.
-	slots chan struct{}
-	ring  *ring
+	// slots are for lookups that wait for an upstream, streams for TCP connections.
+	slots, streams chan struct{}
+	ring           *ring
 
 	mu sync.Mutex
 	// silent are servers that did not answer lately, until when they are asked last.
@@ -66,7 +66,7 @@ func (s *Server) Add(asker string, udp, tcp *os.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.start()
-	c := &client{id: asker, slots: make(chan struct{}, perAsker), ring: s.ringOf(asker)}
+	c := &client{id: asker, slots: make(chan struct{}, perAsker), streams: make(chan struct{}, streams), ring: s.ringOf(asker)}
 	s.clients[asker] = c
 	for _, in := range []struct {
 		file   *os.File

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"os"
@@ -15,9 +16,12 @@ import (
 const (
 	// largestQuery is what EDNS lets a client announce without asking for trouble.
 	largestQuery = 4096
-	// perAsker bounds the lookups of one container that wait for an upstream, and its
-	// TCP connections.
+	// perAsker bounds the lookups of one container that wait for an upstream.
 	perAsker = 256
+	// streams bounds its TCP connections, each of which may hold a query of 64 KiB.
+	streams = 64
+	// turn is how much is taken from one socket before it is the others' turn.
+	turn = 64
 	// idle is how long a TCP connection may say nothing.
 	idle = 10 * time.Second
 )
@@ -74,7 +78,7 @@ func (k *socket) ready() {
 		return
 	}
 	var buf [largestQuery]byte
-	for range 64 { // then the others' turn
+	for range turn {
 		k.mu.Lock()
 		if k.closed {
 			k.mu.Unlock()
@@ -104,7 +108,7 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr) {
 		k.note(e)
 		return
 	}
-	ok := k.spawn(func() {
+	ok := k.spawn(k.client.slots, func() {
 		if answer := k.server.forward(k.client, false, query, &e); answer != nil {
 			k.send(answer, from)
 		}
@@ -117,6 +121,7 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr) {
 }
 
 var busy = "too many lookups of the container wait for an answer: the limit is " + strconv.Itoa(perAsker)
+var tooMany = "too many TCP connections of the container to its name server: the limit is " + strconv.Itoa(streams)
 
 // parse reads a query; nil: what came is none, or an answer. A query that is not
 // understood has no question.
@@ -161,23 +166,24 @@ func (k *socket) send(data []byte, to unix.Sockaddr) {
 	}
 }
 
-// spawn runs f at the side, unless the asker has too much under way: then its
-// resolver asks again.
-func (k *socket) spawn(f func()) bool {
+// spawn runs f at the side, unless the asker has too much of its kind under way: then
+// its resolver asks again.
+func (k *socket) spawn(slots chan struct{}, f func()) bool {
 	select {
-	case k.client.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		return false
 	}
 	k.server.wg.Go(func() {
-		defer func() { <-k.client.slots }()
+		defer func() { <-slots }()
 		f()
 	})
 	return true
 }
 
+// accept takes connections, and closes those that are too many.
 func (k *socket) accept() {
-	for {
+	for range turn {
 		k.mu.Lock()
 		if k.closed {
 			k.mu.Unlock()
@@ -189,8 +195,9 @@ func (k *socket) accept() {
 			return
 		}
 		conn := os.NewFile(uintptr(fd), "lookup")
-		if !k.spawn(func() { k.serve(conn) }) {
+		if !k.spawn(k.client.streams, func() { k.serve(conn) }) {
 			conn.Close()
+			k.note(record{at: time.Now(), code: -1, tcp: true, reason: tooMany})
 		}
 	}
 }
@@ -198,15 +205,7 @@ func (k *socket) accept() {
 // serve answers the queries of one TCP connection.
 func (k *socket) serve(conn *os.File) {
 	defer conn.Close()
-	stop := make(chan struct{})
-	defer close(stop)
-	k.server.wg.Go(func() {
-		select {
-		case <-k.server.ctx.Done():
-			conn.Close()
-		case <-stop:
-		}
-	})
+	defer context.AfterFunc(k.server.ctx, func() { conn.Close() })()
 	for {
 		if conn.SetDeadline(time.Now().Add(idle)) != nil {
 			return
@@ -215,12 +214,14 @@ func (k *socket) serve(conn *os.File) {
 		if _, err := io.ReadFull(conn, length[:]); err != nil {
 			return
 		}
-		data := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, data); err != nil {
+		// Memory for what has come, not for what was announced.
+		size := int64(binary.BigEndian.Uint16(length[:]))
+		data, err := io.ReadAll(io.LimitReader(conn, size))
+		if err != nil || int64(len(data)) < size {
 			return
 		}
 		answer := k.exchange(data)
-		if answer == nil {
+		if answer == nil || conn.SetDeadline(time.Now().Add(idle)) != nil {
 			return
 		}
 		if _, err := conn.Write(framed(answer)); err != nil {
