@@ -72,6 +72,12 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	return network.CreateResponse{ID: n.ID}, nil
 }
 
+const (
+	longestName = 255
+	// mostSubnets: each is compared with all others, while nobody else makes a network.
+	mostSubnets = 128
+)
+
 // supported refuses what this engine does not have, and what Docker refuses.
 func supported(r network.CreateRequest) error {
 	notYet := func(what string) error {
@@ -85,6 +91,10 @@ func supported(r network.CreateRequest) error {
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("operation is not permitted on predefined %s network ", r.Name))
 	case !id.ValidName(r.Name + "_"): // one character is enough, other than for containers
 		return invalid.WithMessage(fmt.Sprintf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Name))
+	case len(r.Name) > longestName:
+		return invalid.WithMessage(fmt.Sprintf("invalid network name: it has %d characters, and may have %d", len(r.Name), longestName))
+	case r.IPAM != nil && len(r.IPAM.Config) > mostSubnets:
+		return invalid.WithMessage(fmt.Sprintf("invalid network config:\n%d subnets, and there may be %d", len(r.IPAM.Config), mostSubnets))
 	case r.Driver == "overlay":
 		return errdefs.ErrNotImplemented.WithMessage("the network driver overlay is not supported, as it joins the machines of a swarm: use bridge on this machine, macvlan to be on its link, or a tunnel between machines, such as WireGuard's")
 	case r.Driver == "host" || r.Driver == "null":

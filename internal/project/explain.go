@@ -91,6 +91,9 @@ func parseTarget(text string) (ref string, port uint16, proto string, err error)
 
 // source finds who connects.
 func (s *Service) source(ctx context.Context, r api.ExplainRequest) (*explain.Party, error) {
+	if err := s.ambiguous(ctx, r.Source, r.Project, "localhost"); err != nil {
+		return nil, err
+	}
 	switch r.Source {
 	case "host", "localhost":
 		p := &explain.Party{Kind: explain.Host, Text: "host"}
@@ -110,6 +113,34 @@ func (s *Service) source(ctx context.Context, r api.ExplainRequest) (*explain.Pa
 	return &found[0], nil
 }
 
+// ambiguous refuses a word that is this host's or the world's and that of a service or
+// container, too.
+func (s *Service) ambiguous(ctx context.Context, word, project, host string) error {
+	place, other := "the world", "outside"
+	switch word {
+	case "host":
+		place, other = "this host", host
+	case "outside":
+		other = "internet"
+	case "internet", "world":
+	default:
+		return nil
+	}
+	found, err := s.parties(ctx, word, project)
+	if errdefs.IsNotFound(err) || err == nil && found[0].Name != word && found[0].Service != word {
+		return nil // or an id begins so
+	}
+	if err != nil {
+		return err
+	}
+	p, what := found[0], "the container "+word
+	write := p.ID
+	if p.Service == word && p.Project != "" {
+		what, write = "the service of that name", p.Project+"/"+word
+	}
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%s may be %s or %s: write %s for %s, and %s for %s", word, place, what, write, what, other, place))
+}
+
 // hostNames are what containers call this host.
 var hostNames = []string{"host.docker.internal", "host.muelle.internal", "gateway.docker.internal"}
 
@@ -118,6 +149,13 @@ func (s *Service) targets(ctx context.Context, r api.ExplainRequest, ref string,
 	one := func(p explain.Party) ([]explain.Party, error) { return []explain.Party{p}, nil }
 	addr, aerr := netip.ParseAddr(ref)
 	addr = addr.Unmap()
+	project := r.Project
+	if project == "" {
+		project = source.Project
+	}
+	if err := s.ambiguous(ctx, ref, project, hostNames[0]); err != nil {
+		return nil, err
+	}
 	switch {
 	case ref == "host":
 		return one(explain.Party{Kind: explain.Host, Text: ref})
@@ -131,10 +169,6 @@ func (s *Service) targets(ctx context.Context, r api.ExplainRequest, ref string,
 		return one(explain.Party{Kind: explain.Itself, Text: ref, Addr: addr})
 	case aerr == nil:
 		return s.byAddress(ctx, addr)
-	}
-	project := r.Project
-	if project == "" {
-		project = source.Project
 	}
 	found, err := s.parties(ctx, ref, project)
 	if errdefs.IsNotFound(err) && !strings.Contains(ref, "/") {
