@@ -71,7 +71,7 @@ func TestCreate(t *testing.T) {
 		{"without IPv4", mobynet.CreateRequest{Name: "x", EnableIPv4: &no}, "IPv4 or IPv6 must be enabled", errdefs.IsInvalidArgument},
 		{"isolated", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}}, "gateway mode 'isolated' can only be used for an internal network", errdefs.IsInvalidArgument},
 		{"gateway mode", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.gateway_mode_ipv6": "open"}}, "failed to parse com.docker.network.", errdefs.IsInvalidArgument},
-		{"long name", mobynet.CreateRequest{Name: strings.Repeat("x", 256)}, "it has 256 characters, and may have 255", errdefs.IsInvalidArgument},
+		{"long name", mobynet.CreateRequest{Name: strings.Repeat("x", 256)}, "invalid network name: it has 256 characters, and may have 255", errdefs.IsInvalidArgument},
 		{"many subnets", mobynet.CreateRequest{Name: "x", IPAM: ipam(make([]mobynet.IPAMConfig, 129)...)}, "invalid network config:\n129 subnets, and there may be 128", errdefs.IsInvalidArgument},
 		{"overlay", mobynet.CreateRequest{Name: "x", Driver: "overlay"}, "the network driver overlay is not supported", errdefs.IsNotImplemented},
 		{"plugin", mobynet.CreateRequest{Name: "x", Driver: "weave"}, `plugin "weave" not found`, errdefs.IsNotFound},
