@@ -202,7 +202,7 @@ func TestDefaultNetworkOptions(t *testing.T) {
 	}
 	o := w.options
 	o.NetworkOptions = map[string]map[string]string{"bridge": {mtu: "seven"}}
-	if _, err := network.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "default-network-opts: invalid value") {
+	if _, err := network.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "default-network-opts: failed to parse "+mtu) {
 		t.Errorf("a bad option: %v", err)
 	}
 }
