@@ -294,7 +294,13 @@ func TestCgroupNamespaceAndParent(t *testing.T) {
 				t.Error(err)
 			}
 			for _, d := range append(dirs, "/sys/fs/cgroup"+parent) {
-				if err := syscall.Rmdir(d); err != nil && err != syscall.ENOENT {
+				// The container's own group goes after the answer that it is removed.
+				if err := eventually(10*time.Second, func() error {
+					if err := syscall.Rmdir(d); err != syscall.ENOENT {
+						return err
+					}
+					return nil
+				}); err != nil {
 					t.Errorf("remove %s: %v", d, err)
 				}
 			}
