@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -54,6 +55,7 @@ func installed(bin, dir string) []*engine {
 	if dockerd, err := exec.LookPath("dockerd"); err == nil {
 		docker := &engine{
 			name: "Docker", dir: filepath.Join(dir, "docker"),
+			config:  `{"live-restore": true}`, // as Muelle: a restart of the daemon leaves containers alone
 			helpers: []string{"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy"},
 			daemon: func(e *engine) *exec.Cmd {
 				return exec.Command(dockerd, "--data-root", e.dir+"/data", "--exec-root", e.dir+"/run", "-H", "unix://"+e.socket,
@@ -197,4 +199,13 @@ func (e *engine) stop() {
 		e.holder.Process.Kill()
 		e.holder.Wait()
 	}
+}
+
+// peer turns what a peer cannot do into an empty cell, and keeps Muelle's failures.
+func (e *engine) peer(value float64, err error) (float64, error) {
+	if err != nil && e.name != "Muelle" {
+		log.Printf("%s: %v", e.name, err)
+		return 0, errNotMeasured
+	}
+	return value, err
 }
