@@ -88,6 +88,9 @@ func (o *runFlags) container(p *types.Project, spec *api.ProjectSpec, s api.Proj
 			return client.CreateOptions{}, fmt.Errorf("run of a service with %s is not supported by Muelle yet", mode)
 		}
 	}
+	if len(host.Links) > 0 {
+		return client.CreateOptions{}, fmt.Errorf("run of a service with links and network_mode %s is not supported by Muelle yet: give it networks", host.NetworkMode)
+	}
 	return client.CreateOptions{
 		Name: name, Platform: s.Platform, Config: &config, HostConfig: &host, Networking: o.networking(spec, s, &host, name),
 	}, nil

@@ -101,8 +101,8 @@ func (s *Service) List(_ context.Context, f filter.Args) ([]network.Summary, err
 	return list, nil
 }
 
-// Inspect gives one network with the containers on it; verbose adds the counts of addresses.
-func (s *Service) Inspect(_ context.Context, ref string, verbose bool) (network.Inspect, error) {
+// Inspect gives one network with the containers on it; status adds the counts of addresses.
+func (s *Service) Inspect(_ context.Context, ref string, status bool) (network.Inspect, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	n, err := s.findLocked(ref)
@@ -120,7 +120,7 @@ func (s *Service) Inspect(_ context.Context, ref string, verbose bool) (network.
 		}
 		in.Containers[e.sandbox.id] = r
 	}
-	if verbose && len(n.subnets) > 0 {
+	if status && len(n.subnets) > 0 {
 		in.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: network.SubnetStatuses{}}}
 		for _, sub := range n.subnets {
 			used, free := sub.Usage()

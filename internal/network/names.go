@@ -82,7 +82,10 @@ func (e *endpoint) lookup(name string) []*endpoint {
 	if !e.net.resolves() {
 		return nil
 	}
-	if found := e.net.names[e.linked(name)]; len(found) > 0 {
+	if found := e.linked(name); len(found) > 0 {
+		return found
+	}
+	if found := e.net.names[name]; len(found) > 0 {
 		return found
 	}
 	short, ok := strings.CutSuffix(name, "."+strings.ToLower(e.net.Name))
@@ -137,15 +140,22 @@ func answerOf(found []*endpoint) resolver.Answer {
 	return a
 }
 
-// linked follows the asker's own links, "container:alias".
-func (e *endpoint) linked(name string) string {
+// linked follows the asker's own links, "target:alias", of which several may have one
+// alias: a target is a container, or a service with all of its replicas.
+func (e *endpoint) linked(name string) (found []*endpoint) {
 	for _, l := range e.settings.Links {
 		target, alias, ok := strings.Cut(l, ":")
-		if ok && strings.EqualFold(path.Base(alias), name) {
-			return strings.ToLower(strings.TrimPrefix(target, "/"))
+		if !ok || !strings.EqualFold(path.Base(alias), name) {
+			continue
+		}
+		target = strings.ToLower(strings.TrimPrefix(target, "/"))
+		for _, other := range sameProject(e.net.names[target], e.sandbox, target) {
+			if !slices.Contains(found, other) {
+				found = append(found, other)
+			}
 		}
 	}
-	return name
+	return found
 }
 
 // sameProject: where two projects share a network, a service's name means the

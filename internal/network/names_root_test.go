@@ -130,6 +130,9 @@ func TestNames(t *testing.T) {
 	mongo := w.start(service(spec("zones-mongo-1", "back"), "zones", "mongo"))
 	other := w.start(service(spec("other-app-1", "front"), "other", "app"))
 	both := strings.Join(sorted(w.address(app, "front"), w.address(app2, "front")), " ")
+	linkedSpec := service(spec("zones-linked-1", "front"), "zones", "linked")
+	linkedSpec.Endpoints[0].Settings.Links = []string{"app:Server", "zones-app-1:one", "zones-app-1:two", "zones-app-2:two", "mongo:far"}
+	linked := w.start(linkedSpec)
 	for _, tc := range []struct {
 		name  string
 		from  *network.Sandbox
@@ -144,6 +147,11 @@ func TestNames(t *testing.T) {
 		{"with the network", client, "zones-app-1.front", dns.TypeA, w.address(app, "front")},
 		{"service of the own project", client, "app", dns.TypeA, both},
 		{"service of the other project", other, "app", dns.TypeA, w.address(other, "front")},
+		{"alias of a link to a service, of its own project", linked, "server", dns.TypeA, both},
+		{"alias of a link to a container", linked, "one", dns.TypeA, w.address(app, "front")},
+		{"alias of several links", linked, "two", dns.TypeA, both},
+		{"alias of a link across networks", linked, "far", dns.TypeA, "NXDOMAIN"},
+		{"another's link", client, "server", dns.TypeA, "NXDOMAIN"},
 		{"itself", client, "client", dns.TypeA, w.address(client, "front")},
 		{"no IPv6 address", client, "app", dns.TypeAAAA, ""},
 		{"no network in common", client, "mongo", dns.TypeA, "NXDOMAIN"},

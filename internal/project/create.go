@@ -183,6 +183,20 @@ func (u *up) resolveReferences(host *ctypes.HostConfig) error {
 		return err
 	}
 	host.NetworkMode, host.IpcMode, host.PidMode = ctypes.NetworkMode(net), ctypes.IpcMode(ipc), ctypes.PidMode(pid)
+	host.Links = slices.Clone(host.Links)
+	for i, link := range host.Links {
+		target, external := strings.CutPrefix(link, containerPrefix)
+		if external {
+			host.Links[i] = target
+			continue
+		}
+		service, alias, _ := strings.Cut(link, ":")
+		id := u.firstID(service)
+		if id == "" {
+			return fmt.Errorf("cannot link to service %s: container missing", service)
+		}
+		host.Links[i] = id + ":" + alias
+	}
 	host.VolumesFrom = slices.Clone(host.VolumesFrom)
 	for i, from := range host.VolumesFrom {
 		if c, ok := strings.CutPrefix(from, containerPrefix); ok {

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strconv"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/filter"
@@ -14,7 +17,7 @@ type Networks interface {
 	lookups
 	Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	List(ctx context.Context, f filter.Args) ([]network.Summary, error)
-	Inspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)
+	Inspect(ctx context.Context, ref string, status bool) (network.Inspect, error)
 	Remove(ctx context.Context, ref string) error
 	Prune(ctx context.Context, f filter.Args) (network.PruneReport, error)
 }
@@ -35,9 +38,19 @@ func (s *Server) listNetworks(w *reply, r *request) error {
 }
 
 func (s *Server) inspectNetwork(w *reply, r *request) error {
-	n, err := s.o.Networks.Inspect(r.Context(), r.name, boolOf(r.URL.Query(), "verbose"))
+	q := r.URL.Query()
+	// verbose is about services of a swarm: it is only read.
+	if v := q.Get("verbose"); v != "" {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid value for verbose: %s: %v", v, err))
+		}
+	}
+	n, err := s.o.Networks.Inspect(r.Context(), r.name, r.version >= 52)
 	if err != nil {
 		return err
+	}
+	if scope := q.Get("scope"); scope != "" && scope != n.Scope {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", r.name))
 	}
 	return writeJSON(w, http.StatusOK, n)
 }

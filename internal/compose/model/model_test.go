@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -199,6 +200,49 @@ func TestEnvFilePrecedence(t *testing.T) {
 	}
 }
 
+// TestLinks: links are aliases in the service's own view of each of its networks; where
+// nothing resolves names, they are Docker's links to a container.
+func TestLinks(t *testing.T) {
+	const two = "services: {a: {image: x, LINKS, MODE}, b: {image: y}}\nnetworks: {n: {}, m: {}}"
+	both := map[string][]string{"n": {"b:database", "old-1:cache", "old-2:old-2"}, "m": {"b:database", "old-1:cache", "old-2:old-2"}}
+	tests := []struct {
+		name, mode string
+		links      []string
+		endpoints  map[string][]string
+	}{
+		{"networks", "networks: [n, m]", nil, both},
+		{"default bridge", "network_mode: bridge", []string{"b:database", "b:b", "container:old-1:cache", "container:old-2:old-2"}, map[string][]string{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			in := strings.NewReplacer("LINKS", "links: ['b:database', b], external_links: ['old-1:cache', old-2]", "MODE", tt.mode).Replace(two)
+			if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(in), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			p, _ := load(t, dir, model.Options{})
+			s, err := model.Spec(p, nil, func(string) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := s.Services[slices.IndexFunc(s.Services, func(s api.ProjectService) bool { return s.Name == "a" })]
+			endpoints := map[string][]string{}
+			for key, e := range a.Endpoints {
+				endpoints[key] = e.Links
+			}
+			if diff := cmp.Diff(tt.endpoints, endpoints); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(tt.links, a.HostConfig.Links); diff != "" {
+				t.Error(diff)
+			}
+			if _, ok := a.DependsOn["b"]; !ok {
+				t.Error("a does not wait for what it links to")
+			}
+		})
+	}
+}
+
 func TestUnsupported(t *testing.T) {
 	tests := []struct{ name, in, want string }{
 		{"attribute", "services: {a: {image: x, credential_spec: {file: f}}}", `service "a": attribute credential_spec is not supported by Muelle yet (FILE)`},
@@ -206,7 +250,6 @@ func TestUnsupported(t *testing.T) {
 		{"hook", "services: {a: {image: x, post_start: [{command: y}]}}", `service "a": attribute post_start is not supported by Muelle yet (FILE)`},
 		{"value", "services: {a: {image: x, pull_policy: daily}}", `service "a": attribute pull_policy daily is not supported by Muelle yet (FILE)`},
 		{"mount", "services: {a: {image: x, volumes: [{type: npipe, source: y, target: /z}]}}", `service "a": attribute volumes.type type npipe is not supported by Muelle yet (FILE)`},
-		{"link", "services: {a: {image: x, links: ['b:database']}, b: {image: y}}", `service "a": attribute links alias "database" of service b (give that service the alias under networks instead) is not supported by Muelle yet (FILE)`},
 		{"config content", "services: {a: {image: x, configs: [c]}}\nconfigs: {c: {content: hello}}", `config "c": attribute content is not supported by Muelle yet (FILE)`},
 		{"unknown", "services: {a: {image: x, imge: y}}", `validating FILE: services.a additional properties 'imge' not allowed`},
 		{"models", "services: {a: {image: x, models: [m]}}\nmodels: {m: {model: y}}", `models is not supported by Muelle yet (FILE)`},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/moby/moby/api/types/container"
@@ -106,6 +107,40 @@ func addresses(list []string) ([]netip.Addr, error) {
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// links gives a service's links the form that the engine's have, "target:alias". On
+// networks with names they are aliases that only this service knows: a target is a
+// service with all of its replicas, those of later too, or a container. Elsewhere they
+// are Docker's old links to one container each, which the daemon finds for a service.
+func links(s types.ServiceConfig, out *api.ProjectService) {
+	old := len(out.Endpoints) == 0
+	var list []string
+	for _, l := range s.Links {
+		service, alias, ok := strings.Cut(l, ":")
+		switch {
+		case old && !ok:
+			list = append(list, service+":"+service)
+		case old || ok && alias != service:
+			list = append(list, service+":"+alias)
+		}
+	}
+	for _, l := range s.ExternalLinks {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		if old {
+			name = types.ContainerPrefix + name
+		}
+		list = append(list, name+":"+alias)
+	}
+	if old {
+		out.HostConfig.Links = list
+	}
+	for _, e := range out.Endpoints {
+		e.Links = list
+	}
 }
 
 func translateNetwork(key string, n types.NetworkConfig) (api.ProjectNetwork, error) {

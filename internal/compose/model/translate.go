@@ -97,8 +97,11 @@ func translateService(p *types.Project, s types.ServiceConfig, warn func(string)
 	if out.HostConfig, err = hostConfig(p, s, warn); err != nil {
 		return out, err
 	}
-	out.HostConfig.NetworkMode, out.Endpoints, err = endpoints(p, s)
-	return out, err
+	if out.HostConfig.NetworkMode, out.Endpoints, err = endpoints(p, s); err != nil {
+		return out, err
+	}
+	links(s, &out)
+	return out, nil
 }
 
 func containerConfig(p *types.Project, s types.ServiceConfig) (*container.Config, error) {

@@ -24,7 +24,7 @@ var known = map[string]string{
 	"services": `annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs
 		container_name cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset depends_on deploy
 		develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint env_file environment expose
-		extends extra_hosts gpus group_add healthcheck hostname image init ipc label_file labels links logging mac_address
+		extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc label_file labels links logging mac_address
 		mem_limit mem_reservation mem_swappiness memswap_limit name network_mode networks oom_kill_disable oom_score_adj pid
 		pids_limit platform ports privileged profiles pull_policy read_only restart runtime scale secrets security_opt
 		shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits user userns_mode uts
@@ -167,13 +167,6 @@ func refuseValue(attribute string, value any) string {
 	case "services.pull_policy":
 		if !slices.Contains([]string{"always", "missing", "if_not_present", "never", "build"}, text) {
 			return text
-		}
-	case "services.links":
-		links, _ := value.([]any)
-		for _, l := range links {
-			if service, alias, ok := strings.Cut(fmt.Sprint(l), ":"); ok && alias != service {
-				return fmt.Sprintf("alias %q of service %s (give that service the alias under networks instead)", alias, service)
-			}
 		}
 	}
 	return ""
