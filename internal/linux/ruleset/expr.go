@@ -11,32 +11,121 @@ import (
 
 // expression is a part of a rule of nftables, with its attributes as the kernel gave them.
 type expression struct {
-	name  string
-	attrs map[uint16][]byte
+	name string
+	// attrs by their number, of which none is large: a map would be most of a reading's cost.
+	attrs [][]byte
+}
+
+// expressionOf reads one of a rule's list.
+func expressionOf(b []byte) (e expression) {
+	nft.EachAttribute(b, func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_EXPR_NAME:
+			e.name = nameOf(value)
+		case unix.NFTA_EXPR_DATA:
+			e.attrs = attributes(value)
+		}
+	})
+	return e
+}
+
+func attributes(b []byte) [][]byte {
+	list := make([][]byte, 0, 6)
+	nft.EachAttribute(b, func(kind uint16, value []byte) {
+		if kind > largestAttribute {
+			return
+		}
+		for len(list) <= int(kind) {
+			list = append(list, nil)
+		}
+		list[kind] = value
+	})
+	return list
+}
+
+// largestAttribute is more than any expression has.
+const largestAttribute = 31
+
+// nameOf is text without an allocation for the names that nearly all rules are made of.
+func nameOf(b []byte) string {
+	for _, name := range []string{"meta", "cmp", "payload", "counter", "immediate", "lookup", "ct", "bitwise", "match", "target"} {
+		if len(b) == len(name)+1 && string(b[:len(name)]) == name {
+			return name
+		}
+	}
+	return text(b)
+}
+
+func (e *expression) attr(kind uint16) []byte {
+	if int(kind) < len(e.attrs) {
+		return e.attrs[kind]
+	}
+	return nil
 }
 
 func (e *expression) u32(attr uint16) uint32 {
-	if b := e.attrs[attr]; len(b) == 4 {
+	if b := e.attr(attr); len(b) == 4 {
 		return binary.BigEndian.Uint32(b)
 	}
 	return 0
 }
 
-func (e *expression) has(attr uint16) bool { return e.attrs[attr] != nil }
+func (e *expression) has(attr uint16) bool { return e.attr(attr) != nil }
 
 func (e *expression) text(attr uint16) string {
-	return strings.TrimRight(string(e.attrs[attr]), "\x00")
+	return strings.TrimRight(string(e.attr(attr)), "\x00")
 }
 
 // value is the bytes in an attribute of type nft_data.
-func (e *expression) value(attr uint16) []byte {
-	return nft.Attributes(e.attrs[attr])[unix.NFTA_DATA_VALUE]
+func (e *expression) value(attr uint16) []byte { return dataValue(e.attr(attr)) }
+
+func dataValue(b []byte) (value []byte) {
+	nft.EachAttribute(b, func(kind uint16, v []byte) {
+		if kind == unix.NFTA_DATA_VALUE {
+			value = v
+		}
+	})
+	return value
 }
 
 // registers of one rule's evaluation: sixteen words.
-type registers struct{ data }
+type registers struct {
+	data
+	// source says of each word whether it is a name or number of an interface.
+	source [registerBytes / 4]source
+	bytes  [2 * registerBytes]byte
+}
 
 const registerBytes = 64
+
+func newRegisters() *registers {
+	r := &registers{}
+	r.forget()
+	return r
+}
+
+func (r *registers) forget() {
+	clear(r.bytes[:])
+	clear(r.source[:])
+	r.data = data{r.bytes[:registerBytes], r.bytes[registerBytes:]}
+}
+
+// mark notes where size bytes of a register come from.
+func (r *registers) mark(register uint32, size int, from source) {
+	for i := at(register) / 4; i < len(r.source) && size > 0; i, size = i+1, size-4 {
+		r.source[i] = from
+	}
+}
+
+// origin is where what take gives comes from: elsewhere, unless some of it is of an interface.
+func (r *registers) origin(register uint32, size int) source {
+	for i := at(register) / 4; i < len(r.source) && size > 0; i, size = i+1, size-4 {
+		if r.source[i] != elsewhere {
+			return r.source[i]
+		}
+	}
+	return elsewhere
+}
 
 // at gives the place of a register: those of old are sixteen bytes wide.
 func at(register uint32) int {
@@ -53,6 +142,7 @@ func (r *registers) load(register uint32, d data) {
 	if i := at(register); i < registerBytes {
 		n := copy(r.value[i:], d.value)
 		copy(r.known[i:], d.known)
+		r.mark(register, n, elsewhere)
 		// The rest of the last word is zero.
 		for ; n%4 != 0 && i+n < registerBytes; n++ {
 			r.value[i+n], r.known[i+n] = 0, 0xff
@@ -72,7 +162,7 @@ func (w *walk) evaluate(c *Chain, r *rule) (answer, verdict) {
 	if r.legacy != nil {
 		return w.legacy(r.legacy)
 	}
-	regs := &registers{unknown(registerBytes)}
+	regs := newRegisters()
 	matches := yes
 	for i := range r.exprs {
 		a, v := w.expression(c, &r.exprs[i], regs)
@@ -97,13 +187,15 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 	case "ct":
 		if !e.has(unix.NFTA_CT_SREG) {
 			var direction uint32
-			if d := e.attrs[unix.NFTA_CT_DIRECTION]; len(d) == 1 {
+			if d := e.attr(unix.NFTA_CT_DIRECTION); len(d) == 1 {
 				direction = uint32(d[0])
 			}
 			regs.load(e.u32(unix.NFTA_CT_DREG), w.conntrack(e.u32(unix.NFTA_CT_KEY), direction))
 		}
 	case "fib":
-		regs.load(e.u32(unix.NFTA_FIB_DREG), w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS)))
+		found := w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS))
+		regs.load(e.u32(unix.NFTA_FIB_DREG), found)
+		w.markFib(regs, e, len(found.value))
 	case "payload":
 		if !e.has(unix.NFTA_PAYLOAD_SREG) {
 			regs.load(e.u32(unix.NFTA_PAYLOAD_DREG), w.payload(e.u32(unix.NFTA_PAYLOAD_BASE), e.u32(unix.NFTA_PAYLOAD_OFFSET), e.u32(unix.NFTA_PAYLOAD_LEN)))
@@ -111,16 +203,16 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 	case "bitwise":
 		bitwise(e, regs)
 	case "immediate":
-		if v, ok := decodeVerdict(e.attrs[unix.NFTA_IMMEDIATE_DATA]); ok {
+		if v, ok := decodeVerdict(e.attr(unix.NFTA_IMMEDIATE_DATA)); ok {
 			return yes, v
 		}
 		regs.load(e.u32(unix.NFTA_IMMEDIATE_DREG), known(e.value(unix.NFTA_IMMEDIATE_DATA)))
 	case "cmp":
-		want := e.value(unix.NFTA_CMP_DATA)
-		return regs.take(e.u32(unix.NFTA_CMP_SREG), len(want)).compare(e.u32(unix.NFTA_CMP_OP), want), verdict{}
+		return w.compare(regs, e), verdict{}
 	case "range":
 		from, to := e.value(unix.NFTA_RANGE_FROM_DATA), e.value(unix.NFTA_RANGE_TO_DATA)
 		a := regs.take(e.u32(unix.NFTA_RANGE_SREG), len(from)).within(from, to)
+		w.note(a, regs.origin(e.u32(unix.NFTA_RANGE_SREG), len(from)))
 		if e.u32(unix.NFTA_RANGE_OP) != 0 {
 			a = a.not()
 		}
@@ -136,11 +228,11 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 	case "nat", "masq", "redir", "queue", "tproxy", "synproxy", "fwd":
 		return pass(verdictAccept)
 	case "match":
-		return w.match(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attrs[unix.NFTA_MATCH_INFO]), verdict{}
+		return w.match(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attr(unix.NFTA_MATCH_INFO)), verdict{}
 	case "target":
-		return yes, w.target(e.text(unix.NFTA_TARGET_NAME), e.attrs[unix.NFTA_TARGET_INFO])
+		return yes, w.target(e.text(unix.NFTA_TARGET_NAME), e.attr(unix.NFTA_TARGET_INFO))
 	default:
-		*regs = registers{unknown(registerBytes)}
+		regs.forget()
 		return maybe, verdict{}
 	}
 	return yes, verdict{}
@@ -152,7 +244,11 @@ var limitFlags = map[string]uint16{"limit": unix.NFTA_LIMIT_FLAGS, "connlimit": 
 func (w *walk) metaExpr(e *expression, regs *registers) {
 	key := e.u32(unix.NFTA_META_KEY)
 	if !e.has(unix.NFTA_META_SREG) {
-		regs.load(e.u32(unix.NFTA_META_DREG), w.meta(key))
+		d := w.meta(key)
+		regs.load(e.u32(unix.NFTA_META_DREG), d)
+		if from := sources[key]; from != elsewhere {
+			regs.mark(e.u32(unix.NFTA_META_DREG), len(d.value), from)
+		}
 		return
 	}
 	if key == unix.NFT_META_MARK {
@@ -169,21 +265,36 @@ func bitwise(e *expression, regs *registers) {
 	if e.u32(bitwiseOp) == 0 {
 		out = regs.take(e.u32(unix.NFTA_BITWISE_SREG), size).masked(e.value(unix.NFTA_BITWISE_MASK), e.value(unix.NFTA_BITWISE_XOR))
 	}
+	from := regs.origin(e.u32(unix.NFTA_BITWISE_SREG), size)
 	regs.load(e.u32(unix.NFTA_BITWISE_DREG), out)
+	if from != elsewhere {
+		regs.mark(e.u32(unix.NFTA_BITWISE_DREG), size, from)
+	}
 }
 
 // decodeVerdict reads an attribute of type nft_data that holds a verdict.
 func decodeVerdict(b []byte) (verdict, bool) {
-	nested := nft.Attributes(b)[unix.NFTA_DATA_VERDICT]
+	var nested, code, chain []byte
+	nft.EachAttribute(b, func(kind uint16, v []byte) {
+		if kind == unix.NFTA_DATA_VERDICT {
+			nested = v
+		}
+	})
 	if nested == nil {
 		return verdict{}, false
 	}
-	attrs := nft.Attributes(nested)
-	code := attrs[unix.NFTA_VERDICT_CODE]
+	nft.EachAttribute(nested, func(kind uint16, v []byte) {
+		switch kind {
+		case unix.NFTA_VERDICT_CODE:
+			code = v
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = v
+		}
+	})
 	if len(code) != 4 {
 		return verdict{kind: verdictUnknown}, true
 	}
-	v := verdict{chain: strings.TrimRight(string(attrs[unix.NFTA_VERDICT_CHAIN]), "\x00")}
+	v := verdict{chain: strings.TrimRight(string(chain), "\x00")}
 	switch int32(binary.BigEndian.Uint32(code)) {
 	case 0: // NF_DROP
 		v.kind = verdictDrop

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,7 +11,8 @@ import (
 // Packet is what is known of a packet, and of the flow that it belongs to. What is
 // left zero is unknown, unless said otherwise.
 type Packet struct {
-	// In and Out are the interfaces; Somewhere stands for one of unknown name, empty for none.
+	// In and Out are the interfaces; Somewhere stands for one of unknown name, empty for
+	// none, "mue*" for one whose name begins so.
 	In, Out string
 	// InBridge: In (or, in Out's case, OutBridge) is a bridge.
 	InBridge, OutBridge bool
@@ -46,6 +48,10 @@ type state struct {
 	rules *Ruleset
 	hook  Hook
 	mark  data
+	// named: more of a name was asked for than is known.
+	named bool
+	// headers, as far as they have been asked for.
+	network, transport data
 }
 
 func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
@@ -61,6 +67,13 @@ func (s *state) family() Family {
 func ifname(name string) data {
 	if name == Somewhere {
 		return unknown(unix.IFNAMSIZ)
+	}
+	if prefix, ok := strings.CutSuffix(name, "*"); ok {
+		d := unknown(unix.IFNAMSIZ)
+		for i := range copy(d.value, prefix) {
+			d.known[i] = 0xff
+		}
+		return d
 	}
 	return known(append([]byte(name), make([]byte, unix.IFNAMSIZ-min(len(name), unix.IFNAMSIZ))...))
 }
@@ -266,9 +279,15 @@ func (s *state) payload(base, offset, size uint32) data {
 		header = unknown(14)
 		s.put(header, 12, s.meta(unix.NFT_META_PROTOCOL))
 	case unix.NFT_PAYLOAD_NETWORK_HEADER:
-		header = s.networkHeader()
+		if s.network.value == nil {
+			s.network = s.networkHeader()
+		}
+		header = s.network
 	case unix.NFT_PAYLOAD_TRANSPORT_HEADER:
-		header = s.transportHeader()
+		if s.transport.value == nil {
+			s.transport = s.transportHeader()
+		}
+		header = s.transport
 	}
 	out := unknown(int(min(size, 64)))
 	for i := range out.value {

@@ -56,6 +56,10 @@ var families = map[byte]Family{
 	unix.NFPROTO_BRIDGE: Bridge, unix.NFPROTO_NETDEV: Netdev,
 }
 
+var protocols = map[Family]byte{
+	IP: unix.NFPROTO_IPV4, IP6: unix.NFPROTO_IPV6, Inet: unix.NFPROTO_INET, Bridge: unix.NFPROTO_BRIDGE, Netdev: unix.NFPROTO_NETDEV,
+}
+
 func familyOf(m netlink.Message) Family {
 	if len(m.Data) == 0 {
 		return ""
@@ -72,16 +76,18 @@ type tableKey struct {
 type content struct {
 	chains map[string]*Chain
 	sets   map[string]*set
+	// asked are the sets that rules look up.
+	asked map[string]bool
 }
 
 func (d dump) read() (*Ruleset, error) {
-	r := &Ruleset{index: map[string]uint32{}}
+	r := &Ruleset{index: map[string]uint32{}, names: map[uint32]string{}}
 	ifs, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, i := range ifs {
-		r.index[i.Name] = uint32(i.Index)
+		r.index[i.Name], r.names[uint32(i.Index)] = uint32(i.Index), i.Name
 	}
 	tables := map[tableKey]*content{}
 	if err := d.chains(tables, r); err != nil {
@@ -125,7 +131,7 @@ func (d dump) chains(tables map[tableKey]*content, r *Ruleset) error {
 		}
 		t := tables[tableKey{c.Family, c.Table}]
 		if t == nil {
-			t = &content{map[string]*Chain{}, map[string]*set{}}
+			t = &content{map[string]*Chain{}, map[string]*set{}, map[string]bool{}}
 			tables[tableKey{c.Family, c.Table}] = t
 		}
 		c.byName, c.sets = t.chains, t.sets
@@ -160,37 +166,58 @@ func (c *Chain) hook(attrs map[uint16][]byte) {
 	})
 }
 
+// rules asks table by table: what is not wanted may be large.
 func (d dump) rules(tables map[tableKey]*content) error {
-	list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, unix.AF_UNSPEC, nil)
-	if err != nil {
-		return fmt.Errorf("list nftables rules: %w", err)
-	}
-	for _, m := range list {
-		attrs := nft.Body(m)
-		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_RULE_TABLE])}]
-		if t == nil {
-			continue
+	for key, t := range tables {
+		list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, protocols[key.family], attribute(unix.NFTA_RULE_TABLE, append([]byte(key.name), 0)))
+		if err != nil {
+			return fmt.Errorf("list nftables rules: %w", err)
 		}
-		c := t.chains[text(attrs[unix.NFTA_RULE_CHAIN])]
-		if c == nil {
-			continue
-		}
-		r := rule{comment: comment(attrs[unix.NFTA_RULE_USERDATA])}
-		if h := attrs[unix.NFTA_RULE_HANDLE]; len(h) == 8 {
-			r.handle = binary.BigEndian.Uint64(h)
-		}
-		nft.EachAttribute(attrs[unix.NFTA_RULE_EXPRESSIONS], func(_ uint16, b []byte) {
-			e := nft.Attributes(b)
-			r.exprs = append(r.exprs, expression{text(e[unix.NFTA_EXPR_NAME]), nft.Attributes(e[unix.NFTA_EXPR_DATA])})
-		})
-		for _, e := range r.exprs {
-			if e.name == "match" && r.comment == "" && e.text(unix.NFTA_MATCH_NAME) == "comment" {
-				r.comment = cString(e.attrs[unix.NFTA_MATCH_INFO])
+		for _, m := range list {
+			if len(m.Data) >= 4 && familyOf(m) == key.family {
+				t.rule(m.Data[4:])
 			}
 		}
-		c.rules = append(c.rules, r)
 	}
 	return nil
+}
+
+// rule adds one to its chain.
+func (t *content) rule(attrs []byte) {
+	var table, chain, exprs []byte
+	var r rule
+	nft.EachAttribute(attrs, func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_RULE_TABLE:
+			table = value
+		case unix.NFTA_RULE_CHAIN:
+			chain = value
+		case unix.NFTA_RULE_HANDLE:
+			if len(value) == 8 {
+				r.handle = binary.BigEndian.Uint64(value)
+			}
+		case unix.NFTA_RULE_USERDATA:
+			r.comment = comment(value)
+		case unix.NFTA_RULE_EXPRESSIONS:
+			exprs = value
+		}
+	})
+	c := t.chains[text(chain)]
+	if c == nil || c.Table != text(table) {
+		return
+	}
+	nft.EachAttribute(exprs, func(_ uint16, b []byte) { r.exprs = append(r.exprs, expressionOf(b)) })
+	for i := range r.exprs {
+		switch e := &r.exprs[i]; e.name {
+		case "match":
+			if r.comment == "" && e.text(unix.NFTA_MATCH_NAME) == "comment" {
+				r.comment = cString(e.attr(unix.NFTA_MATCH_INFO))
+			}
+		case "lookup":
+			t.asked[e.text(unix.NFTA_LOOKUP_SET)] = true
+		}
+	}
+	c.rules = append(c.rules, r)
 }
 
 // comment reads what nft and iptables-nft keep as a rule's comment.
@@ -217,8 +244,8 @@ func (d dump) sets(tables map[tableKey]*content) error {
 	for _, m := range list {
 		attrs := nft.Body(m)
 		t := tables[tableKey{familyOf(m), text(attrs[unix.NFTA_SET_TABLE])}]
-		if t == nil {
-			continue // no chain, so nobody looks it up
+		if t == nil || !t.asked[text(attrs[unix.NFTA_SET_NAME])] {
+			continue // nobody looks it up
 		}
 		s := &set{flags: big32(attrs[unix.NFTA_SET_FLAGS]), keyLen: int(big32(attrs[unix.NFTA_SET_KEY_LEN])), dataLen: int(big32(attrs[unix.NFTA_SET_DATA_LEN]))}
 		nft.EachAttribute(nft.Attributes(attrs[unix.NFTA_SET_DESC])[setDescConcat], func(_ uint16, field []byte) {
@@ -255,11 +282,11 @@ func (d dump) elements(s *set, family byte, table, name []byte) error {
 func (s *set) add(attrs map[uint16][]byte) {
 	flags := big32(attrs[unix.NFTA_SET_ELEM_FLAGS])
 	e := element{
-		key: nft.Attributes(attrs[unix.NFTA_SET_ELEM_KEY])[unix.NFTA_DATA_VALUE], closes: flags&elemEnd != 0, catchall: flags&elemCatchall != 0,
-		value: nft.Attributes(attrs[unix.NFTA_SET_ELEM_DATA])[unix.NFTA_DATA_VALUE],
+		key: dataValue(attrs[unix.NFTA_SET_ELEM_KEY]), closes: flags&elemEnd != 0, catchall: flags&elemCatchall != 0,
+		value: dataValue(attrs[unix.NFTA_SET_ELEM_DATA]),
 	}
 	if end := attrs[elemKeyEnd]; end != nil {
-		e.ranged, e.end = true, nft.Attributes(end)[unix.NFTA_DATA_VALUE]
+		e.ranged, e.end = true, dataValue(end)
 	}
 	if v, ok := decodeVerdict(attrs[unix.NFTA_SET_ELEM_DATA]); ok {
 		e.verdict = &v

@@ -44,6 +44,7 @@ type Ruleset struct {
 	// Chains in the order in which a hook asks them: by priority.
 	Chains []*Chain
 	index  map[string]uint32 // of interfaces, by name
+	names  map[uint32]string // by index
 }
 
 // Chain is a list of rules; a base chain hangs at a hook.
@@ -156,7 +157,7 @@ func (c *Chain) JumpsTo(name string) bool {
 			return r.legacy.verdict.chain == name
 		}
 		return slices.ContainsFunc(r.exprs, func(e expression) bool {
-			v, ok := decodeVerdict(e.attrs[unix.NFTA_IMMEDIATE_DATA])
+			v, ok := decodeVerdict(e.attr(unix.NFTA_IMMEDIATE_DATA))
 			return ok && e.name == "immediate" && v.chain == name
 		})
 	})

@@ -209,3 +209,36 @@ func TestTellsTheRule(t *testing.T) {
 		t.Errorf("got %s", got.Rule)
 	}
 }
+
+// TestBeginningOfAName: one question for all bridges whose names begin alike, unless a
+// rule tells them apart.
+func TestBeginningOfAName(t *testing.T) {
+	forward := func(rules string) string {
+		return "table inet mine {\nset names { type ifname; elements = { \"mueb7\" } }\nchain through { type filter hook forward priority 5\n" + rules + "\n}\n}"
+	}
+	for _, tt := range []struct {
+		name, program, rules, out string
+		named                     bool
+	}{
+		{"all of them", nft, forward("policy drop\niifname \"mue*\" accept"), "passes", false},
+		{"others", nft, forward("policy drop\niifname \"docker0\" accept\niifname \"br-*\" accept"), "dropped", false},
+		{"an interface by its number", nft, forward("policy drop\niif \"lo\" accept"), "dropped", false},
+		{"not an interface by its number", nft, forward("iif != \"lo\" drop"), "dropped", false},
+		{"one of them", nft, forward("policy drop\niifname \"mueb7\" accept"), "depends", true},
+		{"in a set", nft, forward("iifname @names drop"), "depends", true},
+		{"some of them", nft, forward("iifname \"mueb*\" drop"), "depends", true},
+		{"after another", nft, forward("iifname \"docker0\" oifname \"mueb7\" drop"), "passes", false},
+		{"an address", nft, forward("ip daddr 192.0.2.77 drop"), "depends", false},
+		{"old, all of them", old, filter + "-A FORWARD -i mue+ -j ACCEPT\nCOMMIT\n", "passes", false},
+		{"old, others", old, filter + "-A FORWARD -i docker0 -j ACCEPT\n-A FORWARD ! -i eth+ -o lo -j ACCEPT\nCOMMIT\n", "dropped", false},
+		{"old, one of them", old, filter + "-A FORWARD -i mueb7 -j ACCEPT\nCOMMIT\n", "depends", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			load(t, tt.rules, strings.Fields(tt.program)...)
+			got := read(t).Ask(change(outward(), func(p *ruleset.Packet) { p.In, p.Source = "mue*", netip.Prefix{} }), nil, ruleset.Forward)
+			if fate(got) != tt.out || got.Named != tt.named {
+				t.Errorf("%s, named %v (%s), want %s, %v", fate(got), got.Named, got.Rule, tt.out, tt.named)
+			}
+		})
+	}
+}

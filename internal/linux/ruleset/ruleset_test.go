@@ -64,9 +64,9 @@ func FuzzAttributes(f *testing.F) {
 				w.match(name, rev, b)
 			}
 		}
-		c := &Chain{sets: map[string]*set{"": s}}
+		c, list := &Chain{sets: map[string]*set{"": s}}, attributes(b)
 		for _, name := range []string{"meta", "ct", "fib", "payload", "bitwise", "immediate", "cmp", "range", "lookup", "limit", "match", "target", "x"} {
-			w.evaluate(c, &rule{exprs: []expression{{name, attrs}, {"cmp", attrs}, {name, attrs}}})
+			w.evaluate(c, &rule{exprs: []expression{{name, list}, {"cmp", list}, {name, list}}})
 		}
 	})
 }

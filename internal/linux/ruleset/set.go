@@ -135,6 +135,7 @@ func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict
 		}
 		candidates = append(candidates, el)
 	}
+	w.note(found, regs.origin(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen))
 	if e.u32(unix.NFTA_LOOKUP_FLAGS)&lookupInverted != 0 {
 		return found.not(), verdict{}
 	}

@@ -14,6 +14,9 @@ type Fate struct {
 	By *Chain
 	// Rule says which rule of which chain, or that it is the chain's policy.
 	Rule string
+	// Named: an interface of which only the beginning of the name was told was asked for
+	// more of it, so that with another one the answer may be another.
+	Named bool
 }
 
 // Certain tells whether the packet is dropped whatever else is true of it.
@@ -47,6 +50,7 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			fate.Passes = fate.Passes && out&accepts != 0
 		}
 	}
+	fate.Named = s.named
 	return fate
 }
 

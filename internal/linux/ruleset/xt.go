@@ -291,8 +291,10 @@ func (w *walk) legacy(r *legacyRule) (answer, verdict) {
 	size := w.addressSize()
 	result := turned(address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address), r.inverts&invSrc != 0)
 	result = result.and(turned(address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address), r.inverts&invDst != 0))
-	result = result.and(turned(r.in.matches(w.In), r.inverts&invIn != 0))
-	result = result.and(turned(r.out.matches(w.Out), r.inverts&invOut != 0))
+	in, out := r.in.matches(w.In), r.out.matches(w.Out)
+	w.note(in, nameOfIn)
+	w.note(out, nameOfOut)
+	result = result.and(turned(in, r.inverts&invIn != 0)).and(turned(out, r.inverts&invOut != 0))
 	if r.protocol != 0 {
 		result = result.and(turned(w.protocolIs(r.protocol), r.inverts&invProto != 0))
 	}
