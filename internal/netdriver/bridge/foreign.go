@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,12 +32,21 @@ type foreign struct {
 const dockerUser = "DOCKER-USER"
 
 // inspect looks at others' rules. Called whenever something changed, without the lock.
-func (f *firewall) inspect() {
+// It tells how long that took.
+func (f *firewall) inspect() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.recovering {
-		f.inspectForeign()
+	if f.recovering {
+		return 0
 	}
+	start := time.Now()
+	if f.up && f.t.forwards6 != forwards6() {
+		if err := f.replace(); err != nil {
+			f.log.Error("nftables table is not written again", "table", f.name, "err", err)
+		}
+	}
+	f.inspectForeign()
+	return time.Since(start)
 }
 
 func (f *firewall) inspectForeign() {
@@ -182,33 +192,77 @@ type trouble struct {
 	in, out bool
 }
 
-// troubles asks for every flow of every bridge what becomes of it.
-func (f *firewall) troubles(rules *ruleset.Ruleset) []*trouble {
-	var list []*trouble
-	if !rules.Filters() {
-		return nil
-	}
-	links := uplinks()
+// kin are bridges that are asked for at once: rules hardly ever tell those apart whose
+// names we chose, and there may be hundreds.
+type kin struct {
+	bridgeRules
+	v6    bool
+	names []string
+}
+
+// families sorts the bridges that are up by what they need.
+func (f *firewall) families() (list []*kin) {
 	for _, b := range f.shown() {
 		for _, v6 := range []bool{false, true} {
 			if v6 && !rtnl.SysctlIs("ipv6/conf/"+b.name+"/disable_ipv6", 0) {
 				continue
 			}
-			for _, fl := range flows(b, v6, links) {
-				fate := rules.Ask(fl.packet, nil, fl.hooks...)
-				if !fate.Certain() {
-					continue
-				}
-				i := slices.IndexFunc(list, func(t *trouble) bool { return t.chain == fate.By })
-				if i < 0 {
-					i = len(list)
-					list = append(list, &trouble{chain: fate.By, rule: fate.Rule})
-				}
-				list[i].add(fl, b.name)
+			i := -1
+			if hasOurPrefix(b.name) {
+				i = slices.IndexFunc(list, func(k *kin) bool {
+					return k.v6 == v6 && k.internal == b.internal && k.icc == b.icc && hasOurPrefix(k.names[0])
+				})
+			}
+			if i < 0 {
+				i = len(list)
+				list = append(list, &kin{bridgeRules: bridgeRules{name: b.name, internal: b.internal, icc: b.icc}, v6: v6})
+			}
+			if list[i].names = append(list[i].names, b.name); len(list[i].names) > 1 {
+				list[i].name = "mue*"
 			}
 		}
 	}
 	return list
+}
+
+// troubles asks for every flow of every bridge what becomes of it.
+func (f *firewall) troubles(rules *ruleset.Ruleset) (list troubles) {
+	if !rules.Filters() {
+		return nil
+	}
+	links := uplinks()
+	for _, k := range f.families() {
+		for i, fl := range flows(k.bridgeRules, k.v6, links) {
+			fate := rules.Ask(fl.packet, nil, fl.hooks...)
+			if !fate.Named {
+				list.add(fate, fl, k.names...)
+				continue
+			}
+			for _, name := range k.names {
+				one := k.bridgeRules
+				one.name = name
+				fl := flows(one, k.v6, links)[i]
+				list.add(rules.Ask(fl.packet, nil, fl.hooks...), fl, name)
+			}
+		}
+	}
+	return list
+}
+
+type troubles []*trouble
+
+func (list *troubles) add(fate ruleset.Fate, fl flow, bridges ...string) {
+	if !fate.Certain() {
+		return
+	}
+	i := slices.IndexFunc(*list, func(t *trouble) bool { return t.chain == fate.By })
+	if i < 0 {
+		i = len(*list)
+		*list = append(*list, &trouble{chain: fate.By, rule: fate.Rule})
+	}
+	for _, name := range bridges {
+		(*list)[i].add(fl, name)
+	}
 }
 
 func (t *trouble) add(fl flow, bridge string) {

@@ -16,9 +16,7 @@ func (f *firewall) restore() {
 	}
 	if err := f.mend(); err != nil {
 		f.log.Error("nftables table is not restored", "table", f.name, "err", err)
-		return
 	}
-	f.inspectForeign()
 }
 
 func (f *firewall) mend() error {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/bits"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +27,8 @@ const (
 )
 
 // watch listens to changes of nftables while a bridge is up: other firewalls come
-// and go, and somebody may flush all tables.
+// and go, and somebody may flush all tables. What was changed of ours is mended at
+// once; what others do among themselves is looked at now and then.
 type watch struct {
 	fw  *firewall
 	log *slog.Logger
@@ -36,9 +36,16 @@ type watch struct {
 	mu     sync.Mutex
 	conn   *netlink.Conn
 	closed bool
-	done   chan struct{}
-	wg     sync.WaitGroup
+	// seen is what happened since it was last reacted to.
+	seen news
+	done chan struct{}
+	wg   sync.WaitGroup
 }
+
+// news are whose rules changed.
+type news struct{ ours, others bool }
+
+func (n *news) add(m news) { n.ours, n.others = n.ours || m.ours, n.others || m.others }
 
 func newWatch(fw *firewall, log *slog.Logger) *watch {
 	return &watch{fw: fw, log: log, done: make(chan struct{})}
@@ -67,14 +74,21 @@ func (w *watch) start() {
 	w.wg.Go(w.links)
 }
 
+// roomForNews is how much may wait to be read: a program that writes all of its rules
+// again tells of each.
+const roomForNews = 4 << 20
+
 func listen(own uint32) (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
 		return nil, err
 	}
-	filter, err := bpf.Assemble(generationsOnly(own))
+	filter, err := bpf.Assemble(notFrom(own))
 	if err == nil {
 		err = conn.SetBPF(filter)
+	}
+	if err == nil {
+		err = conn.SetReadBuffer(roomForNews)
 	}
 	if err != nil {
 		conn.Close()
@@ -83,20 +97,41 @@ func listen(own uint32) (*netlink.Conn, error) {
 	return conn, nil
 }
 
-// generationsOnly drops, in the kernel, all news but the last of each transaction,
-// which tells who made it, and all of those that the port own made: every container that
-// comes or goes would wake the daemon. A message's type is at offset 4, the port at
-// offset 12, in the host's order, which is little-endian on amd64 and arm64.
-func generationsOnly(own uint32) []bpf.Instruction {
+// notFrom drops, in the kernel, the news of what the port own did: every container that
+// comes or goes would wake the daemon. The port is at offset 12, in the host's order,
+// which is little-endian on amd64 and arm64.
+func notFrom(own uint32) []bpf.Instruction {
 	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: 4, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWGEN, SkipFalse: 3},
 		bpf.LoadAbsolute{Off: 12, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: bits.ReverseBytes32(own), SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 18},
 		bpf.RetConstant{Val: 0},
 	}
 }
+
+// whose tells whose rules a message is about. The first attribute of all but the one
+// that ends a transaction is the table's name.
+func (w *watch) whose(m netlink.Message) news {
+	if len(m.Data) < 4 || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
+		return news{}
+	}
+	var table string
+	nft.EachAttribute(m.Data[4:], func(kind uint16, value []byte) {
+		if kind == tableName && table == "" {
+			table = cString(value)
+		}
+	})
+	switch {
+	case table == w.fw.name:
+		return news{ours: true}
+	case isOurs(table): // another daemon's, which looks after them
+		return news{}
+	}
+	return news{others: true}
+}
+
+// tableName is NFTA_TABLE_NAME, NFTA_CHAIN_TABLE and so on, of linux/netfilter/nf_tables.h.
+const tableName = 1
 
 // byOurselves tells the generations that a thread of this process made. The name
 // beside the number tells it apart from a process of another pid namespace.
@@ -115,8 +150,8 @@ func byOurselves(m netlink.Message) bool {
 
 func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 	defer close(changed)
+	var open news // of the transaction whose end has not come yet
 	for {
-		// Too many news at once (ENOBUFS) are news too.
 		list, err := conn.Receive()
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			w.mu.Lock()
@@ -127,9 +162,26 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 			}
 			return
 		}
-		if err == nil && !slices.ContainsFunc(list, func(m netlink.Message) bool { return !byOurselves(m) }) {
+		var done news
+		if err != nil { // some news were lost, of whatever
+			open, done = news{}, news{true, true}
+		}
+		for _, m := range list {
+			if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
+				open.add(w.whose(m))
+				continue
+			}
+			if open != (news{}) && !byOurselves(m) {
+				done.add(open)
+			}
+			open = news{}
+		}
+		if done == (news{}) {
 			continue
 		}
+		w.mu.Lock()
+		w.seen.add(done)
+		w.mu.Unlock()
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -137,14 +189,43 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 	}
 }
 
+func (w *watch) take() news {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.seen
+	w.seen = news{}
+	return n
+}
+
+// react mends what is ours at once. Others' rules are looked at when a rest has passed
+// that is many times what the last look took; however often they change, the last
+// change is seen.
 func (w *watch) react(changed <-chan struct{}) {
-	for range changed {
-		if !settled(changed) {
-			return
+	var due <-chan time.Time
+	var rested time.Time
+	for {
+		select {
+		case _, ok := <-changed:
+			if !ok || !settled(changed) {
+				return
+			}
+			n := w.take()
+			if n.ours {
+				w.fw.restore()
+			}
+			if n.others && due == nil {
+				due = time.After(time.Until(rested))
+			}
+		case <-due:
+			due = nil
+			rested = time.Now().Add(rest(w.fw.inspect()))
 		}
-		w.fw.restore()
 	}
 }
+
+// rest is how long others' rules are left alone after a look: it shall cost no more than
+// a fiftieth of a processor, and nobody waits longer than half a minute to be noticed.
+func rest(took time.Duration) time.Duration { return min(50*took, 30*time.Second) }
 
 // settled waits until nothing has changed for a moment, but not for long; false: the
 // watch has ended.
