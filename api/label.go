@@ -31,6 +31,10 @@ const ComposeVersion = "5.5.1"
 // one, and by what. Images built on it inherit it.
 const LabelStandin = "io.muelle.standin"
 
+// LabelPortNames holds what a container calls its ports, as "web=8080/tcp,dns=53/udp":
+// lookups of SRV find them, as _web._tcp.NAME. Compose's ports have names.
+const LabelPortNames = "io.muelle.ports"
+
 // LabelDebug marks the container of a debug session, with the id of what is debugged: a
 // container that does not run, or an image.
 const LabelDebug = "io.muelle.debug"

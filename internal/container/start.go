@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/api"
+	"muelle/internal/container/config"
 	"muelle/internal/container/layer"
 	"muelle/internal/linux/userns"
 	"muelle/internal/network"
@@ -395,6 +396,8 @@ func sandboxSpec(rec *record, endpoints endpointMap, d *Defaults) network.Sandbo
 		DNS: orDefault(hc.DNS, d.DNS), DNSSearch: orDefault(hc.DNSSearch, d.DNSSearch), DNSOptions: orDefault(hc.DNSOptions, d.DNSOptions),
 		ExtraHosts: hc.ExtraHosts, Sysctls: hc.Sysctls,
 	}
+	// Checked when the container was created; what an older one has is no reason not to start.
+	spec.PortNames, _ = config.PortNames(cfg.Labels)
 	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
 		if hc.NetworkMode.IsHost() || hc.NetworkMode.IsNone() {
 			break

@@ -73,7 +73,18 @@ func (sb *sandbox) lookup(name string) (found []*endpoint) {
 			}
 		}
 	}
-	return sameProject(found, sb, name)
+	return sb.inService(sameProject(found, sb, name))
+}
+
+// inService leaves out those of several containers of one name that are unhealthy or
+// about to be stopped, unless all are. A service's own containers see each other in any
+// state: that is how those find each other that are not healthy before they have.
+func (sb *sandbox) inService(found []*endpoint) []*endpoint {
+	out := slices.DeleteFunc(slices.Clone(found), func(e *endpoint) bool { return readiness(e.sandbox.readiness.Load()) != isReady })
+	if len(out) == 0 || sb.owner() != "" && slices.ContainsFunc(found, func(e *endpoint) bool { return e.sandbox.owner() == sb.owner() }) {
+		return found
+	}
+	return out
 }
 
 // lookup gives the endpoints of that name on the network; "web.front" is web on the
@@ -215,23 +226,19 @@ func (sb *sandbox) networks() string {
 	return "networks " + strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// Services implements resolver.Directory.
-func (d directory) Services(asker, name, proto string, port uint16) (list []resolver.Target) {
+// Services implements resolver.Directory. What a container calls one of its ports goes
+// before what everybody calls it.
+func (d directory) Services(asker, name string, w resolver.Wanted) (list []resolver.Target) {
+	number := w.Number()
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	sb := d.sandboxes[asker]
 	if sb == nil {
 		return nil
 	}
-	wanted, ok := network.PortFrom(port, network.IPProtocol(proto))
-	if !ok {
-		return nil
-	}
 	seen := map[*sandbox]bool{}
 	for _, e := range sb.lookup(name) {
-		_, exposed := e.sandbox.spec.Exposed[wanted]
-		_, published := e.sandbox.ports[wanted]
-		if seen[e.sandbox] || !exposed && !published {
+		if seen[e.sandbox] {
 			continue
 		}
 		seen[e.sandbox] = true
@@ -239,9 +246,25 @@ func (d directory) Services(asker, name, proto string, port uint16) (list []reso
 		for _, p := range prefixes(e.settings) {
 			t.Addrs = append(t.Addrs, p.Addr())
 		}
-		list = append(list, t)
+		for _, t.Port = range e.sandbox.serving(w, number) {
+			list = append(list, t)
+		}
 	}
 	return list
+}
+
+// serving are the ports of a container that a lookup of SRV means.
+func (sb *sandbox) serving(w resolver.Wanted, number uint16) []uint16 {
+	if own := sb.spec.PortNames[w.Name+"/"+w.Proto]; len(own) > 0 {
+		return own
+	}
+	wanted, ok := network.PortFrom(number, network.IPProtocol(w.Proto))
+	_, exposed := sb.spec.Exposed[wanted]
+	_, published := sb.ports[wanted]
+	if !ok || number == 0 || !exposed && !published {
+		return nil
+	}
+	return []uint16{number}
 }
 
 // Reverse implements resolver.Directory.

@@ -127,6 +127,9 @@ func TestNames(t *testing.T) {
 	client := w.start(service(spec("zones-client-1", "front"), "zones", "client"))
 	app := w.start(exposing(service(spec("zones-app-1", "front", "back"), "zones", "app", "API"), "5000/tcp", "80/tcp"))
 	app2 := w.start(exposing(service(spec("zones-app-2", "front"), "zones", "app"), "5000/tcp"))
+	named := exposing(service(spec("zones-db-1", "front"), "zones", "db"), "5432/tcp")
+	named.PortNames = map[string][]uint16{"sql/tcp": {5432}, "http/tcp": {8080}, "peers/udp": {7000, 7001}}
+	w.start(named)
 	mongo := w.start(service(spec("zones-mongo-1", "back"), "zones", "mongo"))
 	other := w.start(service(spec("other-app-1", "front"), "other", "app"))
 	both := strings.Join(sorted(w.address(app, "front"), w.address(app2, "front")), " ")
@@ -174,6 +177,10 @@ func TestNames(t *testing.T) {
 		{"an exposed port", client, "_5000._tcp.app", dns.TypeSRV, "0 1 5000 zones-app-1.front. 0 1 5000 zones-app-2.front."},
 		{"a port by its name", client, "_http._tcp.app", dns.TypeSRV, "0 1 80 zones-app-1.front."},
 		{"another port", client, "_5001._tcp.app", dns.TypeSRV, "NXDOMAIN"},
+		{"a port by the container's name for it", client, "_SQL._tcp.db", dns.TypeSRV, "0 1 5432 zones-db-1.front."},
+		{"the container's name for a port goes first", client, "_http._tcp.db", dns.TypeSRV, "0 1 8080 zones-db-1.front."},
+		{"two ports of one name", client, "_peers._udp.db", dns.TypeSRV, "0 1 7000 zones-db-1.front. 0 1 7001 zones-db-1.front."},
+		{"the name of another protocol's port", client, "_sql._udp.db", dns.TypeSRV, "NXDOMAIN"},
 		{"a port on no network in common", client, "_27017._tcp.mongo", dns.TypeSRV, "NXDOMAIN"},
 	} {
 		for _, proto := range []string{"udp", "tcp"} {
@@ -207,6 +214,39 @@ func TestNames(t *testing.T) {
 	if got := resolve(t, client.NetNS, "udp", "app", dns.TypeA); got != w.address(app, "front") {
 		t.Errorf("got %q after one of two has ended", got)
 	}
+}
+
+// A service's name means its replicas that are in service; to each other they are known
+// in any state.
+func TestNamesMeanHealthyReplicas(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	client := w.start(service(spec("zones-client-1", "front"), "zones", "client"))
+	one, two := w.start(service(spec("zones-app-1", "front"), "zones", "app")), w.start(service(spec("zones-app-2", "front"), "zones", "app"))
+	a, b := w.address(one, "front"), w.address(two, "front")
+	both := strings.Join(sorted(a, b), " ")
+	want := func(what, addrs string) {
+		t.Helper()
+		if got := resolve(t, client.NetNS, "udp", "app", dns.TypeA); got != addrs {
+			t.Errorf("%s: got %q, want %q", what, got, addrs)
+		}
+	}
+	want("both", both)
+	must(t, w.SetReady(one.ID, false))
+	want("one is unhealthy", b)
+	if got := resolve(t, client.NetNS, "udp", "zones-app-1", dns.TypeA); got != a {
+		t.Errorf("by its own name the unhealthy one is %q", got)
+	}
+	if got := resolve(t, two.NetNS, "udp", "app", dns.TypeA); got != both {
+		t.Errorf("among themselves: %q", got)
+	}
+	must(t, w.SetReady(two.ID, false))
+	want("none is healthy", both)
+	must(t, w.SetReady(one.ID, true))
+	want("one is healthy", a)
+	must(t, w.SetReady(two.ID, true))
+	must(t, w.Drain(one.ID))
+	want("one is about to be stopped", b)
 }
 
 func TestLongAnswers(t *testing.T) {

@@ -32,6 +32,8 @@ type SandboxSpec struct {
 	Ports      network.PortMap
 	Exposed    network.PortSet
 	PublishAll bool
+	// PortNames are what the container calls its ports: "web/tcp" is 8080.
+	PortNames  map[string][]uint16
 	DNS        []netip.Addr
 	DNSSearch  []string
 	DNSOptions []string

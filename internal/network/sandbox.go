@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -26,6 +27,9 @@ type sandbox struct {
 	ports    network.PortMap
 	// resolving: our resolver has sockets in the namespace.
 	resolving bool
+	// readiness, by which a name means others where this one is unhealthy or about to be
+	// stopped.
+	readiness atomic.Int32
 	// asked counts, at most once each, the names whose absence was explained.
 	asked sync.Map
 }

@@ -145,9 +145,8 @@ func (sh *sharing) remove(container string, list []netdriver.Mapping) {
 	}
 }
 
-// SetReady says whether a container can take new connections through the ports that it
-// shares with other replicas of its service: one that runs and has no health check, or
-// is healthy. While none of them is, all get their share. Until the first call the
+// SetReady says whether a container can take new connections by a name or through a
+// port that it shares with others: one that runs and has no health check, or is healthy. While none of them is, all get their share. Until the first call the
 // container is what its SandboxSpec said; after Drain, none counts.
 func (s *Service) SetReady(containerID string, ready bool) error {
 	if ready {
@@ -161,6 +160,11 @@ func (s *Service) SetReady(containerID string, ready bool) error {
 func (s *Service) Drain(containerID string) error { return s.setReadiness(containerID, leaving) }
 
 func (s *Service) setReadiness(containerID string, to readiness) error {
+	s.mu.RLock()
+	if sb := s.sandboxes[containerID]; sb != nil && readiness(sb.readiness.Load()) != leaving {
+		sb.readiness.Store(int32(to))
+	}
+	s.mu.RUnlock()
 	sh := s.sharing
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -293,3 +293,41 @@ func TestHashTemplate(t *testing.T) {
 		t.Errorf("%q, want %q", template, want)
 	}
 }
+
+// What the ports are called is kept for lookups of SRV, and what is no name of a port
+// is left out.
+func TestPortNames(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "compose.yaml")
+	doc := `
+services:
+  app:
+    image: x
+    ports:
+      - {name: Web, target: 8080, published: "80"}
+      - {name: web, target: 8080, published: "81"}
+      - {name: dns, target: 53, protocol: udp}
+      - {name: not a name, target: 1}
+      - "9000"
+  said:
+    image: x
+    labels: {io.muelle.ports: sql=5432/tcp}
+    ports: [{name: web, target: 80}]
+`
+	if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := model.Load(t.Context(), model.Options{Files: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := model.Spec(p, nil, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"web=8080/tcp,dns=53/udp", "sql=5432/tcp"} {
+		if got := spec.Services[i].Config.Labels[api.LabelPortNames]; got != want {
+			t.Errorf("%s: got %q, want %q", spec.Services[i].Name, got, want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,7 @@ func containerConfig(p *types.Project, s types.ServiceConfig) (*container.Config
 	if err != nil {
 		return nil, err
 	}
+	labels = withPortNames(s, labels)
 	return &container.Config{
 		Hostname:        s.Hostname,
 		Domainname:      s.DomainName,
@@ -267,6 +269,26 @@ func exposedPorts(s types.ServiceConfig) (network.PortSet, error) {
 	}
 	return out, nil
 }
+
+// withPortNames adds what the service calls its ports, for lookups of SRV, unless it says
+// that by the label itself. Docker allows names that no lookup can hold.
+func withPortNames(s types.ServiceConfig, labels map[string]string) map[string]string {
+	var names []string
+	for _, p := range s.Ports {
+		entry := fmt.Sprintf("%s=%d/%s", strings.ToLower(p.Name), p.Target, p.Protocol)
+		if lookedUp.MatchString(p.Name) && !slices.Contains(names, entry) {
+			names = append(names, entry)
+		}
+	}
+	if len(names) == 0 || labels[api.LabelPortNames] != "" {
+		return labels
+	}
+	all := map[string]string{api.LabelPortNames: strings.Join(names, ",")}
+	maps.Copy(all, labels)
+	return all
+}
+
+var lookedUp = regexp.MustCompile(`^(?i:[a-z0-9]([a-z0-9_-]{0,60}[a-z0-9])?)$`)
 
 // Ports translates published ports.
 func Ports(ports []types.ServicePortConfig) (network.PortSet, network.PortMap, error) {

@@ -55,6 +55,9 @@ func Validate(c *ctypes.Config) error {
 			return err
 		}
 	}
+	if _, err := PortNames(c.Labels); err != nil {
+		return err
+	}
 	return validateHealth(c.Healthcheck)
 }
 

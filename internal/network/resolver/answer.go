@@ -54,9 +54,9 @@ func (s *Server) answer(asker string, query *dns.Msg, e *record) *dns.Msg {
 	case found.Hidden:
 		return fail(query, dns.RcodeNameError, e, found.Reason)
 	}
-	if port, proto, name, ok := parseService(e.name); ok {
+	if w, name, ok := parseService(e.name); ok {
 		if found := s.dir.Lookup(asker, name); found.Known || found.Hidden {
-			return s.service(asker, query, found, port, proto, name, e)
+			return s.service(asker, query, found, w, name, e)
 		}
 	}
 	if !strings.Contains(e.name, ".") && s.dir.Upstream(asker).Qualified {
@@ -110,56 +110,54 @@ func header(name string, kind uint16) dns.RR_Header {
 	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
 }
 
-// parseService reads _PORT._PROTO.NAME; a port is a number or a name that
-// /etc/services of the host knows (RFC 2782, RFC 6335).
-func parseService(name string) (port uint16, proto, host string, ok bool) {
+// parseService reads _PORT._PROTO.NAME (RFC 2782).
+func parseService(name string) (w Wanted, host string, ok bool) {
 	if !strings.HasPrefix(name, "_") {
-		return 0, "", "", false
+		return w, "", false
 	}
 	first, rest, _ := strings.Cut(name[1:], ".")
-	proto, host, _ = strings.Cut(rest, ".")
+	proto, host, _ := strings.Cut(rest, ".")
 	proto, ok = strings.CutPrefix(proto, "_")
 	if !ok || host == "" || proto != "tcp" && proto != "udp" && proto != "sctp" {
-		return 0, "", "", false
+		return w, "", false
 	}
-	if n, err := strconv.ParseUint(first, 10, 16); err == nil {
-		return uint16(n), proto, host, true
+	return Wanted{Name: first, Proto: proto}, host, true
+}
+
+// Number is the port that is meant where no container calls one of its own so: a
+// number, or what /etc/services of the host says (RFC 6335); 0: there is none.
+func (w Wanted) Number() uint16 {
+	if n, err := strconv.ParseUint(w.Name, 10, 16); err == nil {
+		return uint16(n)
 	}
-	network := proto
-	if proto == "sctp" {
+	network := w.Proto
+	if network == "sctp" {
 		network = "tcp" // Go knows two; the names are the same
 	}
-	n, err := net.LookupPort(network, first)
+	n, err := net.LookupPort(network, w.Name)
 	if err != nil {
-		n = 0 // a service that nobody has
+		return 0
 	}
-	return uint16(n), proto, host, true
+	return uint16(n)
 }
 
 // service answers a lookup of _PORT._PROTO.NAME: where the containers called NAME
 // serve that port, all with the same priority and weight.
-func (s *Server) service(asker string, query *dns.Msg, found Answer, port uint16, proto, name string, e *record) *dns.Msg {
+func (s *Server) service(asker string, query *dns.Msg, found Answer, w Wanted, name string, e *record) *dns.Msg {
 	if found.Hidden {
 		return fail(query, dns.RcodeNameError, e, found.Reason)
 	}
-	var targets []Target
-	if port != 0 {
-		targets = s.dir.Services(asker, name, proto, port)
-	}
+	targets := s.dir.Services(asker, name, w)
 	e.from = found.From
 	if len(targets) == 0 {
-		what := "that port"
-		if port != 0 {
-			what = strconv.Itoa(int(port)) + "/" + proto
-		}
-		return fail(query, dns.RcodeNameError, e, name+" neither exposes nor publishes "+what)
+		return fail(query, dns.RcodeNameError, e, name+" neither exposes nor publishes a port "+w.Name+"/"+w.Proto)
 	}
 	r := reply(query)
 	if q := query.Question[0]; q.Qtype == dns.TypeSRV || q.Qtype == dns.TypeANY {
 		for _, i := range rand.Perm(len(targets)) {
 			t := targets[i]
 			target := dns.Fqdn(t.Name)
-			r.Answer = append(r.Answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Weight: 1, Port: port, Target: target})
+			r.Answer = append(r.Answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Weight: 1, Port: t.Port, Target: target})
 			for _, a := range t.Addrs {
 				r.Extra = append([]dns.RR{addressRecord(target, dns.TypeANY, a)}, r.Extra...)
 			}

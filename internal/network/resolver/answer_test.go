@@ -25,9 +25,9 @@ func (fake) Lookup(_, name string) Answer {
 	return Answer{}
 }
 
-func (fake) Services(_, name, proto string, port uint16) []Target {
-	if name == "web" && proto == "tcp" && (port == 80 || port == 5000) {
-		return []Target{{Name: "web-1.front", Addrs: web[:1]}, {Name: "web-2.front", Addrs: web[1:2]}}
+func (fake) Services(_, name string, w Wanted) []Target {
+	if port := w.Number(); name == "web" && w.Proto == "tcp" && (port == 80 || port == 5000) {
+		return []Target{{Name: "web-1.front", Port: port, Addrs: web[:1]}, {Name: "web-2.front", Port: port, Addrs: web[1:2]}}
 	}
 	return nil
 }
@@ -78,15 +78,15 @@ func TestAnswer(t *testing.T) {
 		{"SRV by name", "_http._TCP.web.", dns.TypeSRV, 2, dns.RcodeSuccess, ""},
 		{"SRV by number", "_5000._tcp.web.", dns.TypeSRV, 2, dns.RcodeSuccess, ""},
 		{"SRV, another type", "_5000._tcp.web.", dns.TypeTXT, 0, dns.RcodeSuccess, ""},
-		{"SRV of another port", "_5001._tcp.web.", dns.TypeSRV, 0, dns.RcodeNameError, "neither exposes nor publishes 5001/tcp"},
+		{"SRV of another port", "_5001._tcp.web.", dns.TypeSRV, 0, dns.RcodeNameError, "neither exposes nor publishes a port 5001/tcp"},
 		{"SRV of another protocol", "_5000._udp.web.", dns.TypeSRV, 0, dns.RcodeNameError, "5000/udp"},
-		{"SRV of an unknown service", "_no-such-thing._tcp.web.", dns.TypeSRV, 0, dns.RcodeNameError, "that port"},
+		{"SRV of an unknown service", "_no-such-thing._tcp.web.", dns.TypeSRV, 0, dns.RcodeNameError, "a port no-such-thing/tcp"},
 		{"SRV of a hidden name", "_80._tcp.secret.", dns.TypeSRV, 0, dns.RcodeNameError, "no network in common"},
 		{"SRV of the world", "_ldap._tcp.example.org.", dns.TypeSRV, -1, 0, ""},
 		{"an underscore only", "_.", dns.TypeSRV, -1, 0, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := New(fake{}, slog.New(slog.DiscardHandler))
+			s := New(fake{}, "", slog.New(slog.DiscardHandler))
 			defer s.Close()
 			q := new(dns.Msg)
 			q.SetQuestion(tc.query, tc.kind)
@@ -112,7 +112,7 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestAnswerTakesTurns(t *testing.T) {
-	s := New(fake{}, slog.New(slog.DiscardHandler))
+	s := New(fake{}, "", slog.New(slog.DiscardHandler))
 	defer s.Close()
 	first := map[string]int{}
 	for range 100 {
@@ -139,7 +139,7 @@ func TestAnswerOddQueries(t *testing.T) {
 		{"single label with search domains", func(m *dns.Msg) { m.Question[0].Name = "nobody." }, dns.RcodeNameError},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := New(fake{qualified: true}, slog.New(slog.DiscardHandler))
+			s := New(fake{qualified: true}, "", slog.New(slog.DiscardHandler))
 			defer s.Close()
 			q := new(dns.Msg)
 			q.SetQuestion("web.", dns.TypeA)
@@ -186,7 +186,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data)
-	s := New(fake{}, slog.New(slog.DiscardHandler))
+	s := New(fake{}, "", slog.New(slog.DiscardHandler))
 	k := &socket{server: s, client: &client{id: "asker", ring: &ring{}}}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		query, e := parse(data)
@@ -206,7 +206,7 @@ func BenchmarkAnswer(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := New(fake{}, slog.New(slog.DiscardHandler))
+	s := New(fake{}, "", slog.New(slog.DiscardHandler))
 	k := &socket{server: s, client: &client{id: "asker", ring: &ring{}}}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -229,7 +229,7 @@ func FuzzParseReverse(f *testing.F) {
 
 // A container that has too many lookups under way is told so in its record.
 func TestTooManyLookups(t *testing.T) {
-	s := New(fake{}, slog.New(slog.DiscardHandler))
+	s := New(fake{}, "", slog.New(slog.DiscardHandler))
 	defer s.Close()
 	k := &socket{server: s, client: &client{id: "asker", ring: &ring{}, slots: make(chan struct{})}}
 	data, err := new(dns.Msg).SetQuestion("example.org.", dns.TypeA).Pack()

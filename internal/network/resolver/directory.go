@@ -11,8 +11,9 @@ import (
 type Directory interface {
 	// Lookup says what the networks know of a name.
 	Lookup(asker, name string) Answer
-	// Services gives the containers called name that expose or publish a port.
-	Services(asker, name, proto string, port uint16) []Target
+	// Services gives the containers called name that expose or publish a port, once for
+	// each of their ports that is meant.
+	Services(asker, name string, w Wanted) []Target
 	// Reverse gives the name of an address on a network of the asker. An address that is
 	// Own but has no name is nobody's whom the asker may know; no upstream is asked.
 	Reverse(asker string, a netip.Addr) (name string, own bool)
@@ -41,9 +42,14 @@ type Answer struct {
 	Reason string
 }
 
+// Wanted is the port of a lookup of SRV: Name is what a container calls one of its
+// ports, the name of a service that everybody knows, or a number.
+type Wanted struct{ Name, Proto string }
+
 // Target is one container that serves a port.
 type Target struct {
 	Name  string
+	Port  uint16
 	Addrs []netip.Addr
 }
 
