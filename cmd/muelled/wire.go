@@ -295,7 +295,7 @@ func openNetworks(ctx context.Context, c *config, p *places, bus *event.Bus, log
 		return nil, err
 	}
 	o := network.Options{
-		Root: filepath.Join(p.data, "networks"), Instance: p.instance, Bus: bus, Log: log,
+		Root: filepath.Join(p.data, "networks"), Pending: filepath.Join(p.exec, "lookups"), Instance: p.instance, Bus: bus, Log: log,
 		DefaultBridge: bridge, NetworkOptions: c.NetworkOpts, HostGateways: c.hostGateways(),
 		KeepOut: !c.Cooperation,
 	}

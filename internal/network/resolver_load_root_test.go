@@ -100,11 +100,43 @@ func processorTime(b testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// A hundred askers ask on and on while the daemon is killed and comes back, three
-// times: every lookup is answered, and rightly.
+// Lookups wait until all containers are known that ran when the daemon was killed.
+func TestLookupsWaitForAllNames(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	app, client := spec("app", "front"), spec("client", "front")
+	running, asker := w.start(app), w.start(client)
+	w.kill()
+	conn, err := dialIn(asker.NetNS, "udp")
+	must(t, err)
+	defer conn.Close()
+	data, err := new(dns.Msg).SetQuestion("app.", dns.TypeA).Pack()
+	must(t, err)
+	_, err = conn.Write(data)
+	must(t, err)
+	w.open()
+	w.adopt(client, asker)
+	must(t, conn.SetReadDeadline(soon()))
+	if n, err := conn.Read(data); err == nil {
+		t.Errorf("answered with %x before app was known", data[:n])
+	}
+	w.adopt(app, running)
+	must(t, w.Adopted(context.Background()))
+	must(t, conn.SetReadDeadline(time.Now().Add(slow)))
+	answer := make([]byte, 512)
+	n, err := conn.Read(answer)
+	must(t, err)
+	if reply := new(dns.Msg); reply.Unpack(answer[:n]) != nil || len(reply.Answer) != 1 {
+		t.Errorf("got %v", reply)
+	}
+}
+
+// A hundred askers ask on and on, for names on the network and of the world, while the
+// daemon is killed and comes back, three times: every lookup is answered, and rightly.
 func TestNoLookupIsLost(t *testing.T) {
 	w := newWorld(t)
 	w.network("front")
+	w.upstream(nil, "127.0.0.1:53")
 	specs := map[string]network.SandboxSpec{"app": spec("app", "front"), "client": spec("client", "front")}
 	sandboxes := map[string]*network.Sandbox{}
 	for name, s := range specs {
@@ -123,7 +155,7 @@ func TestNoLookupIsLost(t *testing.T) {
 			}
 			defer conn.Close()
 			for !stop.Load() {
-				q := new(dns.Msg).SetQuestion("app.", dns.TypeA)
+				q := new(dns.Msg).SetQuestion([]string{"app.", "example.org."}[i/10%2], dns.TypeA)
 				if _, ok := conn.(*net.TCPConn); ok {
 					// A connection ends with the daemon; a new one waits for the next.
 					conn.Close()

@@ -36,6 +36,9 @@ type AddressPool = address.Pool
 type Options struct {
 	// Root keeps one record per network: data-root/networks.
 	Root string
+	// Pending is the file, of this boot, that keeps the lookups which others are being
+	// asked for: exec-root/lookups; empty: they are not kept.
+	Pending string
 	// Instance is part of every kernel name; empty for the default places.
 	Instance string
 	// Bus takes the network events; may be nil.
@@ -120,7 +123,7 @@ func Open(_ context.Context, o Options) (*Service, error) {
 		sandboxes: map[string]*sandbox{},
 		ended:     map[endedPort]time.Time{},
 	}
-	s.resolver = resolver.New(directory{s}, o.Log)
+	s.resolver = resolver.New(directory{s}, o.Pending, o.Log)
 	all, errs := records.All()
 	for _, err := range errs {
 		s.log.Error("network record is unreadable", "err", err)
@@ -162,13 +165,16 @@ func (s *Service) Close(context.Context) error {
 
 // Adopted tells that every running container has been adopted: what the kernel
 // still has of this instance and nobody owns is removed, and the rules are
-// replaced in one transaction. Called once after Open, before the first Prepare.
+// replaced in one transaction. Lookups are answered from then on. Called once after
+// Open, before the first Prepare.
 func (s *Service) Adopted(ctx context.Context) error {
 	s.recovered.Lock()
 	defer s.recovered.Unlock()
 	if s.recovered.done {
 		return nil
 	}
+	// Not before all names are known: a lookup of one that is not would be answered wrongly.
+	s.resolver.Serve()
 	if err := s.bridge.Recover(ctx); err != nil {
 		return fmt.Errorf("recover networks: %w", err)
 	}

@@ -62,7 +62,7 @@ func newWorld(t testing.TB) *world {
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
 	must(t, os.WriteFile(resolv, []byte("nameserver 127.0.0.1\nsearch example.org\n"), 0o600))
 	w.options = network.Options{
-		Root: filepath.Join(t.TempDir(), "networks"), Instance: "1a2b3c4d", ResolvConf: resolv,
+		Root: filepath.Join(t.TempDir(), "networks"), Pending: filepath.Join(t.TempDir(), "lookups"), Instance: "1a2b3c4d", ResolvConf: resolv,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 	w.open()

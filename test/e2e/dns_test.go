@@ -6,11 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"muelle/api"
+	"muelle/internal/linux/netns"
 )
 
 // lookupsOf reads a container's lookups with muelle dns log.
@@ -33,7 +37,7 @@ func TestLookupsAreRecorded(t *testing.T) {
 	c.must(t, "network", "create", network)
 	t.Cleanup(func() { c.try(t, "network", "rm", network) })
 	server, asker := c.unique(t, "server"), c.unique(t, "asker")
-	c.must(t, "run", "-d", "--name", server, "--network", network, "--expose", "80", "busybox", "sleep", "1000")
+	c.must(t, "run", "-d", "--name", server, "--network", network, "--label", "io.muelle.ports=web=80/tcp", "busybox", "sleep", "1000")
 	c.remove(t, server)
 	c.must(t, "run", "-d", "--name", asker, "--network", network, "busybox", "sleep", "1000")
 	c.remove(t, asker)
@@ -57,6 +61,9 @@ func TestLookupsAreRecorded(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", tc.name, q, tc)
 		}
 	}
+	if out := c.must(t, "exec", asker, "nslookup", "-type=srv", "_web._tcp."+server); !strings.Contains(out, " 80 "+server+"."+network) {
+		t.Errorf("the port by its name: %s", out)
+	}
 	text := c.must(t, "dns", "log", "--failed", asker)
 	if !strings.Contains(text, "nobody.example.test  NXDOMAIN") || strings.Contains(text, server) {
 		t.Errorf("the failed ones: %s", text)
@@ -79,6 +86,46 @@ func TestLookupsAreRecorded(t *testing.T) {
 	}
 	if r := c.try(t, "dns", "log", "no-such-container"); r.code != 1 || !strings.Contains(r.err, "No such container") {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// A lookup that the daemon asks a name server for when it is killed is answered by the
+// next daemon, though the program asked once only.
+func TestLookupOutlivesTheDaemon(t *testing.T) {
+	d := own(t)
+	c := ours(d)
+	network, asker := c.unique(t, "n"), c.unique(t, "asker")
+	c.must(t, "network", "create", network)
+	t.Cleanup(func() { c.try(t, "network", "rm", network) })
+	c.must(t, "run", "-d", "--name", asker, "--network", network, "busybox", "sleep", "1000")
+	c.remove(t, asker)
+	ns, err := os.Open("/proc/" + c.must(t, "inspect", "-f", "{{.State.Pid}}", asker) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	var conn *dns.Conn
+	if err := netns.Do(ns, func() (err error) {
+		conn, err = dns.Dial("udp", "127.0.0.11:53")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.WriteMsg(new(dns.Msg).SetQuestion("held.example.test.", dns.TypeA)); err != nil {
+		t.Fatal(err)
+	}
+	<-held.asked
+	d.kill(t)
+	held.answer.Store(true)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := conn.ReadMsg(); err != nil || len(r.Answer) != 1 {
+		t.Errorf("got %v, %v", r, err)
 	}
 }
 

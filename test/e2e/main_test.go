@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -169,6 +170,12 @@ func makeNetwork() error {
 	return netns.Set(here)
 }
 
+// held is the name held.example.test, which is answered only when a test says so.
+var held = struct {
+	asked  chan struct{}
+	answer atomic.Bool
+}{asked: make(chan struct{}, 1)}
+
 // startDNS serves names below example.test in the outside namespace and makes it
 // the resolver of this mount namespace.
 func startDNS() (stop func(), err error) {
@@ -176,8 +183,17 @@ func startDNS() (stop func(), err error) {
 	mux := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		r := new(dns.Msg)
 		r.SetReply(q)
-		if q.Question[0].Name == "www.example.test." {
-			if rr, err := dns.NewRR("www.example.test. 60 IN A " + outsideAddr); err == nil && q.Question[0].Qtype == dns.TypeA {
+		if name := q.Question[0].Name; name == "held.example.test." {
+			select {
+			case held.asked <- struct{}{}:
+			default:
+			}
+			if !held.answer.Load() {
+				return
+			}
+		}
+		if name := q.Question[0].Name; name == "www.example.test." || name == "held.example.test." {
+			if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + outsideAddr); err == nil && q.Question[0].Qtype == dns.TypeA {
 				r.Answer = []dns.RR{rr}
 			}
 		} else {

@@ -73,7 +73,7 @@ func code(c int) func(dns.ResponseWriter, *dns.Msg) {
 // put asks and gives the answer's first address or code, and the record.
 func put(t *testing.T, u *upstreams, c *client, tcp bool) (string, record) {
 	t.Helper()
-	s := New(u, slog.New(slog.DiscardHandler))
+	s := New(u, "", slog.New(slog.DiscardHandler))
 	defer s.Close()
 	q := new(dns.Msg).SetQuestion("example.org.", dns.TypeA)
 	e := record{name: "example.org"}
@@ -187,7 +187,7 @@ func TestForwardTruncated(t *testing.T) {
 		}
 		return nil
 	}}
-	s := New(u, slog.New(slog.DiscardHandler))
+	s := New(u, "", slog.New(slog.DiscardHandler))
 	defer s.Close()
 	for _, tc := range []struct {
 		size    uint16
@@ -259,7 +259,7 @@ func TestRing(t *testing.T) {
 }
 
 func TestPastIsBounded(t *testing.T) {
-	s := New(fake{}, slog.New(slog.DiscardHandler))
+	s := New(fake{}, "", slog.New(slog.DiscardHandler))
 	defer s.Close()
 	for i := range past + 10 {
 		id := string(rune('a'+i/26)) + string(rune('a'+i%26))

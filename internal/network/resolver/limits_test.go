@@ -62,7 +62,8 @@ func lookup(conn *dns.Conn, name string) error {
 // neither another's nor its own lookups by UDP.
 func TestConnectionsAreBounded(t *testing.T) {
 	u := &upstreams{servers: []Forwarder{server(t, says("192.0.2.7"))}}
-	s := New(u, slog.New(slog.DiscardHandler))
+	s := New(u, "", slog.New(slog.DiscardHandler))
+	s.Serve()
 	defer s.Close()
 	ask := map[string][2]string{}
 	for _, asker := range []string{"greedy", "other"} {
@@ -131,7 +132,8 @@ func (d *ordered) Lookup(asker, name string) Answer {
 // What waits in one container's socket does not go before another's.
 func TestFloodIsServedInTurns(t *testing.T) {
 	dir := &ordered{begun: make(chan struct{}), goOn: make(chan struct{}), heard: make(chan int, 1)}
-	s := New(dir, slog.New(slog.DiscardHandler))
+	s := New(dir, "", slog.New(slog.DiscardHandler))
+	s.Serve()
 	defer s.Close()
 	fill := func(asker string, n int) {
 		uf, tf, ua, _ := sockets(t)
@@ -159,7 +161,8 @@ func TestFloodIsServedInTurns(t *testing.T) {
 func TestWaitingLookupsAreBounded(t *testing.T) {
 	deaf := server(t, nil)
 	dir := &byAsker{upstreams: upstreams{servers: []Forwarder{deaf}}, other: []Forwarder{server(t, says("192.0.2.7"))}}
-	s := New(dir, slog.New(slog.DiscardHandler))
+	s := New(dir, "", slog.New(slog.DiscardHandler))
+	s.Serve()
 	defer s.Close()
 	uf, tf, flood, _ := sockets(t)
 	if err := s.Add("flood", uf, tf); err != nil {

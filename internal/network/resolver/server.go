@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,14 +26,17 @@ type Server struct {
 	dir Directory
 	log *slog.Logger
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	pending pending
 
 	mu      sync.Mutex
 	poll    *os.File // an epoll instance, made with the first sandbox
 	pollFD  int
+	conn    syscall.RawConn // of poll
 	closed  bool
+	serving bool
 	sockets map[int32]*socket
 	clients map[string]*client
 
@@ -54,10 +58,37 @@ type client struct {
 	silent map[netip.AddrPort]time.Time
 }
 
-// New makes a server without sockets.
-func New(dir Directory, log *slog.Logger) *Server {
+// New makes a server without sockets. Its lookups under way are kept in a file at path,
+// from which the next server goes on if this one is killed; empty: nowhere. What comes
+// is answered from Serve on.
+func New(dir Directory, path string, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Server{dir: dir, log: log, ctx: ctx, cancel: cancel, sockets: map[int32]*socket{}, clients: map[string]*client{}, rings: map[string]*ring{}}
+	return &Server{dir: dir, log: log, ctx: ctx, cancel: cancel, pending: pending{path: path}, sockets: map[int32]*socket{}, clients: map[string]*client{}, rings: map[string]*ring{}}
+}
+
+// Serve begins to answer: the directory knows all names now. What has waited, and what
+// the daemon before was asked and did not answer, comes first.
+func (s *Server) Serve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving || s.closed {
+		return
+	}
+	s.serving = true
+	left, err := s.pending.take()
+	if err != nil {
+		s.log.Warn("read the lookups that were under way", "err", err)
+	}
+	for _, sock := range s.sockets {
+		for _, w := range left {
+			if !sock.stream && sock.inode == w.inode {
+				s.wg.Go(func() {
+					sock.datagram(w.data, &unix.SockaddrInet4{Port: int(w.from.Port()), Addr: w.from.Addr().As4()})
+				})
+			}
+		}
+	}
+	s.loop()
 }
 
 // Add serves the sockets of an asker; they belong to the server then, also on error.
@@ -107,15 +138,21 @@ func (s *Server) start() error {
 		return err
 	}
 	s.poll, s.pollFD = os.NewFile(uintptr(fd), "resolver"), fd
-	conn, err := s.poll.SyscallConn()
-	if err != nil {
+	if s.conn, err = s.poll.SyscallConn(); err != nil {
 		return err
 	}
-	s.wg.Go(func() {
-		for s.wait(conn.Read) {
-		}
-	})
+	s.loop()
 	return nil
+}
+
+// loop handles events when there is something to wait for, and all names are known.
+func (s *Server) loop() {
+	if s.serving && s.conn != nil {
+		s.wg.Go(func() {
+			for s.wait(s.conn.Read) {
+			}
+		})
+	}
 }
 
 // wait handles one batch of events; false when the server was closed.
@@ -219,4 +256,5 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.pending.close()
 }

@@ -41,17 +41,22 @@ type socket struct {
 	client *client
 	stream bool
 	fd     int32
+	inode  uint64 // the kernel's number of the socket, whoever has it open
 
 	mu     sync.Mutex
 	file   *os.File
 	closed bool // nothing is taken any more
-	owed   bool // a lookup was taken that is being answered
 }
 
 func newSocket(s *Server, c *client, f *os.File, stream bool) *socket {
 	fd := int32(f.Fd())
 	_ = unix.SetNonblock(int(fd), true) // shared with the shim, which may see it otherwise
-	return &socket{server: s, client: c, stream: stream, fd: fd, file: f}
+	k := &socket{server: s, client: c, stream: stream, fd: fd, file: f}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(fd), &st); err == nil {
+		k.inode = st.Ino
+	}
+	return k
 }
 
 func (k *socket) close(poll int) {
@@ -60,18 +65,12 @@ func (k *socket) close(poll int) {
 	// Others hold the same socket: closing alone would leave it in the poll set.
 	_ = unix.EpollCtl(poll, unix.EPOLL_CTL_DEL, int(k.fd), nil)
 	k.closed = true
-	k.release()
+	k.file.Close()
 }
 
-// release closes the socket when nobody needs it any more. A lookup that was taken is
-// answered all the same: nobody else knows of it.
-func (k *socket) release() {
-	if k.closed && !k.owed {
-		k.file.Close()
-	}
-}
-
-// ready takes what has arrived.
+// ready takes what has arrived. A lookup is taken from the socket when it has been
+// answered, or is kept elsewhere: if the daemon is killed meanwhile, the next one finds
+// it there.
 func (k *socket) ready() {
 	if k.stream {
 		k.accept()
@@ -79,23 +78,24 @@ func (k *socket) ready() {
 	}
 	var buf [largestQuery]byte
 	for range turn {
-		k.mu.Lock()
-		if k.closed {
-			k.mu.Unlock()
-			return
-		}
-		n, from, err := unix.Recvfrom(int(k.fd), buf[:], unix.MSG_DONTWAIT)
-		k.owed = err == nil
-		k.mu.Unlock()
+		n, from, err := k.receive(buf[:], unix.MSG_PEEK)
 		if err != nil {
 			return
 		}
 		k.datagram(buf[:n], from)
-		k.mu.Lock()
-		k.owed = false
-		k.release()
-		k.mu.Unlock()
+		if _, _, err := k.receive(nil, 0); err != nil {
+			return
+		}
 	}
+}
+
+func (k *socket) receive(buf []byte, flags int) (int, unix.Sockaddr, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return 0, nil, os.ErrClosed
+	}
+	return unix.Recvfrom(int(k.fd), buf, unix.MSG_DONTWAIT|flags)
 }
 
 func (k *socket) datagram(data []byte, from unix.Sockaddr) {
@@ -108,13 +108,17 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr) {
 		k.note(e)
 		return
 	}
+	slot := k.server.pending.put(k.inode, from, data)
 	ok := k.spawn(k.client.slots, func() {
-		if answer := k.server.forward(k.client, false, query, &e); answer != nil {
-			k.send(answer, from)
+		answer := k.server.forward(k.client, false, query, &e)
+		sent := answer != nil && k.send(answer, from)
+		if sent || k.server.ctx.Err() == nil { // else the next daemon asks again
+			k.server.pending.drop(slot)
 		}
 		k.note(e)
 	})
 	if !ok {
+		k.server.pending.drop(slot)
 		e.reason = busy
 		k.note(e)
 	}
@@ -157,13 +161,15 @@ func (k *socket) note(e record) {
 	k.client.ring.add(e)
 }
 
-func (k *socket) send(data []byte, to unix.Sockaddr) {
+// send answers a datagram; false: the socket is closed.
+func (k *socket) send(data []byte, to unix.Sockaddr) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.closed || k.owed {
+	if !k.closed {
 		// The client asks again if its buffer was full.
 		_ = unix.Sendto(int(k.fd), data, unix.MSG_DONTWAIT, to)
 	}
+	return !k.closed
 }
 
 // spawn runs f at the side, unless the asker has too much of its kind under way: then
