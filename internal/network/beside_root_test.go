@@ -219,3 +219,18 @@ func TestRulesComeBack(t *testing.T) {
 	}
 	s.works()
 }
+
+// TestLegacyIsNoticed: the old iptables tells nobody that it changes.
+func TestLegacyIsNoticed(t *testing.T) {
+	w := newWorld(t)
+	t.Cleanup(func() { run(t, "iptables-legacy", "-P", "FORWARD", "ACCEPT") })
+	w.network("front")
+	w.start(spec("a", "front"))
+	run(t, "iptables-legacy", "-P", "FORWARD", "DROP")
+	w.eventually(func() error {
+		if !strings.Contains(w.log.String(), "to allow it: iptables-legacy -I FORWARD -i mue+ -j ACCEPT && iptables-legacy -I FORWARD -o mue+ -j ACCEPT") {
+			return fmt.Errorf("the log says:\n%s", w.log)
+		}
+		return nil
+	})
+}

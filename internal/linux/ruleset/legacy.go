@@ -3,6 +3,7 @@ package ruleset
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"strings"
 	"unsafe"
@@ -43,40 +44,77 @@ const (
 	errorTarget = "ERROR"
 )
 
-// readLegacy adds the chains of the old iptables that are in use: a table that nobody
+// eachLegacy calls f with the tables of the old iptables that are in use: one that nobody
 // has loaded is not asked for, since that would load it.
-func (r *Ruleset) readLegacy() error {
+func eachLegacy(f func(l layout, table string, info, entries []byte) error) error {
 	for _, l := range layouts {
 		names, err := os.ReadFile("/proc/thread-self/net/" + l.names)
 		if err != nil {
 			continue // without the file there are no tables
 		}
 		for name := range strings.FieldsSeq(string(names)) {
-			chains, err := l.read(name)
+			info, entries, err := l.read(name)
+			if err == nil {
+				err = f(l, name, info, entries)
+			}
 			if err != nil {
 				return fmt.Errorf("read table %s of iptables (legacy): %w", name, err)
 			}
-			r.Chains = append(r.Chains, chains...)
 		}
 	}
 	return nil
 }
 
-func (l layout) read(table string) ([]*Chain, error) {
+func (r *Ruleset) readLegacy() error {
+	return eachLegacy(func(l layout, table string, info, entries []byte) error {
+		chains, err := l.decode(table, info, entries)
+		r.Chains = append(r.Chains, chains...)
+		return err
+	})
+}
+
+// LegacyDigest is a number that changes with the rules of the old iptables in the calling
+// thread's network namespace, of which the kernel gives no news: zero where there are
+// none. What has been counted makes no difference.
+func LegacyDigest() (uint64, error) {
+	sum := fnv.New64a()
+	found := false
+	err := eachLegacy(func(l layout, table string, info, entries []byte) error {
+		found = true
+		for from := uint32(0); int(from) < len(entries); {
+			_, next, err := l.entry(entries, from)
+			if err != nil {
+				return err
+			}
+			clear(entries[int(from)+l.match+8 : int(from)+l.size]) // comefrom and the counters
+			from = next
+		}
+		fmt.Fprintln(sum, l.family, table, len(entries))
+		_, _ = sum.Write(info)
+		_, err := sum.Write(entries)
+		return err
+	})
+	if err != nil || !found {
+		return 0, err
+	}
+	return sum.Sum64(), nil
+}
+
+func (l layout) read(table string) (info, entries []byte, err error) {
 	fd, err := unix.Socket(l.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
-		return nil, fmt.Errorf("open raw socket: %w", err)
+		return nil, nil, fmt.Errorf("open raw socket: %w", err)
 	}
 	defer unix.Close(fd)
 	if len(table) >= tableName {
-		return nil, unix.ENAMETOOLONG
+		return nil, nil, unix.ENAMETOOLONG
 	}
 	// Between the two questions the table may grow.
 	for try := 0; ; try++ {
 		info := make([]byte, infoBytes)
 		copy(info, table)
 		if err := getsockopt(fd, l.level, getInfo, info); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		size := n32(info[infoBytes-4:])
 		entries := make([]byte, entriesAt+int(size))
@@ -87,9 +125,9 @@ func (l layout) read(table string) ([]*Chain, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return l.decode(table, info, entries[entriesAt:])
+		return info, entries[entriesAt:], nil
 	}
 }
 

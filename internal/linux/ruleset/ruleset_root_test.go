@@ -242,3 +242,41 @@ func TestBeginningOfAName(t *testing.T) {
 		})
 	}
 }
+
+// TestLegacyDigest: it changes with rules and policies, and not with what is counted.
+func TestLegacyDigest(t *testing.T) {
+	digest := func() uint64 {
+		t.Helper()
+		d, err := ruleset.LegacyDigest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	load(t, filter+"COMMIT\n", old)
+	seen := map[uint64]string{digest(): "at first"}
+	for _, args := range []string{"-A FORWARD -i docker0 -j ACCEPT", "-P FORWARD ACCEPT", "-N MINE", "-I INPUT -p tcp --dport 80 -j MINE", "-D FORWARD 1"} {
+		run(t, "iptables-legacy", strings.Fields(args)...)
+		d := digest()
+		if before, ok := seen[d]; ok || d == 0 {
+			t.Errorf("after %s it is as %s", args, before)
+		}
+		seen[d] = "after " + args
+	}
+	before := digest()
+	run(t, "iptables-legacy", "-L", "-n")
+	run(t, "ip", "link", "set", "lo", "up")
+	run(t, "ping", "-c", "1", "127.0.0.1")
+	if !strings.Contains(run(t, "iptables-legacy-save", "-c"), ":OUTPUT ACCEPT [") || digest() != before {
+		t.Error("it changes by itself")
+	}
+}
+
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+	return string(out)
+}

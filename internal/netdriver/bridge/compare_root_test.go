@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/linux/rtnl"
@@ -179,16 +181,34 @@ func TestOwnGeneration(t *testing.T) {
 	if err := f.spoof.guard(guardedPort{name: "muev1a2b000", mac: []byte{2, 0, 0, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, own := range []bool{true, false} {
-		list, err := conn.Receive()
-		if err != nil {
-			t.Fatal(err)
+	w := newWatch(f, f.log)
+	for _, tt := range []struct {
+		command string
+		want    news
+	}{
+		{"", news{}},
+		{"add table ip others", news{others: true}},
+		{"add table inet muelle-ffffffff", news{}}, // another daemon's
+		{"add element inet muelle-1a2b3c4d bridges { other0 }", news{ours: true}},
+		{"delete table bridge muelle-1a2b3c4d", news{ours: true}},
+		{"flush ruleset", news{ours: true, others: true}},
+	} {
+		if tt.command != "" {
+			if out, err := exec.Command("nft", tt.command).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
 		}
-		if len(list) != 1 || byOurselves(list[0]) != own {
-			t.Errorf("got %d messages, want one that is our own: %v", len(list), own)
+		var open, done news
+		for ended := false; !ended; {
+			list, err := conn.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			done.add(w.transactions(list, &open))
+			ended = slices.ContainsFunc(list, func(m netlink.Message) bool { return m.Header.Type&0xff == unix.NFT_MSG_NEWGEN })
+		}
+		if done != tt.want {
+			t.Errorf("%s: got %+v, want %+v", tt.command, done, tt.want)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"muelle/internal/linux/nft"
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/linux/ruleset"
 )
 
 // calm is how long rules must have been left alone before they are looked at, unless
@@ -72,6 +73,7 @@ func (w *watch) start() {
 	w.wg.Go(func() { w.receive(conn, changed) })
 	w.wg.Go(func() { w.react(changed) })
 	w.wg.Go(w.links)
+	w.wg.Go(func() { w.legacy(changed) })
 }
 
 // roomForNews is how much may wait to be read: a program that writes all of its rules
@@ -149,7 +151,6 @@ func byOurselves(m netlink.Message) bool {
 }
 
 func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
-	defer close(changed)
 	var open news // of the transaction whose end has not come yet
 	for {
 		list, err := conn.Receive()
@@ -166,26 +167,64 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 		if err != nil { // some news were lost, of whatever
 			open, done = news{}, news{true, true}
 		}
-		for _, m := range list {
-			if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
-				open.add(w.whose(m))
-				continue
-			}
-			if open != (news{}) && !byOurselves(m) {
-				done.add(open)
-			}
-			open = news{}
-		}
+		done.add(w.transactions(list, &open))
 		if done == (news{}) {
 			continue
 		}
-		w.mu.Lock()
-		w.seen.add(done)
-		w.mu.Unlock()
-		select {
-		case changed <- struct{}{}:
-		default:
+		w.tell(done, changed)
+	}
+}
+
+// transactions gives what those changed that others made and that have ended; open is
+// what is known of the one that has not.
+func (w *watch) transactions(list []netlink.Message, open *news) (done news) {
+	for _, m := range list {
+		if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
+			open.add(w.whose(m))
+			continue
 		}
+		if *open != (news{}) && !byOurselves(m) {
+			done.add(*open)
+		}
+		*open = news{}
+	}
+	return done
+}
+
+func (w *watch) tell(n news, changed chan<- struct{}) {
+	w.mu.Lock()
+	w.seen.add(n)
+	w.mu.Unlock()
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}
+
+// legacyPause is how often the old iptables is looked at, which tells nobody that it
+// changes; where it is not in use, that is two files of /proc.
+const legacyPause = 5 * time.Second
+
+// legacy compares the rules of the old iptables with those of before.
+func (w *watch) legacy(changed chan<- struct{}) {
+	before, err := ruleset.LegacyDigest()
+	pause := legacyPause
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-time.After(pause):
+		}
+		start := time.Now()
+		now, nowErr := ruleset.LegacyDigest()
+		if nowErr != nil && err == nil {
+			w.log.Warn("changes of the old iptables are not followed", "err", nowErr)
+		}
+		if now != before || nowErr == nil && err != nil {
+			w.tell(news{others: true}, changed)
+		}
+		before, err = now, nowErr
+		pause = max(legacyPause, rest(time.Since(start)))
 	}
 }
 
@@ -205,10 +244,10 @@ func (w *watch) react(changed <-chan struct{}) {
 	var rested time.Time
 	for {
 		select {
-		case _, ok := <-changed:
-			if !ok || !settled(changed) {
-				return
-			}
+		case <-w.done:
+			return
+		case <-changed:
+			w.settle(changed)
 			n := w.take()
 			if n.ours {
 				w.fw.restore()
@@ -227,20 +266,18 @@ func (w *watch) react(changed <-chan struct{}) {
 // a fiftieth of a processor, and nobody waits longer than half a minute to be noticed.
 func rest(took time.Duration) time.Duration { return min(50*took, 30*time.Second) }
 
-// settled waits until nothing has changed for a moment, but not for long; false: the
-// watch has ended.
-func settled(changed <-chan struct{}) bool {
+// settle waits until nothing has changed for a moment, but not for long.
+func (w *watch) settle(changed <-chan struct{}) {
 	enough := time.After(longest)
 	for {
 		select {
-		case _, ok := <-changed:
-			if !ok {
-				return false
-			}
+		case <-changed:
+		case <-w.done:
+			return
 		case <-enough:
-			return true
+			return
 		case <-time.After(calm):
-			return true
+			return
 		}
 	}
 }
