@@ -143,6 +143,13 @@ func (i *isolation) makeConsole() error {
 		return err
 	}
 	i.terminal = t
+	// Before the program looks at it; where another runtime makes the terminal, its size
+	// follows as soon as that is handed over.
+	if i.m.Width > 0 {
+		if err := setSize(t.master, i.m.Width, i.m.Height); err != nil {
+			return wrap("set terminal size", err)
+		}
+	}
 	target, err := i.create("/dev/console", false)
 	if err != nil {
 		return wrap("create /dev/console", err)
