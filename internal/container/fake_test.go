@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -147,9 +148,27 @@ type fakeRuntime struct {
 	heeds   bool
 	cleaned []string
 	exec    func(p *specs.Process) (runtime.Exit, string)
+	// prepared is how much is prepared and neither started nor discarded.
+	prepared atomic.Int32
+}
+
+// fakePrepared counts what is prepared and neither started nor discarded.
+type fakePrepared struct{ f *fakeRuntime }
+
+func (p fakePrepared) Discard() error {
+	p.f.prepared.Add(-1)
+	return nil
+}
+
+func (f *fakeRuntime) Prepare(string, string, string) (runtime.Prepared, error) {
+	f.prepared.Add(1)
+	return fakePrepared{f}, nil
 }
 
 func (f *fakeRuntime) Start(_ context.Context, c *runtime.Container) (runtime.Task, error) {
+	if c.Prepared != nil {
+		f.prepared.Add(-1)
+	}
 	if f.before != nil {
 		f.before(c.Spec.Hostname)
 	}

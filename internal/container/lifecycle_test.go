@@ -187,6 +187,9 @@ func TestFailedStart(t *testing.T) {
 	if st := b.state(id); st.ExitCode != 128 {
 		t.Errorf("state %+v", st)
 	}
+	if n := b.rt.prepared.Load(); n != 0 {
+		t.Errorf("%d shims wait for a container that did not start", n)
+	}
 }
 
 func TestStopKillsAfterTheTimeout(t *testing.T) {

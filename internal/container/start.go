@@ -42,6 +42,7 @@ type starting struct {
 	images  map[string][]string // layers of mounted images, by destination
 	linked  []string            // environment of links
 	spec    *specs.Spec
+	ready   runtime.Prepared // until the process is started
 	task    runtime.Task
 	pending []*attachment
 	sent    bool // the shim has its copies of the sandbox's files
@@ -117,6 +118,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 		step.Step{Name: "user namespace", Do: n.openUser},
 		step.Together("prepare",
 			step.Step{Name: "network", Do: n.prepareNetwork, Undo: n.releaseNetwork},
+			step.Step{Name: "shim", Do: n.prepareShim, Undo: n.discardShim},
 			step.Step{Name: "layer", Do: n.prepareLayers},
 			step.Step{Name: "mounts", Do: n.prepareMounts, Undo: func(context.Context) error {
 				s.unmountVolumes(c.id, n.rec.Mounts)
@@ -247,6 +249,21 @@ func (n *starting) resolveUser() (err error) {
 	return err
 }
 
+// prepareShim has the process beside the container come up while its network does.
+func (n *starting) prepareShim(context.Context) (err error) {
+	if n.s.runtimeOf(n.rec.HostConfig.Runtime) == "" {
+		n.ready, err = n.s.o.Runtime.Prepare(n.c.id, n.c.execDir, n.s.cgroupsPath(n.c.id, n.rec.HostConfig))
+	}
+	return err
+}
+
+func (n *starting) discardShim(context.Context) error {
+	if n.ready == nil {
+		return nil
+	}
+	return n.ready.Discard()
+}
+
 func (n *starting) startProcess(ctx context.Context) error {
 	c := &runtime.Container{
 		ID: n.c.id, Dir: n.c.execDir, Spec: n.spec, Rootfs: n.c.rootfs(), NetNS: n.netns, UserNS: n.userns, Subpaths: subpaths(n.rec.Mounts),
@@ -279,6 +296,7 @@ func (n *starting) startProcess(ctx context.Context) error {
 	for _, a := range n.pending {
 		c.Attach = append(c.Attach, a.streams)
 	}
+	c.Prepared, n.ready = n.ready, nil
 	task, err := n.s.o.Runtime.Start(ctx, c)
 	if errors.Is(err, runtime.ErrLog) {
 		return unreachable(c.Log.Remote, err)

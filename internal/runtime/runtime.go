@@ -68,6 +68,15 @@ type Container struct {
 	Init bool
 	// Attach is connected before the first instruction of the process runs.
 	Attach []*Streams
+	// Prepared is what Runtime.Prepare made for ID and Dir, or nil. Start uses it up,
+	// whatever it returns.
+	Prepared Prepared `json:"-"`
+}
+
+// Prepared is what a start has ready before its document is known.
+type Prepared interface {
+	// Discard takes it away where no Start was given it.
+	Discard() error
 }
 
 // Mount is one mount(2) call; Options as in mount(8), "bind", "ro", "lowerdir=…".
@@ -161,6 +170,10 @@ type Runtime interface {
 	// Start makes the container and starts its process. When it returns an error
 	// nothing is left behind. Errors of the image's program are a *StartError.
 	Start(ctx context.Context, c *Container) (Task, error)
+	// Prepare does the part of a start that needs no document, while its caller sees to
+	// the rest; cgroupsPath is what the document will have. For Muelle's own runtime only.
+	// When it returns an error nothing is left behind.
+	Prepare(id, dir, cgroupsPath string) (Prepared, error)
 	// Load adopts what runs, or ran, below dir, after the daemon was restarted. A
 	// container that ended meanwhile gives a Task whose Wait answers at once.
 	// errdefs.ErrNotFound: there is nothing, or it is of another boot.

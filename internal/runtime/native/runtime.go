@@ -147,7 +147,7 @@ func (r *Runtime) Close() error {
 // Start implements runtime.Runtime.
 func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task, error) {
 	if c.ID == "" || c.Spec == nil || c.Spec.Linux == nil || c.Spec.Linux.CgroupsPath == "" {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("container without id, document or cgroup path")
+		return nil, errors.Join(errdefs.ErrInvalidArgument.WithMessage("container without id, document or cgroup path"), discard(c))
 	}
 	t, err := r.started(c, func(t *task) error { return r.begin(ctx, t, c) })
 	if err != nil {
@@ -156,26 +156,58 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task
 	return t, nil
 }
 
-// started starts a shim and lets begin make the container in it. After an error
-// nothing is left.
+// started lets begin make the container in a shim, the prepared one or a new one. After
+// an error nothing is left.
 func (r *Runtime) started(c *runtime.Container, begin func(*task) error) (*task, error) {
-	g, err := cgroup.Open(c.Spec.Linux.CgroupsPath)
+	t, ok := c.Prepared.(*task)
+	if ok && (t.id != c.ID || t.dir != c.Dir) {
+		return nil, errors.Join(errdefs.ErrInvalidArgument.WithMessage("what was prepared is another container's"), discard(c))
+	}
+	if !ok {
+		var err error
+		if t, err = r.newShim(c.ID, c.Dir, c.Spec.Linux.CgroupsPath); err != nil {
+			return nil, err
+		}
+	}
+	if err := begin(t); err != nil {
+		return nil, errors.Join(err, t.Discard())
+	}
+	return t, nil
+}
+
+func discard(c *runtime.Container) error {
+	if c.Prepared == nil {
+		return nil
+	}
+	return c.Prepared.Discard()
+}
+
+// newShim starts a shim that is told nothing yet. After an error nothing is left.
+func (r *Runtime) newShim(id, dir, cgroupsPath string) (*task, error) {
+	g, err := cgroup.Open(cgroupsPath)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(c.Dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(filepath.Join(dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make mount point: %w", err)
 	}
-	// The shim's own start takes longer than the cgroup's making: both at once.
-	l, err := r.launch(c.ID, c.Dir)
+	l, err := r.launch(id, dir)
 	if err != nil {
-		r.clearDir(c.Dir)
+		r.clearDir(dir)
 		return nil, err
 	}
-	t := r.newTask(c.ID, c.Dir, g, l)
-	if err := begin(t); err != nil {
-		t.abandon()
-		return nil, errors.Join(err, t.remove())
+	return r.newTask(id, dir, g, l), nil
+}
+
+// Prepare implements runtime.Runtime: a shim, and while that comes up the cgroup, where it
+// is not one below a scope that the shim has to be in first.
+func (r *Runtime) Prepare(id, dir, cgroupsPath string) (runtime.Prepared, error) {
+	t, err := r.newShim(id, dir, cgroupsPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.group.Make(); err != nil {
+		return nil, errors.Join(err, t.Discard())
 	}
 	return t, nil
 }

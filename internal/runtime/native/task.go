@@ -134,12 +134,14 @@ func (t *task) setState(s *shimapi.State) {
 	t.state = *s
 }
 
-// abandon ends a shim whose container did not start.
-func (t *task) abandon() {
+// Discard implements runtime.Prepared: it ends a shim whose container did not start, and
+// removes what there is of that.
+func (t *task) Discard() error {
 	unix.PidfdSendSignal(t.shim.pidfd, unix.SIGKILL, nil, 0)
 	<-t.client.done
 	t.client.conn.Close()
 	<-t.ended
+	return t.remove()
 }
 
 // ID implements runtime.Task.

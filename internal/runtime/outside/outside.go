@@ -72,6 +72,9 @@ func (r *Runtime) Start(ctx context.Context, c *runtime.Container) (runtime.Task
 	if c.Runtime == "" {
 		return r.Runtime.Start(ctx, c)
 	}
+	if c.Prepared != nil {
+		return nil, errors.Join(errdefs.ErrInvalidArgument.WithMessage("another runtime starts from nothing prepared"), c.Prepared.Discard())
+	}
 	b, ok := (*r.binaries.Load())[c.Runtime]
 	if !ok {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("unknown or invalid runtime name: " + c.Runtime)

@@ -43,7 +43,7 @@ func Run(t *testing.T, env Env) {
 	}{
 		{"lifecycle", testLifecycle}, {"streams", testStreams}, {"isolation", testIsolation},
 		{"errors", testErrors}, {"exec", testExec}, {"resources", testResources},
-		{"restart", testRestart}, {"escapes", testEscapes}, {"propagation", testPropagation}, {"subpaths", testSubpaths}, {"hooks", testHooks},
+		{"restart", testRestart}, {"escapes", testEscapes}, {"propagation", testPropagation}, {"subpaths", testSubpaths}, {"hooks", testHooks}, {"prepared", testPrepared},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) { g.run(t, s) })
