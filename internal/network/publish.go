@@ -115,6 +115,17 @@ func (s *Service) reserveAll(ctx context.Context, requests []port.Request, dflt 
 	if single < 0 {
 		single = len(requests)
 	}
+	if len(requests) > 0 {
+		translations, err := s.bridge.Translations()
+		if err != nil {
+			s.log.Warn("ports that other rules translate are not known", "err", err)
+		}
+		if translations != nil {
+			for i := range requests {
+				requests[i].Elsewhere = translations.Of
+			}
+		}
+	}
 	results, errs := make([]port.Binding, len(requests)), make([]error, len(requests))
 	reserve := func(from, to int) {
 		for i := from; i < to && (i == from || errs[i-1] == nil); i++ {
@@ -194,7 +205,10 @@ func (s *Service) explainTaken(sb *sandbox, way *endpoint, r port.Request, err e
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("%sBind for %s failed: port is already allocated (by container %s)", prefix, taken.Host, other))
 	}
 	text := fmt.Sprintf("%sfailed to bind host port for %s:%s:%d/%s: address already in use", prefix, taken.Host, targetsOf(way).first(), r.Container.Num(), taken.Proto)
-	if holder := port.Holder(taken); holder != "" {
+	switch holder := port.Holder(taken); {
+	case taken.By != "":
+		text += " (by " + taken.By + ")"
+	case holder != "":
 		text += " (by process " + holder + s.containerOf(holder) + ")"
 	}
 	return errdefs.ErrConflict.WithMessage(text)

@@ -34,6 +34,16 @@ func known(value []byte) data {
 	return data{bytes.Clone(value), bytes.Repeat([]byte{0xff}, len(value))}
 }
 
+// whole gives the bytes, if all of their bits are known.
+func (d data) whole() ([]byte, bool) {
+	for _, k := range d.known {
+		if k != 0xff {
+			return nil, false
+		}
+	}
+	return d.value, true
+}
+
 // equal compares the first bytes with want.
 func (d data) equal(want []byte) answer {
 	if len(want) > len(d.value) {

@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"strings"
 
 	"muelle/internal/linux/nft"
@@ -225,7 +226,9 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		return answerOf(e.u32(limitFlags[e.name])&1 == 0), verdict{}
 	case "reject":
 		return pass(verdictDrop)
-	case "nat", "masq", "redir", "queue", "tproxy", "synproxy", "fwd":
+	case "nat":
+		return yes, w.nat(e, regs)
+	case "masq", "redir", "queue", "tproxy", "synproxy", "fwd":
 		return pass(verdictAccept)
 	case "match":
 		return w.match(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attr(unix.NFTA_MATCH_INFO)), verdict{}
@@ -236,6 +239,32 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		return maybe, verdict{}
 	}
 	return yes, verdict{}
+}
+
+// nat is "snat" or "dnat to ADDRESS:PORT": values are in registers, or left out.
+func (w *walk) nat(e *expression, regs *registers) verdict {
+	if e.u32(unix.NFTA_NAT_TYPE) != unix.NFT_NAT_DNAT {
+		return verdict{kind: verdictAccept}
+	}
+	size := 4
+	if e.u32(unix.NFTA_NAT_FAMILY) == unix.NFPROTO_IPV6 {
+		size = 16
+	}
+	var to netip.Addr
+	port := w.DestinationPort
+	if e.has(unix.NFTA_NAT_REG_ADDR_MIN) {
+		if b, ok := regs.take(e.u32(unix.NFTA_NAT_REG_ADDR_MIN), size).whole(); ok {
+			to, _ = netip.AddrFromSlice(b)
+		}
+	}
+	if e.has(unix.NFTA_NAT_REG_PROTO_MIN) {
+		b, ok := regs.take(e.u32(unix.NFTA_NAT_REG_PROTO_MIN), 2).whole()
+		if port = 0; ok {
+			port = binary.BigEndian.Uint16(b)
+		}
+	}
+	w.to = netip.AddrPortFrom(to, port)
+	return verdict{kind: verdictTranslate}
 }
 
 // limitFlags are the attributes whose first bit says "over".

@@ -2,7 +2,11 @@ package ruleset
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Fate is what may become of a packet.
@@ -39,6 +43,9 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			}
 			w := walk{state: s}
 			out := w.base(c)
+			if out&translates != 0 {
+				out = out&^translates | accepts
+			}
 			if out&drops == 0 {
 				continue
 			}
@@ -54,13 +61,60 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 	return fate
 }
 
+// Translation tells of a rule that gives a packet another destination.
+type Translation struct {
+	By   *Chain
+	Rule string
+	// To is the destination, the zero value where the rule leaves it open.
+	To netip.AddrPort
+}
+
+// Translated gives the rule that sends a packet elsewhere at prerouting, whatever else is
+// true of it, unless skip, which may be nil, leaves out its base chain; nil: there is none.
+func (r *Ruleset) Translated(p Packet, skip func(*Chain) bool) *Translation {
+	s := &state{Packet: p, rules: r, hook: Prerouting, mark: known(native32(0))}
+	for _, c := range r.at(Prerouting, s.family(), p.In) {
+		if skip != nil && skip(c) {
+			continue
+		}
+		w := walk{state: s}
+		if w.base(c) == translates {
+			return &Translation{By: c, Rule: w.rule, To: w.to}
+		}
+	}
+	return nil
+}
+
+// Translates tells whether any rule changes destinations at prerouting, or may.
+func (r *Ruleset) Translates() bool {
+	for _, c := range r.Chains {
+		if c.Base && c.Hook == Prerouting && (c.Type == "nat" || c.Legacy && c.Table == "nat") {
+			for _, one := range c.byName {
+				if one.translates() {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (c *Chain) translates() bool {
+	return slices.ContainsFunc(c.rules, func(r rule) bool {
+		return r.legacy != nil && r.legacy.target == "DNAT" || slices.ContainsFunc(r.exprs, func(e expression) bool {
+			return e.name == "nat" || e.name == "target" && e.text(unix.NFTA_TARGET_NAME) == "DNAT"
+		})
+	})
+}
+
 // outcome is a set of what may come out of a chain.
 type outcome uint8
 
 const (
 	accepts outcome = 1 << iota
 	drops
-	falls // to its end, or back
+	falls      // to its end, or back
+	translates // the destination, and accepts
 )
 
 // deepest is how far chains may jump; the kernel allows sixteen. patience is how many
@@ -75,8 +129,10 @@ type walk struct {
 	*state
 	depth int
 	steps int
-	// rule is the last that may drop.
+	// rule is the last that may drop, or translate.
 	rule string
+	// to is where the last rule that translates sends the packet, as far as it is known.
+	to netip.AddrPort
 }
 
 func (w *walk) base(c *Chain) outcome {
@@ -125,6 +181,9 @@ func (w *walk) follow(c *Chain, i int, v verdict) (may outcome, ends bool) {
 	switch v.kind {
 	case verdictAccept:
 		return accepts, true
+	case verdictTranslate:
+		w.rule = c.describe(i)
+		return translates, true
 	case verdictDrop:
 		w.rule = c.describe(i)
 		return drops, true
@@ -181,6 +240,7 @@ const (
 	verdictJump
 	verdictGoto
 	verdictUnknown
+	verdictTranslate
 )
 
 type verdict struct {

@@ -241,12 +241,43 @@ func (w *walk) target(name string, info []byte) verdict {
 	switch name {
 	case "REJECT", "DROP", "TARPIT":
 		return verdict{kind: verdictDrop}
-	case "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY", "NFQUEUE", "SYNPROXY":
+	case "DNAT":
+		w.to = w.dnat(info)
+		return verdict{kind: verdictTranslate}
+	case "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY", "NFQUEUE", "SYNPROXY":
 		return verdict{kind: verdictAccept}
 	case "MARK":
 		w.mark = unknown(4)
 	}
 	return verdict{}
+}
+
+// Where things are in nf_nat_ipv4_multi_range_compat, which DNAT of IPv4 had first, and
+// in nf_nat_range2, which begins as nf_nat_range does: linux/netfilter/nf_nat.h.
+const (
+	natRangeMapsAddress, natRangeMapsPort = 1, 2
+	natCompatBytes                        = 24 // padded to eight bytes
+	natRangeBytes                         = 40
+)
+
+// dnat reads the destination of the target DNAT.
+func (w *walk) dnat(info []byte) netip.AddrPort {
+	var flags uint32
+	var addr, port []byte
+	switch n := len(info); {
+	case n >= 20 && n <= natCompatBytes:
+		flags, addr, port = n32(info[4:]), info[8:12], info[16:18]
+	case n >= natRangeBytes:
+		flags, addr, port = n32(info), info[4:4+w.addressSize()], info[36:38]
+	}
+	to, at := netip.Addr{}, w.DestinationPort
+	if flags&natRangeMapsAddress != 0 {
+		to, _ = netip.AddrFromSlice(addr)
+	}
+	if flags&natRangeMapsPort != 0 {
+		at = binary.BigEndian.Uint16(port)
+	}
+	return netip.AddrPortFrom(to, at)
 }
 
 // legacyRule is an entry of the old iptables.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -50,6 +51,8 @@ type firewall struct {
 	advertised map[string]bool
 	forced     []string
 	foreign    foreign
+	// translate is what is known of others' translations, one of the constants.
+	translate atomic.Int32
 	// incomparable is a difference between what is written and what the kernel tells,
 	// which writing again does not end.
 	incomparable string

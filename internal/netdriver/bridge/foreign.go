@@ -67,6 +67,7 @@ func (f *firewall) lookAround(act bool) error {
 	if err != nil {
 		return err
 	}
+	f.noteTranslations(rules)
 	users := dockerUsers(rules)
 	hadDocker := f.foreign.docker
 	f.foreign.docker, f.foreign.paired, f.foreign.warnings = len(users) > 0, false, nil

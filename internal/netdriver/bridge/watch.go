@@ -195,6 +195,9 @@ func (w *watch) tell(n news, changed chan<- struct{}) {
 	w.mu.Lock()
 	w.seen.add(n)
 	w.mu.Unlock()
+	if n.others {
+		w.fw.translate.Store(translateUnknown)
+	}
 	select {
 	case changed <- struct{}{}:
 	default:

@@ -59,7 +59,7 @@ func (b *Book) Reserve(r Request, dflt netip.Addr) (Binding, error) {
 		if r.Owner != "" {
 			return b.reserveShared(r, at)
 		}
-		return b.bindPlace(r.Container, at, r.Start)
+		return b.bindPlace(r, at, r.Start)
 	}
 	first, last := int(r.Start), int(r.End)
 	from := 0
@@ -70,7 +70,7 @@ func (b *Book) Reserve(r Request, dflt netip.Addr) (Binding, error) {
 	size := last - first + 1
 	for i := range size {
 		p := first + (from+i)%size
-		bound, err := b.bindPlace(r.Container, at, uint16(p))
+		bound, err := b.bindPlace(r, at, uint16(p))
 		var taken *TakenError
 		switch {
 		case err == nil && r.Start == 0:
@@ -118,7 +118,7 @@ func (b *Book) reserveShared(r Request, at place) (Binding, error) {
 		s.users++
 		return Binding{Container: r.Container, Host: key.host, Both: at.both, File: f}, nil
 	}
-	bound, err := b.bindPlace(r.Container, at, r.Start)
+	bound, err := b.bindPlace(r, at, r.Start)
 	if err != nil {
 		return bound, err
 	}
@@ -195,8 +195,8 @@ func dynamicRange() (first, last int) {
 }
 
 // bindPlace binds one port. A host without IPv6 has 0.0.0.0 only.
-func (b *Book) bindPlace(container network.Port, at place, p uint16) (Binding, error) {
-	one := Binding{Container: container, Host: netip.AddrPortFrom(at.addr, p), Both: at.both}
+func (b *Book) bindPlace(r Request, at place, p uint16) (Binding, error) {
+	one := Binding{Container: r.Container, Host: netip.AddrPortFrom(at.addr, p), Both: at.both}
 	var err error
 	one.File, err = bind(one, b.filters)
 	if at.both && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)) {
@@ -205,13 +205,29 @@ func (b *Book) bindPlace(container network.Port, at place, p uint16) (Binding, e
 	}
 	switch {
 	case err == nil:
+		if err := r.elsewhere(one); err != nil {
+			one.File.Close()
+			return Binding{}, err
+		}
 		return one, nil
 	case errors.Is(err, unix.EADDRINUSE):
 		return Binding{}, b.taken(one)
-	case container.Proto() == network.SCTP && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT)):
+	case r.Container.Proto() == network.SCTP && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT)):
 		return Binding{}, notSupported("host port %s/sctp cannot be reserved: this kernel does not speak SCTP (modprobe sctp loads it, where the kernel has it)", one.Hosts()[0])
 	}
-	return Binding{}, fmt.Errorf("bind host port %s/%s: %w", one.Hosts()[0], container.Proto(), err)
+	return Binding{}, fmt.Errorf("bind host port %s/%s: %w", one.Hosts()[0], r.Container.Proto(), err)
+}
+
+func (r Request) elsewhere(one Binding) error {
+	if r.Elsewhere == nil {
+		return nil
+	}
+	for _, host := range one.Hosts() {
+		if by := r.Elsewhere(string(r.Container.Proto()), host); by != "" {
+			return &TakenError{Host: host, Proto: r.Container.Proto(), By: by}
+		}
+	}
+	return nil
 }
 
 // taken tells which of the addresses is in use: those of IPv4 unless only the others are.

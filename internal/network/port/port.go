@@ -23,6 +23,9 @@ type Request struct {
 	// Owner is what may share the port with others of the same name, as replicas of a
 	// service do; empty: nothing may. Ports chosen from a range are never shared.
 	Owner string
+	// Elsewhere, which may be nil, says who has a port without a socket, because the
+	// firewall sends on what comes for it; "": nobody.
+	Elsewhere func(proto string, host netip.AddrPort) string
 }
 
 // Satisfied tells whether a binding is one that the request may have been given.
@@ -118,6 +121,8 @@ func ParseName(s string) (Binding, bool) {
 type TakenError struct {
 	Host  netip.AddrPort
 	Proto network.IPProtocol
+	// By says who has it, where that is known already.
+	By string
 }
 
 func (e *TakenError) Error() string {
