@@ -90,6 +90,9 @@ func (c *config) merge(f *pflag.FlagSet, b []byte) error {
 	if _, ok := keys["group"]; ok {
 		c.groupGiven = true
 	}
+	if _, ok := keys["data-root"]; ok {
+		c.dataRootGiven = true
+	}
 	_, c.tlsverifyGiven = keys["tlsverify"]
 	c.TLS = c.TLS || c.tlsverifyGiven
 	b, err = json.Marshal(own)

@@ -20,6 +20,7 @@ import (
 // of each is told by the table options.
 type config struct {
 	DataRoot           string            `json:"data-root"`
+	Graph              string            `json:"graph"` // data-root's old name
 	ExecRoot           string            `json:"exec-root"`
 	Pidfile            string            `json:"pidfile"`
 	Hosts              []string          `json:"hosts"`
@@ -94,6 +95,8 @@ type config struct {
 
 	file       string
 	groupGiven bool
+	// dataRootGiven: a flag or the file says where data-root is.
+	dataRootGiven bool
 	// tlsverifyGiven: the file says whether to verify.
 	tlsverifyGiven bool
 	showVersion    bool
@@ -123,9 +126,15 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("muelled takes no arguments, but was given %q", f.Args())
 	}
-	c.groupGiven = f.Changed("group")
+	c.groupGiven, c.dataRootGiven = f.Changed("group"), f.Changed("data-root")
 	if err := c.readFile(f); err != nil {
 		return nil, err
+	}
+	if c.Graph != "" {
+		if c.dataRootGiven {
+			return nil, errors.New(`cannot specify both "graph" and "data-root": they are the old and the new name of one option`)
+		}
+		c.DataRoot = c.Graph
 	}
 	// As Docker: to ask for verification or not is to ask for TLS, and TLS without a
 	// word about it verifies.

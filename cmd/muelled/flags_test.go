@@ -83,6 +83,8 @@ func TestParseRefuses(t *testing.T) {
 		{"builder filter", `{"builder":{"gc":{"policy":[{"filter":["age=3h"]}]}}}`, nil, `builder: gc: rule 0 of the build cache: invalid filter 'age'`},
 		{"builder size", `{"builder":{"gc":{"defaultKeepStorage":"lots"}}}`, nil, `builder: invalid size: 'lots'`},
 		{"builder privileges", `{"builder":{"entitlements":{"security-insecure":true}}}`, nil, "builder: entitlements: security-insecure is not supported: no step of a build has privileges"},
+		{"graph twice", `{"graph":"/a","data-root":"/b"}`, nil, `cannot specify both "graph" and "data-root": they are the old and the new name of one option`},
+		{"graph and flag", "", []string{"-g", "/a", "--data-root", "/b"}, `cannot specify both "graph" and "data-root": they are the old and the new name of one option`},
 		{"unknown key", `{"debgu":true,"zzz":1}`, nil, "the following directives don't match any configuration option: debgu, zzz"},
 		{"refused", `{"ip-forward":false}`, nil, "ip-forward: false is not supported: forwarding is switched on with the first bridge network, off again with the last, and what concerns no container is not forwarded"},
 		{"bridge and bip", `{"bridge":"br0","bip":"10.0.0.1/24"}`, nil, "you specified -b & --bip, mutually exclusive options, please specify only one"},

@@ -109,6 +109,9 @@ func (c *config) notices() []string {
 			out = append(out, fmt.Sprintf("%s: %s has no effect: %s", g.option.name(), strings.Join(g.values, ", "), g.option.why))
 		}
 	}
+	if c.Graph != "" {
+		out = append(out, "graph: the option is called data-root now")
+	}
 	for _, r := range c.InsecureRegistries {
 		if strings.Contains(r, "://") {
 			out = append(out, fmt.Sprintf("insecure-registries: %s: a registry has no scheme, it is left out", r))

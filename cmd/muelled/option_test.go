@@ -36,7 +36,7 @@ var dockerKeys = strings.Fields(`allow-direct-routing allow-nondistributable-art
 	default-address-pools default-cgroupns-mode default-gateway default-gateway-v6 default-init default-ipc-mode
 	default-network-opts default-runtime default-shm-size default-stop-timeout default-ulimits deprecated-key-path dns
 	dns-opts dns-search exec-opts exec-root experimental extension-config extension-dirs features firewall-backend
-	fixed-cidr fixed-cidr-v6 group host-gateway-ip host-gateway-ips hosts http-proxy https-proxy icc init init-path
+	fixed-cidr fixed-cidr-v6 graph group host-gateway-ip host-gateway-ips hosts http-proxy https-proxy icc init init-path
 	insecure-registries ip ip-forward ip-forward-no-drop ip-masq ip6tables iptables ipv6 labels live-restore log-driver
 	log-format log-level log-opts max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr
 	min-api-version mtu network-control-plane-mtu network-diagnostic-port no-new-privileges no-proxy

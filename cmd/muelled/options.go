@@ -19,9 +19,7 @@ const (
 var options = []option{
 	// Where things are.
 	{flag: "data-root", key: "data-root", usage: "Root directory of persistent state", value: text(func(c *config) *string { return &c.DataRoot }, api.DefaultDataRoot)},
-	{flag: "graph", short: "g", usage: "Old name of --data-root", value: func(c *config, _ *option) pflag.Value {
-		return &bound{set: func(s string) error { c.DataRoot = s; return nil }, show: func() string { return "" }, kind: "string"}
-	}},
+	{flag: "graph", short: "g", key: "graph", usage: "Old name of --data-root", value: text(func(c *config) *string { return &c.Graph }, "")},
 	{flag: "exec-root", key: "exec-root", usage: "Root directory for execution state files", value: text(func(c *config) *string { return &c.ExecRoot }, api.DefaultExecRoot)},
 	{flag: "pidfile", short: "p", key: "pidfile", usage: "Path to use for daemon PID file (default EXEC-ROOT/muelled.pid)", value: text(func(c *config) *string { return &c.Pidfile }, "")},
 	{flag: "config-file", usage: "Daemon configuration file", value: text(func(c *config) *string { return &c.file }, api.DefaultConfigFile)},
@@ -43,7 +41,7 @@ var options = []option{
 
 	// What is logged.
 	{flag: "debug", short: "D", key: "debug", reload: true, usage: "Enable debug mode", value: boolean(func(c *config) *bool { return &c.Debug }, false)},
-	{flag: "log-level", short: "l", key: "log-level", usage: `Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")`, value: text(func(c *config) *string { return &c.LogLevel }, "info")},
+	{flag: "log-level", short: "l", key: "log-level", reload: true, usage: `Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")`, value: text(func(c *config) *string { return &c.LogLevel }, "info")},
 	{flag: "log-format", key: "log-format", usage: `Set the logging format ("text"|"json")`, value: text(func(c *config) *string { return &c.LogFormat }, "text")},
 	{flag: "raw-logs", key: "raw-logs", class: ignored, why: "the log has full timestamps and no colours anyway", value: anyBool},
 	{flag: "metrics-addr", key: "metrics-addr", usage: "Address and port to serve metrics for Prometheus on", value: text(func(c *config) *string { return &c.MetricsAddr }, "")},
@@ -65,7 +63,7 @@ var options = []option{
 	{flag: "shutdown-timeout", key: "shutdown-timeout", reload: true, usage: "Set the default shutdown timeout in seconds", value: number(func(c *config) *int { return &c.ShutdownTimeout }, 15)},
 	{flag: "oom-score-adjust", key: "oom-score-adjust", usage: "Set the oom_score_adj of the daemon", value: number(func(c *config) *int { return &c.OOMScoreAdjust }, 0)},
 	{flag: "experimental", key: "experimental", usage: "Enable experimental features", value: boolean(func(c *config) *bool { return &c.Experimental }, false)},
-	{flag: "feature", key: "features", usage: "Switch a feature on or off: cdi; all others of Docker's are always on", value: features},
+	{flag: "feature", key: "features", reload: true, usage: "Switch a feature on or off: cdi; all others of Docker's are always on", value: features},
 	{key: "builder", usage: "How much of the build cache is kept, and what builds may do", value: anything},
 	{flag: "restart", short: "r", class: ignored, why: "containers have restart policies", value: anyBool},
 	{key: "deprecated-key-path", class: ignored, why: "the engine's identity lies in data-root", value: anything},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -107,20 +108,53 @@ func (r *reloader) apply(next *config) error {
 	r.level.Set(level)
 	r.images.SetLimits(next.MaxDownloads, next.MaxAttempts, next.MaxUploads)
 	r.mu.Lock()
-	merged := *r.now
-	merged.Debug, merged.LiveRestore, merged.Labels, merged.ShutdownTimeout = next.Debug, next.LiveRestore, next.Labels, next.ShutdownTimeout
-	merged.RegistryMirrors, merged.InsecureRegistries = next.RegistryMirrors, next.InsecureRegistries
-	merged.MaxDownloads, merged.MaxAttempts, merged.MaxUploads = next.MaxDownloads, next.MaxAttempts, next.MaxUploads
-	merged.Runtimes, merged.DefaultRuntime = next.Runtimes, next.DefaultRuntime
-	merged.ShmSize, merged.IpcMode, merged.CgroupnsMode, merged.StopTimeout = next.ShmSize, next.IpcMode, next.CgroupnsMode, next.StopTimeout
-	r.now = &merged
+	merged, later := r.now.renewed(next)
+	r.now = merged
 	r.mu.Unlock()
+	for _, key := range later {
+		r.log.Warn(key + " has changed, which takes effect when the daemon is started again")
+	}
 	r.runtimes.Set(merged.Runtimes)
 	r.containers.SetDefaults(merged.containerDefaults())
-	r.system.Configure(merged.Debug, merged.LiveRestore, merged.Labels, merged.Runtimes, merged.defaultRuntime())
+	r.system.Configure(merged.live())
 	r.bus.Publish(events.DaemonEventType, events.ActionReload, r.id, merged.reloaded())
 	r.log.Info("reloaded configuration", "debug", merged.Debug, "labels", merged.Labels)
 	return nil
+}
+
+// renewed gives the configuration that holds after a reload: next's values of the keys
+// that SIGHUP takes over, ours of all others. later are the keys of those that differ,
+// in the table's order.
+func (c *config) renewed(next *config) (merged *config, later []string) {
+	result := *c
+	from, to := reflect.ValueOf(next).Elem(), reflect.ValueOf(&result).Elem()
+	for i := range options {
+		o := &options[i]
+		f, ok := fieldOf(o.key)
+		switch {
+		case !ok: // what has no effect has none after a start either
+		case o.reload:
+			to.FieldByIndex(f.Index).Set(from.FieldByIndex(f.Index))
+		case !reflect.DeepEqual(to.FieldByIndex(f.Index).Interface(), from.FieldByIndex(f.Index).Interface()):
+			later = append(later, o.key)
+		}
+	}
+	return &result, later
+}
+
+// fieldOf finds the field of config that has a key of daemon.json.
+func fieldOf(key string) (field reflect.StructField, ok bool) {
+	for f := range reflect.TypeFor[config]().Fields() {
+		if key != "" && f.Tag.Get("json") == key {
+			return f, true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
+// live is what the daemon tells of itself and may change while it runs.
+func (c *config) live() system.Live {
+	return system.Live{Debug: c.Debug, LiveRestore: c.LiveRestore, Labels: c.Labels, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(), CDI: c.deviceInterface()}
 }
 
 // reloaded are the attributes of Docker's event daemon/reload.
@@ -160,6 +194,6 @@ func (c *config) containerDefaults() container.Defaults {
 		ShmSize: int64(c.ShmSize), IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
 		StopTimeout: &c.StopTimeout, Ulimits: c.Ulimits.sorted(),
 		DNS: c.DNS, DNSOptions: c.DNSOptions, DNSSearch: c.DNSSearch,
-		Runtimes: slices.Sorted(maps.Keys(c.Runtimes)), Runtime: c.defaultRuntime(),
+		Runtimes: slices.Sorted(maps.Keys(c.Runtimes)), Runtime: c.defaultRuntime(), CDI: c.deviceInterface(),
 	}
 }

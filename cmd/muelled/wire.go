@@ -220,7 +220,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	binaries := outside.New(rt, c.Runtimes, shim)
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
-		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent, CDI: c.deviceInterface(),
+		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent,
 		Runtime: binaries,
 		Images:  images, Networks: networks, Volumes: volumes, Bus: bus, Log: log,
 		DefaultLog: container.LogDefaults{Type: c.LogDriver, Config: c.LogOpts}, LogHelper: filepath.Join(filepath.Dir(shim), secure.BinaryName),
@@ -253,8 +253,8 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	}
 	sys := system.New(system.Options{
 		Containers: e.containers, Images: images, Volumes: volumes, Builds: builds, Networks: networks, Remote: resolver, Bus: bus, Runtime: rt,
-		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim, Runtimes: c.Runtimes, DefaultRuntime: c.defaultRuntime(),
-		AddressPools: shownPools(c.AddressPools), Labels: c.Labels, Debug: c.Debug, LiveRestore: c.LiveRestore, LogDriver: c.LogDriver, Warnings: append(c.warnings(), securityWarnings(c, confined)...), CgroupDriver: string(driver), CDI: c.deviceInterface(), SecurityOptions: securityOptions(c, confined), Log: log,
+		ID: id, DataRoot: p.data, ExecRoot: p.exec, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Shim: shim,
+		AddressPools: shownPools(c.AddressPools), Live: c.live(), LogDriver: c.LogDriver, Warnings: append(c.warnings(), securityWarnings(c, confined)...), CgroupDriver: string(driver), SecurityOptions: securityOptions(c, confined), Log: log,
 	})
 	r.containers, r.images, r.remote, r.runtimes, r.system, r.bus, r.id = e.containers, images, resolver, binaries, sys, bus, id
 	e.server = server.New(server.Options{

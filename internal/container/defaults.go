@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	ctypes "github.com/moby/moby/api/types/container"
+
+	"muelle/internal/oci"
 )
 
 // Defaults are what the daemon's configuration gives to containers that ask for
@@ -30,6 +32,8 @@ type Defaults struct {
 	// a container gets that names none, empty for the project's own.
 	Runtimes []string
 	Runtime  string
+	// CDI finds the devices of HostConfig.DeviceRequests.
+	CDI oci.CDI
 }
 
 // SetDefaults replaces the defaults. Containers that exist keep what they were made

@@ -25,8 +25,6 @@ type Options struct {
 	// DefaultCgroupParent, if not empty, is the HostConfig.CgroupParent of containers
 	// that have none.
 	DefaultCgroupParent string
-	// CDI finds the devices of HostConfig.DeviceRequests.
-	CDI oci.CDI
 
 	Runtime runtime.Runtime
 

@@ -114,7 +114,7 @@ func (n *starting) buildSpec(ctx context.Context) error {
 	if n.spec, err = oci.Spec(o); err != nil {
 		return err
 	}
-	if err := n.s.o.CDI.Inject(n.spec, n.rec.HostConfig.DeviceRequests); err != nil {
+	if err := n.s.defaults.Load().CDI.Inject(n.spec, n.rec.HostConfig.DeviceRequests); err != nil {
 		return err
 	}
 	if profile := n.spec.Process.ApparmorProfile; profile != "" {

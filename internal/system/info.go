@@ -35,7 +35,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	}
 	now := s.live.Load()
 	info := &system.Info{
-		ID: s.o.ID, Name: h.name, Labels: now.labels, Debug: now.debug, ExperimentalBuild: s.o.Experimental,
+		ID: s.o.ID, Name: h.name, Labels: now.Labels, Debug: now.Debug, ExperimentalBuild: s.o.Experimental,
 		// The driver type is how clients recognise an image store of containerd's kind.
 		Driver:       "overlayfs",
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
@@ -58,9 +58,9 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		Runtimes: map[string]system.RuntimeWithStatus{
 			Runtime: {Runtime: system.Runtime{Path: s.o.Shim}},
 		},
-		DefaultRuntime:      cmp.Or(now.defaultRuntime, Runtime),
+		DefaultRuntime:      cmp.Or(now.DefaultRuntime, Runtime),
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		LiveRestoreEnabled:  now.liveRestore,
+		LiveRestoreEnabled:  now.LiveRestore,
 		InitBinary:          "muelle-shim",
 		ContainerdCommit:    system.Commit{ID: libraryVersion("github.com/containerd/containerd/v2")},
 		RuncCommit:          system.Commit{ID: s.o.Version},
@@ -69,15 +69,15 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		DefaultAddressPools: s.o.AddressPools,
 		FirewallBackend:     &system.FirewallInfo{Driver: "nftables"},
 		IPv4Forwarding:      readFlag("/proc/sys/net/ipv4/ip_forward"),
-		CDISpecDirs:         append([]string{}, s.o.CDI.Dirs...),
+		CDISpecDirs:         append([]string{}, now.CDI.Dirs...),
 	}
-	for _, name := range s.o.CDI.Devices() {
+	for _, name := range now.CDI.Devices() {
 		info.DiscoveredDevices = append(info.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
 	}
 	if cgroup.Version() == 2 {
 		info.SecurityOptions = append(info.SecurityOptions, "name=cgroupns")
 	}
-	for name, b := range now.runtimes {
+	for name, b := range now.Runtimes {
 		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: b.Path, Args: b.Args}}
 	}
 	limits(info)

@@ -85,7 +85,6 @@ type Options struct {
 	DataRoot string
 	// CgroupDriver is cgroupfs or systemd.
 	CgroupDriver string
-	CDI          oci.CDI
 	ExecRoot     string
 	// Version is the program's.
 	Version string
@@ -93,15 +92,10 @@ type Options struct {
 	MinVersion   string
 	Experimental bool
 	// Shim is the path of the runtime's program.
-	Shim string
-	// Runtimes are the OCI runtimes beside the project's own.
-	Runtimes       map[string]outside.Binary
-	DefaultRuntime string
-	AddressPools   []system.NetworkAddressPool
-	// Labels are the engine's own, as "key=value".
-	Labels      []string
-	Debug       bool
-	LiveRestore bool
+	Shim         string
+	AddressPools []system.NetworkAddressPool
+	// Live is what Configure may replace.
+	Live Live
 	// LogDriver is that of containers that ask for none.
 	LogDriver string
 	// Warnings about the configuration, for `info`.
@@ -115,23 +109,25 @@ type Options struct {
 type Service struct {
 	o    Options
 	log  *slog.Logger
-	live atomic.Pointer[live]
+	live atomic.Pointer[Live]
 
 	infos, versions metric.Timer
 }
 
-// live is what the daemon's configuration may change while it runs.
-type live struct {
-	debug, liveRestore bool
-	labels             []string
-	runtimes           map[string]outside.Binary
-	defaultRuntime     string
+// Live is what the daemon's configuration may change while it runs.
+type Live struct {
+	Debug, LiveRestore bool
+	// Labels are the engine's own, as "key=value".
+	Labels []string
+	// Runtimes are the programs of other OCI runtimes, by name.
+	Runtimes       map[string]outside.Binary
+	DefaultRuntime string
+	// CDI finds devices that vendors describe.
+	CDI oci.CDI
 }
 
 // Configure replaces what Options said of these.
-func (s *Service) Configure(debug, liveRestore bool, labels []string, runtimes map[string]outside.Binary, defaultRuntime string) {
-	s.live.Store(&live{debug, liveRestore, labels, runtimes, defaultRuntime})
-}
+func (s *Service) Configure(l Live) { s.live.Store(&l) }
 
 // New makes a Service. It reads nothing before it is asked.
 func New(o Options) *Service {
@@ -142,6 +138,6 @@ func New(o Options) *Service {
 		o.MinVersion = api.MinVersion
 	}
 	s := &Service{o: o, log: o.Log}
-	s.Configure(o.Debug, o.LiveRestore, o.Labels, o.Runtimes, o.DefaultRuntime)
+	s.Configure(o.Live)
 	return s
 }

@@ -132,7 +132,7 @@ func service(t *testing.T) *system.Service {
 			{ID: "x", Size: 3}, {ID: "y", Size: 4, InUse: true}, {ID: "z", Size: 100, Shared: true},
 		},
 		Networks: warnings{"WARNING: a firewall"}, Bus: bus{},
-		Remote: r, ID: "id", DataRoot: "/d", Version: "1.2.3", LiveRestore: true, LogDriver: "local",
+		Remote: r, ID: "id", DataRoot: "/d", Version: "1.2.3", Live: system.Live{LiveRestore: true}, LogDriver: "local",
 	})
 }
 

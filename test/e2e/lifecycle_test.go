@@ -72,6 +72,15 @@ func TestLifecycle(t *testing.T) {
 		}
 		c.must(t, "restart", name)
 		state("running 0")
+		// Killed before it has printed anything, its log ends with the first run's.
+		if err := eventually(20*time.Second, func() error {
+			if got := c.must(t, "logs", name); got != "started\nbye\nstarted" {
+				return fmt.Errorf("logs after the restart: %q", got)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 		c.must(t, "kill", name)
 		if got := c.must(t, "wait", name); got != "137" {
 			t.Errorf("wait after kill printed %q", got)

@@ -21,13 +21,13 @@ import (
 
 // elsewhere are the options whose effect another test shows.
 var elsewhere = map[string]string{
-	"--graph": "TestParse", "--config-file": "TestEveryOptionHasItsEffect", "debug": "TestDockerdUnit", "tls": "TestTCPNeedsMutualTLS", "tlsverify": "TestDaemonOptions",
+	"graph": "TestReload", "--config-file": "TestEveryOptionHasItsEffect", "debug": "TestDockerdUnit", "tls": "TestTCPNeedsMutualTLS", "tlsverify": "TestDaemonOptions",
 	"tlscacert": "TestDaemonOptions", "tlscert": "TestDaemonOptions", "tlskey": "TestDaemonOptions", "metrics-addr": "TestDaemonOptions",
 	"max-download-attempts": "TestPullTriesAgain", "default-runtime": "TestDockerdUnit", "runtimes": "TestOtherRuntime", "cdi-spec-dirs": "TestCDI",
 	"apparmor-profile": "TestAppArmorOfTheDaemon", "userns-remap": "TestUserNamespaces", "bridge": "TestDefaultBridgeOfTheHost",
-	"default-gateway-v6": "TestDefaultBridgeIPv6", "host-gateway-ip": "TestParse", "builder": "TestKeep", "cpu-rt-period": "TestRealtimeProcessorTime", "cpu-rt-runtime": "TestRealtimeProcessorTime", "live-restore": "TestEveryOptionHasItsEffect",
+	"default-gateway-v6": "TestDefaultBridgeIPv6", "host-gateway-ip": "TestReload", "builder": "TestKeep", "cpu-rt-period": "TestRealtimeProcessorTime", "cpu-rt-runtime": "TestRealtimeProcessorTime", "live-restore": "TestEveryOptionHasItsEffect",
 	"--validate": "TestEveryOptionHasItsEffect", "--version": "TestEveryOptionHasItsEffect",
-	"max-concurrent-downloads": "TestDockerdUnit", "max-concurrent-uploads": "TestParse", "shutdown-timeout": "TestParse",
+	"max-concurrent-downloads": "TestReload", "max-concurrent-uploads": "TestReload", "shutdown-timeout": "TestReload",
 }
 
 // honoured are the options that docs/drop-in.md says work, by their key or else flag.
