@@ -62,6 +62,10 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	a := &app{Streams: s, console: console.NewOptions(os.Getenv("MUELLE_NAME"))}
 	a.console.Stderr = s.Err
 	root := a.root()
+	if asked(args) {
+		a.silent()
+		a.completeCommands(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

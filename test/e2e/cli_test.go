@@ -115,3 +115,55 @@ func (c client) unique(t *testing.T, what string) string {
 	t.Helper()
 	return strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + "-" + what
 }
+
+// TestCompletionOfBash: what bash offers after the script that the program prints: names
+// of containers, images, networks and volumes, and a Compose project's services.
+func TestCompletionOfBash(t *testing.T) {
+	c := ours(world.daemon)
+	name := c.unique(t, "tab")
+	c.must(t, "run", "-d", "--name", name, "busybox", "sleep", "1000")
+	c.remove(t, name)
+	for _, kind := range []string{"network", "volume"} {
+		c.must(t, kind, "create", name)
+		t.Cleanup(func() { c.must(t, kind, "rm", "-f", name) })
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("name: tabs\nservices: {website: {image: a}, database: {image: b}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What bash-completion has for this, in four words.
+	const script = `_get_comp_words_by_ref() { words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD; cur=${words[cword]}; prev=${words[cword-1]}; }
+__ltrim_colon_completions() { :; }
+source <(muelle completion bash)
+for line in "$@"; do
+	IFS=' ' read -ra COMP_WORDS <<<"$line."
+	COMP_WORDS[-1]=${COMP_WORDS[-1]%.} COMP_CWORD=$((${#COMP_WORDS[@]}-1)) COMP_TYPE=9 COMPREPLY=()
+	__start_muelle
+	echo "${COMPREPLY[*]}"
+done`
+	lines := map[string]string{
+		"muelle stop " + name[:len(name)-1]: name, "muelle network inspect " + name[:len(name)-1]: name, "muelle volume inspect " + name[:len(name)-1]: name,
+		"muelle run --rm busy": "busybox:latest", "muelle compose logs ": "database website", "muelle compose exec w": "website",
+		"muelle compo": "compose", "muelle run --pull ": "always missing never",
+	}
+	var typed, want []string
+	for line, w := range lines {
+		typed, want = append(typed, line), append(want, w)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"--norc", "-c", script, "bash"}, typed...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "MUELLE_HOST="+world.daemon.host(), "PATH="+world.bin+":"+os.Getenv("PATH"))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	for i := range want {
+		if i >= len(got) || strings.Join(strings.Fields(got[i]), " ") != want[i] {
+			t.Errorf("%q: %q, want %q", typed[i], got, want[i])
+		}
+	}
+}

@@ -224,6 +224,72 @@ func TestSyslog(t *testing.T) {
 	}
 }
 
+// TestSyslogClientCertificate: a server that wants to know who sends. Whoever shows
+// nothing, or a stranger's certificate, reaches nobody, and the container is not started.
+func TestSyslogClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ca, strange := newAuthority(t, dir), newAuthority(t, t.TempDir())
+	ca.issue("server", &x509.Certificate{DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	ca.issue("sender", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	strange.issue("stranger", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	own, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			var mu sync.Mutex
+			var senders []string
+			config := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MaxVersion: version,
+				VerifyConnection: func(s tls.ConnectionState) error {
+					mu.Lock()
+					defer mu.Unlock()
+					senders = append(senders, s.PeerCertificates[0].Subject.CommonName)
+					return nil
+				}}
+			l := listenStream(t, "tcp", "127.0.0.1:0")
+			server := collectStreams(t, tls.NewListener(l, config))
+			_, port, err := net.SplitHostPort(l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := func(more ...string) []string {
+				args := []string{"--log-driver", "syslog", "--log-opt", "syslog-address=tcp+tls://localhost:" + port, "--log-opt", "syslog-tls-ca-cert=" + dir + "/ca.pem"}
+				for _, o := range more {
+					args = append(args, "--log-opt", o)
+				}
+				return args
+			}
+			ours := []string{"syslog-tls-cert=" + dir + "/sender.pem", "syslog-tls-key=" + dir + "/sender-key.pem"}
+			forEach(t, func(t *testing.T, c client) {
+				name := c.unique(t, "c")
+				c.must(t, append(append([]string{"run", "--name", name}, args(ours...)...), "busybox", "echo", "from "+name)...)
+				c.remove(t, name)
+				server.await(t, 1)
+				for what, opts := range map[string][]string{
+					"nothing": nil, "stranger": {"syslog-tls-cert=" + strange.dir + "/stranger.pem", "syslog-tls-key=" + strange.dir + "/stranger-key.pem"},
+				} {
+					r := c.try(t, append(append([]string{"run", "--rm", "--name", name + what}, args(opts...)...), "busybox", "echo", "from "+what)...)
+					if r.code != 125 || !strings.Contains(r.err, "failed to initialize logging driver") {
+						t.Errorf("%s: %+v", what, r)
+					}
+				}
+			})
+			all := strings.Join(server.await(t, 2), "")
+			if !strings.Contains(all, "from ") || strings.Contains(all, "from nothing") || strings.Contains(all, "from stranger") {
+				t.Errorf("%q", all)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if len(senders) < 2 || strings.Trim(strings.Join(senders, ""), "sender") != "" {
+				t.Errorf("senders %v", senders)
+			}
+		})
+	}
+}
+
 // secured makes a certificate for localhost and writes it to dir/cert.pem.
 func secured(t *testing.T, dir string) *tls.Config {
 	t.Helper()

@@ -86,6 +86,17 @@ func TestDetach(t *testing.T) {
 		term.until("stty size\n", "25 77")
 		term.enter("\x10\x11")
 		term.ends(0)
+
+		term = c.onTerminal(t, 26, 78, []string{"DOCKER_CONFIG=" + config}, "attach", name)
+		term.until("stty size\n", "26 78")
+		term.enter("\x02q")
+		term.ends(1)
+
+		term = c.onTerminal(t, 27, 79, []string{"DOCKER_CONFIG=" + config}, append([]string{"run", "--rm", "-it", "--name", name + "-keys", "busybox"}, promptShell...)...)
+		c.remove(t, name+"-keys")
+		term.expect(shellPrompt)
+		term.enter("\x02q")
+		term.ends(0)
 	})
 }
 
