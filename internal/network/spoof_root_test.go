@@ -12,163 +12,49 @@ import (
 
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/network"
+	"muelle/internal/network/frametest"
 )
-
-// crossing is one frame that a container with all privileges over its network sends.
-type crossing struct {
-	name string
-	// legal frames arrive, whatever the guard.
-	legal bool
-	// filtered: something else of this host drops it where the guard does not.
-	filtered bool
-	// misleads: without guard the bridge sends the victim's frames to the attacker from then on.
-	misleads bool
-	frame    func(a *attack, text string) []byte
-}
-
-// attack is a container that sends frames to another on its network.
-type attack struct {
-	wire                                                     *wire
-	victim                                                   []byte
-	own4, own6, local6, victim4, victim6, gateway4, gateway6 string
-}
-
-var broadcast = []byte{255, 255, 255, 255, 255, 255}
-
-func option(kind string) []byte { return []byte(kind) }
-
-func target(text, a string) []byte { return append(addr(a), "\x01\x02xxxxxx"+text...) }
-
-var crossings = []crossing{
-	{name: "own address", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4(a.own4, a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "own IPv6 address", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.own6, a.victim6, 17, udp(1, 2, s)))
-	}},
-	{name: "own link-local address", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.local6, a.victim6, 17, udp(1, 2, s)))
-	}},
-	{name: "question for an address", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.wire.mac, 0x806, arpPacket(1, a.wire.mac, a.own4, make([]byte, 6), a.victim4), []byte(s))
-	}},
-	{name: "is my address free", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.wire.mac, 0x806, arpPacket(1, a.wire.mac, "0.0.0.0", make([]byte, 6), a.own4), []byte(s))
-	}},
-	{name: "DHCP", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.wire.mac, 0x800, ipv4("0.0.0.0", "255.255.255.255", 17, nil, udp(68, 67, s)))
-	}},
-	{name: "group report", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet([]byte{1, 0, 0x5e, 0, 0, 0x16}, a.wire.mac, 0x800, ipv4(a.own4, "224.0.0.22", 2, option("\x94\x04\x00\x00"), append(make([]byte, 16), s...)))
-	}},
-	{name: "duplicate address detection", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6("::", "ff02::1:ff00:1", 58, icmpv6("::", "ff02::1:ff00:1", 135, append(addr(a.own6), s...))))
-	}},
-	{name: "neighbour advertisement of its own", legal: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.own6, a.victim6, 58, icmpv6(a.own6, a.victim6, 136, target(s, a.own6))))
-	}},
-
-	{name: "foreign source address", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4("198.51.100.7", a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "gateway's source address", filtered: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4(a.gateway4, a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "foreign IPv6 source address", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6("2001:db8::7", a.victim6, 17, udp(1, 2, s)))
-	}},
-	{name: "gateway's IPv6 source address", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.gateway6, a.victim6, 6, append(make([]byte, 20), s...)))
-	}},
-	{name: "invented hardware address", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, []byte{2, 1, 2, 3, 4, 5}, 0x88b5, []byte(s))
-	}},
-	{name: "ARP answer for the gateway", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x806, arpPacket(2, a.wire.mac, a.gateway4, a.victim, a.victim4), []byte(s))
-	}},
-	{name: "ARP announcement of the victim's address", frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.wire.mac, 0x806, arpPacket(1, a.wire.mac, a.victim4, make([]byte, 6), a.victim4), []byte(s))
-	}},
-	{name: "ARP with the victim's hardware address inside", frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.wire.mac, 0x806, arpPacket(1, a.victim, a.own4, make([]byte, 6), a.gateway4), []byte(s))
-	}},
-	{name: "ARP behind a priority tag", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x8100, vlan(0, 0x806), arpPacket(2, a.wire.mac, a.gateway4, a.victim, a.victim4), []byte(s))
-	}},
-	{name: "ARP behind two tags", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x88a8, vlan(0, 0x8100), vlan(0, 0x806), arpPacket(2, a.wire.mac, a.gateway4, a.victim, a.victim4), []byte(s))
-	}},
-	{name: "neighbour advertisement of the gateway", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.own6, a.victim6, 58, icmpv6(a.own6, a.victim6, 136, target(s, a.gateway6))))
-	}},
-	{name: "neighbour advertisement behind an extension header", frame: func(a *attack, s string) []byte {
-		body := append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmpv6(a.own6, a.victim6, 136, target(s, a.gateway6))...)
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.own6, a.victim6, 60, body))
-	}},
-	{name: "duplicate address detection of the victim's address", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6("::", "ff02::1:ff00:1", 58, icmpv6("::", "ff02::1:ff00:1", 135, append(addr(a.victim6), s...))))
-	}},
-	{name: "router advertisement", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.local6, "ff02::1", 58, icmpv6(a.local6, "ff02::1", 134, append(make([]byte, 8), s...))))
-	}},
-	{name: "redirect", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.local6, a.victim6, 58, icmpv6(a.local6, a.victim6, 137, append(make([]byte, 32), s...))))
-	}},
-	{name: "loose source route", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4(a.own4, a.victim4, 17, option("\x83\x07\x04\xc0\x00\x02\x01\x00"), udp(1, 2, s)))
-	}},
-	{name: "strict source route behind another option", frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4(a.own4, a.victim4, 17, option("\x01\x89\x07\x04\xc0\x00\x02\x01"), udp(1, 2, s)))
-	}},
-	{name: "IPv6 routing header", frame: func(a *attack, s string) []byte {
-		body := append(append([]byte{17, 2, 0, 1, 0, 0, 0, 0}, addr(a.victim6)...), udp(1, 2, s)...)
-		return ethernet(a.victim, a.wire.mac, 0x86dd, ipv6(a.own6, a.victim6, 43, body))
-	}},
-	{name: "martian: from 127.0.0.1", filtered: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4("127.0.0.1", a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "martian: from a group", filtered: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4("224.0.0.1", a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "martian: from nowhere", filtered: true, frame: func(a *attack, s string) []byte {
-		return ethernet(a.victim, a.wire.mac, 0x800, ipv4("0.0.0.0", a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-	{name: "victim's hardware address", misleads: true, frame: func(a *attack, s string) []byte {
-		return ethernet(broadcast, a.victim, 0x800, ipv4(a.own4, a.victim4, 17, nil, udp(1, 2, s)))
-	}},
-}
 
 func guardOff(r *mobynet.CreateRequest) { r.Options = map[string]string{"io.muelle.guard": "off"} }
 
 func withIPv6(r *mobynet.CreateRequest) { yes := true; r.EnableIPv6 = &yes }
 
+// attack is a container that sends frames to another on its network.
+type attack struct {
+	frametest.Attack
+	wire       *wire
+	own4, own6 string
+}
+
 func newAttack(w *world, network string, from, to *network.Sandbox) *attack {
 	e, v := from.Endpoints[network], to.Endpoints[network]
 	mac := e.MacAddress
-	return &attack{
-		wire: tap(w, from.NetNS, "eth0"), victim: v.MacAddress, own4: e.IPAddress.String(), own6: e.GlobalIPv6Address.String(),
-		local6:  fmt.Sprintf("fe80::%x:%xff:fe%02x:%02x%02x", int(mac[0]^2)<<8|int(mac[1]), mac[2], mac[3], mac[4], mac[5]),
-		victim4: v.IPAddress.String(), victim6: v.GlobalIPv6Address.String(), gateway4: e.Gateway.String(), gateway6: e.IPv6Gateway.String(),
+	a := &attack{wire: tap(w, from.NetNS, "eth0"), own4: e.IPAddress.String(), own6: e.GlobalIPv6Address.String()}
+	a.Attack = frametest.Attack{
+		MAC: a.wire.mac, Victim: v.MacAddress, Own4: a.own4, Own6: a.own6,
+		Local6:  fmt.Sprintf("fe80::%x:%xff:fe%02x:%02x%02x", int(mac[0]^2)<<8|int(mac[1]), mac[2], mac[3], mac[4], mac[5]),
+		Victim4: v.IPAddress.String(), Victim6: v.GlobalIPv6Address.String(), Gateway4: e.Gateway.String(), Gateway6: e.IPv6Gateway.String(),
 	}
+	return a
 }
 
 // try sends every frame and looks whether it reaches the victim, by one that is
 // known to arrive after it.
 func (a *attack) try(t *testing.T, victim *wire, guarded bool) {
 	t.Helper()
-	for i, c := range crossings {
+	for i, c := range frametest.Crossings {
 		text, last := fmt.Sprintf("crossing-%02d-", i), fmt.Sprintf("landmark-%02d-", i)
-		must(t, a.wire.send(c.frame(a, text)))
-		must(t, a.wire.send(ethernet(a.victim, a.wire.mac, 0x800, ipv4(a.own4, a.victim4, 17, nil, udp(1, 2, last)))))
+		must(t, a.wire.send(c.Frame(&a.Attack, text)))
+		must(t, a.wire.send(ethernet(a.Victim, a.wire.mac, 0x800, ipv4(a.own4, a.Victim4, 17, nil, udp(1, 2, last)))))
 		seen, err := victim.sees(text, last)
-		if err != nil && c.misleads && !guarded {
+		if err != nil && c.Misleads && !guarded {
 			continue
 		}
 		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
+			t.Fatalf("%s: %v", c.Name, err)
 		}
-		if want := c.legal || !guarded; seen != want && !(c.filtered && !guarded) {
-			t.Errorf("%s: arrives %t, want %t", c.name, seen, want)
+		if want := c.Legal || !guarded; seen != want && !(c.Filtered && !guarded) {
+			t.Errorf("%s: arrives %t, want %t", c.Name, seen, want)
 		}
 	}
 }

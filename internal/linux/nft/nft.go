@@ -140,6 +140,11 @@ func ToPort(port uint16) Expr {
 	return Expr{dport(reg1), equal(reg1, binaryutil.BigEndian.PutUint16(port))}
 }
 
+// FromPort is th sport of the transport protocol.
+func FromPort(port uint16) Expr {
+	return Expr{&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}, equal(reg1, binaryutil.BigEndian.PutUint16(port))}
+}
+
 func dport(reg uint32) expr.Any {
 	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
 }

@@ -30,6 +30,8 @@ func (t *spoofTable) rules(c *nftables.Conn, prefix string) {
 
 	rule := to(base(spoofChain, nftables.ChainHookPrerouting))
 	rule(nft.NotIIFPrefix(prefix), nft.Accept())
+	// Addresses are the engine's to give: nobody else answers who asks for one.
+	rule(nft.EtherType(nft.EtherIPv4), nft.L4Proto(nft.ProtoUDP), nft.FromPort(67), nft.ToPort(68), nft.IIFIn(t.guarded), nft.Drop())
 	rule(nft.EtherType(nft.EtherIPv4), nft.PlainIPv4(), nft.SourceIn4(t.ipv4), nft.Accept())
 	rule(nft.EtherType(nft.EtherIPv6), nft.NextHeader6(nft.ProtoTCP), nft.SourceIn6(t.ipv6), nft.Accept())
 	rule(nft.IIFNotIn(t.guarded), nft.Accept())
@@ -76,6 +78,7 @@ func (t *spoofTable) ipv6Rules(rule func(...nft.Expr)) {
 	rule(nft.ICMPv6(nft.RouterAdvertisement), nft.Drop())
 	rule(nft.ICMPv6(nft.Redirect), nft.Drop())
 	rule(nft.ICMPv6(nft.NeighborAdvertisement), nft.TargetNotIn6(t.ipv6), nft.Drop())
+	rule(nft.L4Proto(nft.ProtoUDP), nft.FromPort(547), nft.ToPort(546), nft.Drop())
 	rule(nft.SourceIn6(t.ipv6), nft.Accept())
 	rule(nft.SourceZero6(), nft.ICMPv6(nft.NeighborSolicitation), nft.TargetIn6(t.ipv6), nft.Accept())
 	rule(nft.SourceZero6(), nft.ICMPv6(nft.GroupReport), nft.Accept())
