@@ -7,6 +7,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -97,6 +98,8 @@ type Service struct {
 	copyUps keyed         // one copy-up per volume at a time
 
 	remapped sharedUser
+	// apart is that of containers with the host's ids: see standsApart.
+	apart sharedUser
 
 	// ctx is the life of background work, wg counts it.
 	ctx    context.Context
@@ -138,7 +141,7 @@ func (s *Service) Close(ctx context.Context) error {
 	go func() { s.wg.Wait(); close(done) }()
 	select {
 	case <-done:
-		return s.remapped.close()
+		return errors.Join(s.remapped.close(), s.apart.close())
 	case <-ctx.Done():
 		return fmt.Errorf("close containers: %w", ctx.Err())
 	}

@@ -34,6 +34,7 @@ type starting struct {
 	rec     record
 	ids     *userns.Map      // nil: the host's
 	userns  *os.File         // nil: the host's
+	ownUser bool             // userns is this run's, not shared
 	sandbox *network.Sandbox // nil: another container's
 	netns   *os.File
 	user    specs.User

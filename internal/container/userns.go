@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/linux/userns"
+	"muelle/internal/oci"
 )
 
 // UserNS says which ids containers have that do not ask for the host's.
@@ -100,7 +101,67 @@ func (s *Service) idsOf(rec *record) *userns.Map {
 	case mode.Auto:
 		return rec.Userns
 	}
+	if s.o.UserNS.Remap == nil && oci.OnlyOverNetwork(rec.HostConfig) && s.mayStandApart(rec.HostConfig) && len(sharedWith(rec.HostConfig)) == 0 {
+		return userns.Same()
+	}
 	return s.o.UserNS.Remap
+}
+
+// mayStandApart tells whether a container can have a user namespace in which every id is
+// the host's. One with NET_ADMIN gets it: over the host's user namespace it could make
+// interfaces in the network namespace at the other end of its own interface, which is
+// the host's, and upon the host's interfaces (IFLA_TARGET_NETNSID and IFLA_LINK_NETNSID
+// of rtnetlink(7)): a way into every other network and past every rule. Who shares
+// namespaces of the host, and who has capabilities that mean nothing in a user
+// namespace, goes without; so does who says --userns host.
+func (s *Service) mayStandApart(hc *ctypes.HostConfig) bool {
+	return oci.OnlyOverItself(hc) && !hc.NetworkMode.IsHost() && !hc.PidMode.IsHost() && !hc.IpcMode.IsHost() && !hc.UTSMode.IsHost() &&
+		s.runtimeOf(hc.Runtime) == ""
+}
+
+// sharedWith names the containers whose namespaces a container joins.
+func sharedWith(hc *ctypes.HostConfig) (refs []string) {
+	if hc.NetworkMode.IsContainer() {
+		refs = append(refs, hc.NetworkMode.ConnectedContainer())
+	}
+	if hc.PidMode.IsContainer() {
+		refs = append(refs, hc.PidMode.Container())
+	}
+	if hc.IpcMode.IsContainer() {
+		refs = append(refs, hc.IpcMode.Container())
+	}
+	return refs
+}
+
+// joinApart opens the user namespace of those whose namespaces the container joins, if
+// they stand apart: root of the host's user namespace, which has made theirs, would
+// have every capability over what is theirs (user_namespaces(7)).
+func (n *starting) joinApart() error {
+	mode, err := userns.ParseMode(string(n.rec.HostConfig.UsernsMode))
+	refs := sharedWith(n.rec.HostConfig)
+	if err != nil || mode.Host || len(refs) == 0 || !n.s.mayStandApart(n.rec.HostConfig) {
+		return nil
+	}
+	pid := 0
+	for _, ref := range refs {
+		c, err := n.s.find(ref)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		apart := c.st.alive() && c.st.Userns.IsSame()
+		pid = c.st.Pid
+		c.mu.Unlock()
+		if !apart {
+			return nil
+		}
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
+	if err != nil {
+		return fmt.Errorf("join the user namespace of container %s: %w", refs[len(refs)-1], err)
+	}
+	n.ids, n.userns, n.ownUser = userns.Same(), f, true
+	return nil
 }
 
 // ids gives the ids that the run which is on has, or the last had; nil: the host's.
@@ -115,19 +176,26 @@ func (c *entry) ids() *userns.Map {
 // openUser opens the user namespace of the run.
 func (n *starting) openUser(context.Context) (err error) {
 	if n.ids = n.s.idsOf(&n.rec); n.ids == nil {
-		return nil
+		return n.joinApart()
 	}
-	if n.rec.Userns == nil {
+	switch {
+	case n.ids.IsSame():
+		if n.userns, err = n.s.apart.open(n.ids); err != nil {
+			err = fmt.Errorf("NET_ADMIN without the host's interfaces: %w (hint: --userns host gives the container power over them)", err)
+		}
+		return err
+	case n.rec.Userns == nil:
 		n.userns, err = n.s.remapped.open(n.ids)
 		return err
 	}
+	n.ownUser = true
 	n.userns, err = userns.New(n.ids)
 	return err
 }
 
 // closeUser closes what is the run's own.
 func (n *starting) closeUser() {
-	if n.userns != nil && n.rec.Userns != nil {
+	if n.userns != nil && n.ownUser {
 		n.userns.Close()
 	}
 }

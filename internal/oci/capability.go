@@ -79,6 +79,27 @@ func normalizeCapabilities(names []string) ([]string, error) {
 	return caps, nil
 }
 
+// ownCapabilities mean in a user namespace what they mean outside it: they are over
+// the container's own processes, files and network.
+var ownCapabilities = append(slices.Clone(defaultCapabilities), "CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_SYS_PTRACE")
+
+// OnlyOverNetwork tells whether a container may change its network and has no
+// capability that only the host's user namespace gives.
+func OnlyOverNetwork(h *container.HostConfig) bool {
+	if len(h.CapAdd) == 0 {
+		return false
+	}
+	caps, err := capabilities(h)
+	return err == nil && slices.Contains(caps, "CAP_NET_ADMIN") && OnlyOverItself(h)
+}
+
+// OnlyOverItself tells whether a container has no capability that only the host's user
+// namespace gives.
+func OnlyOverItself(h *container.HostConfig) bool {
+	caps, err := capabilities(h)
+	return err == nil && !h.Privileged && !slices.ContainsFunc(caps, func(c string) bool { return !slices.Contains(ownCapabilities, c) })
+}
+
 // effective gives root everything in the bounding set and others nothing beyond
 // it: their programs may gain capabilities by file only. The inheritable and
 // ambient sets stay empty (CVE-2022-29162).

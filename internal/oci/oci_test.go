@@ -437,3 +437,29 @@ func TestRootPropagation(t *testing.T) {
 		}
 	}
 }
+
+// Who may change the network and has nothing that needs the host's user namespace.
+func TestOnlyOverNetwork(t *testing.T) {
+	for _, tt := range []struct {
+		add, drop  []string
+		privileged bool
+		want       bool
+	}{
+		{},
+		{add: []string{"NET_RAW"}},
+		{add: []string{"net_admin"}, want: true},
+		{add: []string{"CAP_NET_ADMIN", "NET_RAW", "NET_BROADCAST", "SYS_PTRACE"}, want: true},
+		{add: []string{"NET_ADMIN"}, drop: []string{"ALL"}, want: true},
+		{add: []string{"NET_ADMIN"}, drop: []string{"NET_ADMIN"}},
+		{add: []string{"NET_ADMIN", "SYS_ADMIN"}},
+		{add: []string{"NET_ADMIN", "IPC_LOCK"}},
+		{add: []string{"ALL"}},
+		{add: []string{"NET_ADMIN", "NONSENSE"}},
+		{add: []string{"NET_ADMIN"}, privileged: true},
+	} {
+		h := &container.HostConfig{CapAdd: tt.add, CapDrop: tt.drop, Privileged: tt.privileged}
+		if got := oci.OnlyOverNetwork(h); got != tt.want {
+			t.Errorf("%v without %v, privileged %t: %t", tt.add, tt.drop, tt.privileged, got)
+		}
+	}
+}

@@ -80,7 +80,8 @@ func (i *isolation) bindTree(n int) (tree int, isDir bool, err error) {
 
 // showMapped lets a detached tree show its ids with the map that a mount asks for.
 func (i *isolation) showMapped(tree int, m *shimapi.Mount) error {
-	if m.IDMap == 0 {
+	// The first map is the container's own.
+	if m.IDMap == 0 || m.IDMap == 1 && i.m != nil && same(i.m.UIDs) && same(i.m.GIDs) {
 		return nil
 	}
 	if m.IDMap > len(i.idmaps) {
@@ -105,6 +106,12 @@ func (i *isolation) showMapped(tree int, m *shimapi.Mount) error {
 			"put the data on another one, or run the container with --userns host"}
 	}
 	return err
+}
+
+// same tells whether every id is the host's: then there is nothing to show otherwise,
+// which is as well, for not every file system could.
+func same(ids []shimapi.IDRange) bool {
+	return len(ids) == 1 && ids[0] == shimapi.IDRange{Size: 1<<32 - 1}
 }
 
 // special tells a file system without files of users: proc, sysfs, cgroup, devices,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,6 +25,18 @@ type Range struct {
 // changes nothing: the container has the host's ids.
 type Map struct {
 	UIDs, GIDs []Range
+}
+
+// every is all ids but the one that stands for none.
+var every = Range{Size: 1<<32 - 1}
+
+// Same gives the map of a user namespace in which every id is the host's. Nothing
+// is shown otherwise there, but capabilities hold only over what belongs to it.
+func Same() *Map { return &Map{UIDs: []Range{every}, GIDs: []Range{every}} }
+
+// IsSame tells whether every id is the host's.
+func (m *Map) IsSame() bool {
+	return m != nil && slices.Equal(m.UIDs, []Range{every}) && slices.Equal(m.GIDs, []Range{every})
 }
 
 // maxRanges is what the kernel takes (user_namespaces(7)).

@@ -208,3 +208,18 @@ func TestParseMode(t *testing.T) {
 		}
 	}
 }
+
+func TestSame(t *testing.T) {
+	same := userns.Same()
+	if err := same.Validate(); err != nil || !same.IsSame() {
+		t.Errorf("%v, %v, %v", same, same.IsSame(), err)
+	}
+	if host, ok := same.HostUID(1<<32 - 2); !ok || host != 1<<32-2 {
+		t.Errorf("the last user is %d, %t", host, ok)
+	}
+	for _, other := range []*userns.Map{nil, {}, {UIDs: same.UIDs}, {UIDs: same.UIDs, GIDs: []userns.Range{{Size: 65536}}}} {
+		if other.IsSame() {
+			t.Errorf("%v is not the host's", other)
+		}
+	}
+}

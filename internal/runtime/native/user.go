@@ -14,8 +14,11 @@ import (
 // makeUser passes the container's user namespace: the daemon's, or a new one with
 // the maps of the document.
 func (p *plan) makeUser(c *runtime.Container) error {
-	if err := userns.Supported(); err != nil {
-		return errdefs.ErrNotImplemented.WithMessage(err.Error())
+	// Where every id is the host's no mount is shown with others.
+	if !mapOf(c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings).IsSame() {
+		if err := userns.Supported(); err != nil {
+			return errdefs.ErrNotImplemented.WithMessage(err.Error())
+		}
 	}
 	if c.UserNS != nil {
 		fd, err := rawFD(c.UserNS)
