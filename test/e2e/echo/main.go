@@ -1,5 +1,6 @@
 // Command echo answers what it is sent, over TCP and UDP on the same port: the
-// end-to-end tests run it in containers, because busybox has no UDP server.
+// end-to-end tests run it in containers, because busybox has no UDP server. With the
+// name of an attack for a port it is the attacker of those tests.
 package main
 
 import (
@@ -10,6 +11,12 @@ import (
 )
 
 func main() {
+	if attack := attacks[os.Args[1]]; attack != nil {
+		if err := attack(os.Args[2:]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	addr := ":" + os.Args[1]
 	pc, err := net.ListenPacket("udp", addr)
 	if err != nil {
