@@ -174,6 +174,9 @@ func sysctls(name string, ipv6, guard bool) error {
 	disable := "1"
 	if ipv6 {
 		disable = "0"
+		// Nobody on the bridge can have its link-local address, which this host needs to ask
+		// for a container's neighbour entry: not in a second, but with the first packet.
+		err = errors.Join(err, rtnl.Sysctl("ipv6/conf/"+name+"/accept_dad", "0"))
 	}
 	return errors.Join(err,
 		rtnl.Sysctl("ipv6/conf/"+name+"/disable_ipv6", disable),
