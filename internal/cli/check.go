@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -21,14 +21,7 @@ func (a *app) systemCheck() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			e := json.NewEncoder(a.Out)
-			e.SetIndent("", "    ")
-			err = e.Encode(report)
-		} else {
-			err = a.printCheck(&report)
-		}
-		if err != nil {
+		if err := a.printReport(report, asJSON, func(io.Writer) error { return a.printCheck(&report) }); err != nil {
 			return err
 		}
 		for _, f := range report.Findings {
@@ -40,7 +33,7 @@ func (a *app) systemCheck() *cobra.Command {
 	})
 	c.Long = "Look for folders, mounts, cgroups, processes, interfaces and firewall rules of this engine that nothing owns, and for\nrecords, layers and blobs that are damaged. Every blob of every image is read. Ends with status 1 when something was\nfound that is not mended."
 	c.Flags().BoolVar(&repair, "repair", false, "Mend what is found")
-	c.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON")
+	jsonFlag(c, &asJSON, "report")
 	return c
 }
 

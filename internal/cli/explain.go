@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -25,14 +24,9 @@ func (a *app) explain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			enc := json.NewEncoder(a.Out)
-			enc.SetIndent("", "    ")
-			enc.SetEscapeHTML(false)
-			err = enc.Encode(&e)
-		} else {
-			err = writeExplanation(a.Out, &e, console.IsTerminal(a.Out) && os.Getenv("NO_COLOR") == "")
-		}
+		err = a.printReport(&e, asJSON, func(w io.Writer) error {
+			return writeExplanation(w, &e, console.IsTerminal(w) && os.Getenv("NO_COLOR") == "")
+		})
 		if err == nil && !e.Reachable {
 			return statusError{1, ""}
 		}
@@ -43,11 +37,11 @@ published port, route, listener, answer. Each is looked at, and the connection i
 inside SOURCE's network. The first hop that is broken is shown with what mends it.
 
 SOURCE and TARGET are a service (in its project's folder), PROJECT/SERVICE, a container, host,
-or outside. TARGET may also be a name or address of the world, localhost as SOURCE means it,
+lan, internet or outside (which is either). TARGET may also be a name or address of the world, localhost as SOURCE means it,
 or host:PORT for a published port. Without PORT it is the one that TARGET serves.
 
 Exit status: 0 reachable, 1 not.`
-	c.Flags().BoolVar(&asJSON, "json", false, "Print the explanation as JSON")
+	jsonFlag(c, &asJSON, "explanation")
 	return c
 }
 
@@ -86,9 +80,7 @@ func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
 		}
 		b.WriteByte('\n')
 		if h.State != api.HopOK {
-			for _, v := range h.Evidence {
-				fmt.Fprintf(&b, "            %s: %s\n", console.OneLine(v.Source), console.OneLine(v.Text))
-			}
+			writeEvidence(&b, "            ", h.Evidence, false)
 		}
 		if h == first || h.State == api.HopWarning {
 			writeRemedy(&b, h)
@@ -116,7 +108,5 @@ func writeRemedy(b *strings.Builder, h *api.ExplainHop) {
 		}
 		b.WriteByte('\n')
 	}
-	for _, d := range h.Do {
-		fmt.Fprintf(b, "            - %s\n", console.OneLine(d))
-	}
+	writeAdvice(b, "            ", h.Do)
 }

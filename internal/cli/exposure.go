@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -53,10 +52,7 @@ this host were asked. No packet is sent. Ends with status 1 when there is a warn
 
 func (a *app) printExposure(report *api.ExposureReport, format string) error {
 	if format == "json" {
-		e := json.NewEncoder(a.Out)
-		e.SetIndent("", "    ")
-		e.SetEscapeHTML(false)
-		return e.Encode(report)
+		return indentedJSON(a.Out, report)
 	}
 	plain := format == "" || format == "table"
 	if plain {

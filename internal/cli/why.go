@@ -2,13 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -29,16 +26,10 @@ func (a *app) why() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			enc := json.NewEncoder(a.Out)
-			enc.SetIndent("", "    ")
-			enc.SetEscapeHTML(false)
-			return enc.Encode(report)
-		}
-		return writeReport(a.Out, &report)
+		return a.printReport(report, asJSON, func(w io.Writer) error { return writeReport(w, &report) })
 	})
 	c.Long = "Explain why a container ended, fails or does not start: what happened, on what evidence,\nand what to do. CONTAINER may also be PROJECT/SERVICE, or, in a project's folder, a service."
-	c.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON")
+	jsonFlag(c, &asJSON, "report")
 	return a.also(c, "container why", "why")
 }
 
@@ -49,17 +40,8 @@ func explain(ctx context.Context, c *client.Client, name string) (api.WhyReport,
 	if !errdefs.IsNotFound(err) || strings.Contains(name, "/") {
 		return report, err
 	}
-	here, herr := os.Getwd()
-	var projects []api.ProjectSummary
-	perr := c.Projects.List(ctx, &projects)
-	if herr != nil || perr != nil {
-		return report, err
-	}
-	for _, p := range projects {
-		if p.WorkingDir != here {
-			continue
-		}
-		if report, serr := c.System.Why(ctx, p.Name+"/"+name); serr == nil {
+	if project := projectHere(ctx, c); project != "" {
+		if report, serr := c.System.Why(ctx, project+"/"+name); serr == nil {
 			return report, nil
 		}
 	}
@@ -85,20 +67,11 @@ func writeReport(w io.Writer, r *api.WhyReport) error {
 			what = "Probably: " + what
 		}
 		fmt.Fprintf(&b, "\n%s\n", console.Printable(what))
-		width := 0
-		for _, e := range f.Evidence {
-			width = max(width, utf8.RuneCountInString(e.Source))
-		}
-		for _, e := range f.Evidence {
-			indent := "\n" + strings.Repeat(" ", width+4)
-			fmt.Fprintf(&b, "  %-*s  %s\n", width, console.OneLine(e.Source), strings.ReplaceAll(console.Printable(e.Text), "\n", indent))
-		}
+		writeEvidence(&b, "  ", f.Evidence, true)
 		if len(f.Do) > 0 {
 			b.WriteString("What to do:\n")
 		}
-		for _, d := range f.Do {
-			fmt.Fprintf(&b, "  - %s\n", console.OneLine(d))
-		}
+		writeAdvice(&b, "  ", f.Do)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -73,9 +72,4 @@ try went otherwise than the model says.`
 	return a.also(c, "zones")
 }
 
-func zonesJSON(w io.Writer, r *api.ZoneReport) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "    ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(r)
-}
+func zonesJSON(w io.Writer, r *api.ZoneReport) error { return indentedJSON(w, r) }

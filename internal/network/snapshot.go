@@ -49,7 +49,9 @@ type SandboxView struct {
 	// Project and Service are Compose's, or empty.
 	Project, Service string
 	// Host: it is in the host's namespace.
-	Host      bool
+	Host bool
+	// Ready: it gets new connections by names and ports that it shares with others.
+	Ready     bool
 	Endpoints []EndpointView
 	// Mappings are its published ports, with targets of the other family where a relay serves.
 	Mappings []netdriver.Mapping
@@ -100,7 +102,7 @@ func (n *net) snapshot() NetworkView {
 
 func (sb *sandbox) snapshot() SandboxView {
 	v := SandboxView{
-		ID: sb.id, Name: sb.name, Project: sb.spec.Project, Service: sb.spec.Service, Host: sb.ns == nil,
+		ID: sb.id, Name: sb.name, Project: sb.spec.Project, Service: sb.spec.Service, Host: sb.ns == nil, Ready: readiness(sb.readiness.Load()) == isReady,
 		Mappings: slices.Clone(sb.mappings), Ports: maps.Clone(sb.ports),
 	}
 	for i := range v.Mappings {

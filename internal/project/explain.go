@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	ctypes "github.com/moby/moby/api/types/container"
@@ -20,18 +21,20 @@ import (
 	"muelle/internal/container"
 	"muelle/internal/container/layer"
 	"muelle/internal/filter"
+	"muelle/internal/policy"
 	"muelle/internal/zone/explain"
 )
 
 const (
-	// mostReplicas of a target are looked at, one after the other.
+	// mostReplicas of a target are looked at.
 	mostReplicas = 8
 	// largestFile is how much of a container's hosts and resolv.conf is read.
 	largestFile = 64 << 10
 )
 
 // Explain follows a connection from source to target hop by hop. Where the target is a
-// service of several containers, the first that cannot be reached is told of.
+// service of several containers, each is looked at, and the first that cannot be reached
+// told of.
 func (s *Service) Explain(ctx context.Context, r api.ExplainRequest) (*api.Explanation, error) {
 	ref, port, proto, err := parseTarget(r.Target)
 	if err != nil {
@@ -48,17 +51,16 @@ func (s *Service) Explain(ctx context.Context, r api.ExplainRequest) (*api.Expla
 	if source.Kind == explain.Container && source.ID != "" {
 		s.files(ctx, source)
 	}
-	var first *api.Explanation
-	for _, t := range targets {
-		e := explain.Explain(ctx, s.networks, explain.Question{Source: *source, Target: t, Port: port, Proto: proto})
-		if !e.Reachable {
-			return e, ctx.Err()
-		}
-		if first == nil {
-			first = e
-		}
+	found, names := make([]*api.Explanation, len(targets)), make([]string, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		names[i] = t.Name
+		wg.Go(func() {
+			found[i] = explain.Explain(ctx, s.networks, explain.Question{Source: *source, Target: t, Port: port, Proto: proto})
+		})
 	}
-	return first, ctx.Err()
+	wg.Wait()
+	return explain.Together(found, names), ctx.Err()
 }
 
 var portSuffix = regexp.MustCompile(`^(.*):(\d+)(?:/(tcp|udp))?$`)
@@ -101,10 +103,10 @@ func (s *Service) source(ctx context.Context, r api.ExplainRequest) (*explain.Pa
 		p.Resolv, _ = os.ReadFile("/etc/resolv.conf")
 		p.Hosts, _ = os.ReadFile("/etc/hosts")
 		return p, nil
-	case "outside", "internet", "world":
+	case "outside", "internet", "world", policy.LAN:
 		return &explain.Party{Kind: explain.World, Text: r.Source}, nil
 	case "":
-		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid source: it is a service, a container, host or outside")
+		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid source: it is a service, a container, host, lan, internet or outside")
 	}
 	found, err := s.parties(ctx, r.Source, r.Project)
 	if err != nil {
@@ -120,6 +122,8 @@ func (s *Service) ambiguous(ctx context.Context, word, project, host string) err
 	switch word {
 	case "host":
 		place, other = "this host", host
+	case policy.LAN:
+		place = "the machines on this host's links"
 	case "outside":
 		other = "internet"
 	case "internet", "world":
@@ -161,7 +165,7 @@ func (s *Service) targets(ctx context.Context, r api.ExplainRequest, ref string,
 		return one(explain.Party{Kind: explain.Host, Text: ref})
 	case slices.Contains(hostNames, strings.ToLower(ref)):
 		return one(explain.Party{Kind: explain.Host, Text: ref, DNSName: ref})
-	case ref == "outside" || ref == "internet" || ref == "world":
+	case ref == "outside" || ref == "internet" || ref == "world" || ref == policy.LAN:
 		return one(explain.Party{Kind: explain.World, Text: ref})
 	case ref == "localhost":
 		return one(explain.Party{Kind: explain.Itself, Text: ref})
@@ -177,6 +181,9 @@ func (s *Service) targets(ctx context.Context, r api.ExplainRequest, ref string,
 	for i := range found {
 		p := &found[i]
 		p.DNSName = p.Name
+		if p.Service != "" && p.Project != source.Project && strings.Contains(ref, "/") {
+			p.Text = ref
+		}
 		if p.Service != "" && p.Project == source.Project && ref != p.Name {
 			p.DNSName = p.Service
 		}

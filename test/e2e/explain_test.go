@@ -20,7 +20,7 @@ services:
   app:
     image: busybox
     command: httpd -f -p 5000 -h /
-    ports: ["15080:5000"]
+    ports: ["15080:5000", "127.0.0.1:15081:5000"]
     networks: [public_net, backend_net]
   local:
     image: busybox
@@ -54,6 +54,16 @@ services:
     image: busybox
     command: sleep 1000
     network_mode: none
+  guest:
+    image: busybox
+    command: sleep 1000
+    network_mode: "service:cliente"
+  many:
+    image: busybox
+    command: sh -c "httpd -p 80 -h /; sleep 1000"
+    ports: ["15082:80"]
+    scale: 2
+    networks: [public_net]
 networks:
   public_net:
   backend_net:
@@ -99,7 +109,7 @@ func TestExplain(t *testing.T) {
 	waitFor("hops-sick-1", "{{.State.Health.Status}}", "unhealthy")
 	waitFor("hops-crash-1", "{{.State.Status}}", "exited")
 	// The servers listen as soon as they are reached.
-	for _, port := range []string{"local:80", "app:5000", "sick:80", "six:7000", "mongo:27017"} {
+	for _, port := range []string{"local:80", "app:5000", "sick:80", "six:7000", "mongo:27017", "many:80"} {
 		if err := eventually(10*time.Second, func() error {
 			e, _ := hops(t, strings.Split(port, ":")[0], "/localhost:"+strings.Split(port, ":")[1])
 			if !e.Reachable {
@@ -132,6 +142,16 @@ func TestExplain(t *testing.T) {
 		{"cliente", "app:81", "listener", []string{"Nothing listens on port 81", "Ask for app:5000"}},
 		{"cliente", "local:80", "listener", []string{"127.0.0.1:80 only"}},
 		{"cliente", "six:7000", "listener", []string{"[::1]:7000 only"}},
+		{"cliente", "/host:15081", "port", []string{"for this host only", "ask for app:5000", "services:\n  app:\n    ports: [\"15081:5000\"]"}},
+		{"/host", "/host:15081", "", nil},
+		{"/outside", "/host:15081", "port", []string{"for this host only"}},
+		{"/lan", "app:5000", "", []string{"From outside nothing can be tried", hostAddr + ":15080 answers this host itself"}},
+		{"cliente", "many:80", "", []string{"hops-many-2", "answers after"}},
+		{"cliente", "/host:15082", "", []string{"(and 1 more that share it)", "hops-many-2"}},
+		{"cliente", "/ap:5000", "name", []string{"Did you mean app:5000?"}},
+		{"cliente", "/mongoo", "name", []string{"Did you mean mongo, which is on no network of cliente?"}},
+		{"app", "guest:80", "name", []string{"in the network namespace of cliente", "Ask for cliente:80"}},
+		{"cliente", "guest:80", "name", []string{"localhost:80"}},
 		{"cliente", "/localhost:5000", "listener", []string{"localhost inside cliente is cliente itself", "app:5000"}},
 		{"cliente", "crash:80", "target", []string{"exit code 3", "muelle why hops-crash-1"}},
 		{"mongo", "/www.example.test:53", "name", []string{"networks: [backend_net, outward]"}},
@@ -153,6 +173,14 @@ func TestExplain(t *testing.T) {
 				t.Errorf("%s -> %s: %q is missing in\n%s", tc.source, tc.target, w, r.out)
 			}
 		}
+	}
+	// One of two replicas does not serve any more.
+	c.must(t, "exec", "hops-many-2", "killall", "httpd")
+	if e, r := hops(t, "cliente", "many:80"); e.Reachable || e.Hops[0].Hop != "replicas" || !strings.Contains(r.out, "Of 2 containers of many, 1 cannot be reached; what follows is about hops-many-2.") {
+		t.Errorf("one replica is deaf: %s", r.out)
+	}
+	if e, r := hops(t, "cliente", "/host:15082"); e.Reachable || e.Broken().Hop != "listener" || !strings.Contains(r.out, "hops-many-2") {
+		t.Errorf("one replica behind the port is deaf: %s", r.out)
 	}
 	// What is advised helps.
 	for _, name := range []string{"forgotten", "alone"} {

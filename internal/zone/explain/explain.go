@@ -27,7 +27,8 @@ const (
 	Host
 	// Outside is a name or an address of the world.
 	Outside
-	// World is everybody outside, of whom nobody can be asked to try.
+	// World is everybody outside, of whom nobody can be asked to try: Text says whether the
+	// LAN, the internet or anybody is meant.
 	World
 	// Itself is localhost, as the source means it.
 	Itself
@@ -128,8 +129,18 @@ type mapping struct {
 	host    netip.AddrPort
 	target  netip.AddrPort
 	sandbox *network.SandboxView // nil: nobody who runs has that address
-	others  int                  // further replicas that share the port
+	others  []sharer             // who shares the port with it, and gets new connections
 	zone    api.Zone
+	// missed: it is published at another address than the source asks.
+	missed bool
+}
+
+// sharer is a further replica behind a published port.
+type sharer struct {
+	sandbox   *network.SandboxView
+	target    netip.AddrPort
+	listeners []socket.Listener
+	read      bool
 }
 
 // lookup is what became of asking for the target's name inside the source.

@@ -82,7 +82,7 @@ func (f *facts) legs() []leg {
 	case f.Source.Kind == World && f.mapping != nil:
 		p.V6 = f.mapping.target.Addr().Is6()
 		p.In, p.Destination, p.DestinationPort = f.filters.uplink, netip.Prefix{}, f.mapping.host.Port()
-		return f.published(p)
+		return f.translated(p)
 	case f.src != nil && !f.src.Host && to.IsValid():
 		return f.fromContainer(p, to)
 	case f.onHost(&f.Source, f.src) && f.dst != nil && !f.dst.Host && to.IsValid():
@@ -110,7 +110,7 @@ func (f *facts) fromContainer(p ruleset.Packet, to netip.Addr) []leg {
 	p.In, p.InBridge, p.Source = n.Interface, true, f.sourceOn(n)
 	switch {
 	case f.mapping != nil:
-		return f.published(p)
+		return f.translated(p)
 	case f.Target.Kind == Host || f.dst != nil && f.dst.Host:
 		p.ToLocal = true
 		return []leg{{p, arriving}, {reply(p, false), leaving}}
@@ -133,8 +133,8 @@ func (f *facts) within(p ruleset.Packet, n *network.NetworkView) (list []leg) {
 	return list
 }
 
-// published is a packet to a published port, after its destination was translated.
-func (f *facts) published(p ruleset.Packet) []leg {
+// translated is a packet to a published port, after its destination was translated.
+func (f *facts) translated(p ruleset.Packet) []leg {
 	n := f.networkOf(f.mapping.sandbox, f.mapping.target.Addr())
 	if n == nil || p.V6 != f.mapping.target.Addr().Is6() {
 		return nil // a relay's
@@ -186,6 +186,9 @@ func (f *facts) sourceOn(n *network.NetworkView) netip.Prefix {
 func (f *facts) filtered(h *hop) *hop {
 	fate := f.dropped()
 	if !fate.Certain() {
+		if h != nil && h.State == api.HopOK && f.filters != nil && f.filters.rules.Filters() {
+			h.because("other firewalls of this host", "none is known to drop it")
+		}
 		return h
 	}
 	if h == nil || h.State != api.HopBroken {

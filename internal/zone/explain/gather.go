@@ -29,9 +29,12 @@ func gather(ctx context.Context, networks Networks, q Question) *facts {
 		f.explained(networks)
 	}
 	f.choosePort(networks)
-	f.findMapping()
 	f.chooseAddresses()
+	f.findMapping()
 	f.readListeners(networks)
+	if f.Source.Kind == World {
+		f.tryFromHere(ctx)
+	}
 	if !inSource || len(f.to) == 0 || f.lookup != nil && len(f.lookup.addrs) == 0 {
 		return f
 	}
@@ -158,18 +161,28 @@ func (f *facts) readListeners(networks Networks) {
 		}
 	}
 	f.holder = socket.Holder(inodes...)
+	if f.mapping == nil {
+		return
+	}
+	for i := range f.mapping.others {
+		o := &f.mapping.others[i]
+		o.listeners, o.read = socketsOf(networks, o.sandbox)
+	}
 }
 
 func (f *facts) readSockets(networks Networks, sb *network.SandboxView) {
-	f.listeners, f.listened = nil, false
+	f.listeners, f.listened = socketsOf(networks, sb)
+}
+
+func socketsOf(networks Networks, sb *network.SandboxView) ([]socket.Listener, bool) {
 	ns, err := networks.NetNS(sb.ID)
 	if err != nil {
-		return
+		return nil, false
 	}
 	if ns != nil {
 		defer ns.Close()
 	}
-	f.listeners, f.listened = listenersIn(ns)
+	return listenersIn(ns)
 }
 
 func listenersIn(ns *os.File) (list []socket.Listener, ok bool) {

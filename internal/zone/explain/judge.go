@@ -13,7 +13,7 @@ import (
 // judge makes the hops out of the facts. It asks nobody.
 func judge(f *facts) *api.Explanation {
 	e := &api.Explanation{Source: f.Source.Text, Target: f.Target.Text, Port: f.Port, Proto: f.Proto}
-	answered := f.attempt != nil && f.attempt.err == nil
+	answered := f.attempt != nil && f.attempt.err == nil && f.Source.Kind != World
 	for _, step := range []func(*facts) *hop{
 		(*facts).sourceHop, (*facts).targetHop, (*facts).nameHop, (*facts).addressHop, (*facts).networkHop,
 		(*facts).policyHop, (*facts).portHop, (*facts).routeHop, (*facts).listenerHop, (*facts).answerHop,
@@ -23,7 +23,7 @@ func judge(f *facts) *api.Explanation {
 			continue
 		}
 		// What was tried and worked is not forbidden, whatever the model says.
-		if behindName[h.Hop] && h.State == api.HopBroken && answered && !f.attempt.unheard {
+		if behindName[h.Hop] && h.State == api.HopBroken && answered && !f.attempt.unheard && !h.sometimes {
 			h.State = api.HopWarning
 		}
 		e.Hops = append(e.Hops, h.ExplainHop)
@@ -35,10 +35,14 @@ func judge(f *facts) *api.Explanation {
 var behindName = map[string]bool{"network": true, "policy": true, "port": true, "route": true, "listener": true}
 
 // hop builds one.
-type hop struct{ api.ExplainHop }
+type hop struct {
+	api.ExplainHop
+	// sometimes: other connections than the one that was tried are concerned.
+	sometimes bool
+}
 
 func newHop(name, state, format string, args ...any) *hop {
-	return &hop{api.ExplainHop{Hop: name, State: state, What: fmt.Sprintf(format, args...)}}
+	return &hop{ExplainHop: api.ExplainHop{Hop: name, State: state, What: fmt.Sprintf(format, args...)}}
 }
 
 func fine(name, format string, args ...any) *hop { return newHop(name, api.HopOK, format, args...) }
@@ -93,6 +97,9 @@ func state(name string, p *Party) *hop {
 	case "paused":
 		return warn(name, "%s is paused: the kernel still takes connections for it, and nobody answers.", p.Text).because("state", "paused").do("muelle unpause %s", p.ref())
 	case "created":
+		if p.ExitCode != 0 {
+			return broken(name, "%s was created, and its start failed.", p.Text).because("state", "created (%d)", p.ExitCode).do("muelle why %s", p.ref())
+		}
 		return broken(name, "%s was created and has never been started.", p.Text).because("state", "created").do("muelle start %s", p.ref())
 	case "restarting":
 		return broken(name, "%s ends again and again: it is restarting, the last exit code was %d.", p.Text, p.ExitCode).
@@ -143,16 +150,15 @@ func (f *facts) portHop() *hop {
 		if f.mapping.sandbox != nil {
 			to = fmt.Sprintf("%s, port %d", f.mapping.sandbox.Name, f.mapping.target.Port())
 		}
-		if f.mapping.others > 0 {
-			to += fmt.Sprintf(" (and %d more that share it)", f.mapping.others)
+		if n := len(f.mapping.others); n > 0 {
+			to += fmt.Sprintf(" (and %d more that share it)", n)
 		}
 		at := fmt.Sprintf("Port %d of this host", f.mapping.host.Port())
 		if a := f.mapping.host.Addr(); !a.IsUnspecified() {
 			at = fmt.Sprintf("Port %d of this host's address %s", f.mapping.host.Port(), a)
 		}
-		if f.mapping.host.Addr().IsLoopback() && fromOutside {
-			return broken("port", "It is published for this host only: %s leads to %s.", f.mapping.host, to).because("published ports", "%s", f.mapping.host).
-				do("Publish it on all addresses: -p %d:%d", f.mapping.host.Port(), f.mapping.target.Port())
+		if f.mapping.missed {
+			return f.elsewhere(to)
 		}
 		return fine("port", "%s leads to %s.", at, to).because("published ports", "%s -> %s", f.mapping.host, f.mapping.target)
 	case fromOutside && f.Target.Kind == Container && f.Target.running():
@@ -162,8 +168,7 @@ func (f *facts) portHop() *hop {
 				do("None of its networks leads out: to publish to others than this host, it needs one that does")
 		}
 		if f.Target.Service != "" && f.Port != 0 {
-			h.YAML = fmt.Sprintf("services:\n  %s:\n    ports: [\"%d:%d\"]\n", f.Target.Service, f.Port, f.Port)
-			h.File = f.Target.ComposeFile
+			h.YAML, h.File = portLine(f.Target.Service, f.Port, f.Port), f.Target.ComposeFile
 		}
 		if f.Port != 0 && f.Target.ID != "" {
 			h.do("At once: muelle update --publish-add %d:%d %s", f.Port, f.Port, f.Target.Name)
@@ -171,6 +176,45 @@ func (f *facts) portHop() *hop {
 		return h
 	}
 	return nil
+}
+
+func portLine(service string, host, inside uint16) string {
+	return fmt.Sprintf("services:\n  %s:\n    ports: [\"%d:%d\"]\n", service, host, inside)
+}
+
+// elsewhere tells of a port that is published at another address than the source asks.
+func (f *facts) elsewhere(to string) *hop {
+	m := f.mapping
+	what := "It is published for this host only: %s leads to %s."
+	if !m.host.Addr().IsLoopback() {
+		what = "It is published at one address of this host only: %s leads to %s."
+	}
+	h := broken("port", what, m.host, to).because("published ports", "%s -> %s", m.host, m.target)
+	if len(f.to) > 0 {
+		h.because("address", "%s asks at %s", f.Source.Text, join(f.to))
+	}
+	if m.sandbox == nil {
+		return h
+	}
+	if m.sandbox.Service != "" {
+		h.YAML = portLine(m.sandbox.Service, m.host.Port(), m.target.Port())
+		for _, p := range []*Party{&f.Source, &f.Target} {
+			if p.Project == m.sandbox.Project {
+				h.File = p.ComposeFile
+			}
+		}
+	}
+	if f.src != nil && !f.src.Host && slices.ContainsFunc(m.sandbox.Endpoints, func(e network.EndpointView) bool {
+		n := f.network(e.Network)
+		return n != nil && !n.Predefined && on(f.src, e.Network) != nil
+	}) {
+		name := m.sandbox.Name
+		if m.sandbox.Service != "" && m.sandbox.Project == f.src.Project {
+			name = m.sandbox.Service
+		}
+		h.do("They share a network: ask for %s:%d, which needs no published port", name, m.target.Port())
+	}
+	return h.do("Publish it on all addresses: -p %d:%d", m.host.Port(), m.target.Port())
 }
 
 func (f *facts) portName() string {
@@ -192,13 +236,33 @@ func (f *facts) routeHop() *hop {
 	case r.err != nil:
 		h := broken("route", "%s has no route to %s.", f.Source.Text, f.to[0]).because("routes", "%v", r.err)
 		if f.to[0].Is6() {
-			h.do("The address is of IPv6, and the container's networks may not be: enable_ipv6: true")
+			return f.giveIPv6(h)
 		}
 		return h
 	case r.via.IsValid():
-		return fine("route", "Through %s, by the gateway %s.", r.iface, r.via)
+		return fine("route", "Through %s, by the gateway %s.", r.iface, r.via).because("routes", "of %s", f.Source.Text)
 	}
-	return fine("route", "Directly, through %s.", r.iface)
+	return fine("route", "Directly, through %s.", r.iface).because("routes", "of %s", f.Source.Text)
+}
+
+// giveIPv6 tells of a container that is to reach an address of IPv6 and has none.
+func (f *facts) giveIPv6(h *hop) *hop {
+	if f.src == nil || f.src.Host || slices.ContainsFunc(f.src.Endpoints, func(e network.EndpointView) bool {
+		n := f.network(e.Network)
+		return n != nil && n.IPv6
+	}) {
+		return h
+	}
+	h.What = fmt.Sprintf("%s has no address of IPv6, and %s is one.", f.Source.Text, f.to[0])
+	n := f.way()
+	if n == nil {
+		return h
+	}
+	if n.Key != "" {
+		h.YAML, h.File = fmt.Sprintf("networks:\n  %s:\n    enable_ipv6: true\n", n.Key), f.Source.ComposeFile
+		return h
+	}
+	return h.do("Make the network with --ipv6; and this host needs a way out by IPv6")
 }
 
 func join[T fmt.Stringer](list []T) string {

@@ -38,15 +38,24 @@ func (f *facts) listenerHop() *hop {
 	case f.serving == 0:
 		return f.alternatives(broken("listener", "%s listens on no port.", who), nil)
 	case len(here) == 0:
-		return f.alternatives(broken("listener", "Nothing listens on %s of %s.", f.servingName(), who), elsewhere)
+		h := f.alternatives(broken("listener", "Nothing listens on %s of %s.", f.servingName(), who), elsewhere)
+		h.sometimes = f.mapping != nil && len(f.mapping.others) > 0
+		return h
 	}
 	at := f.bound(here)
 	if slices.ContainsFunc(here, f.hears) {
-		if f.refused() && f.to[0].Is4() && !slices.ContainsFunc(here, func(l socket.Listener) bool { return l.Addr.Addr().Is4() }) {
+		if f.refused() && (f.mapping == nil || !f.mapping.missed) && f.to[0].Is4() && !slices.ContainsFunc(here, func(l socket.Listener) bool { return l.Addr.Addr().Is4() }) {
 			return broken("listener", "%s listens for IPv6 only, at %s.", f.program(who), at).because("sockets", "%s, and %s refuses", at, f.to[0]).
 				do("Let it listen on 0.0.0.0, or on :: without IPV6_V6ONLY; or give the network IPv6 (enable_ipv6: true)")
 		}
-		return fine("listener", "%s listens at %s.", f.program(who), at)
+		if h := f.deafSharer(); h != nil {
+			return h
+		}
+		h := fine("listener", "%s listens at %s.", f.program(who), at).because("sockets", "of %s", who)
+		if others := f.othersToo(); others != "" {
+			h.because("listen too", "%s", others)
+		}
+		return h
 	}
 	if slices.ContainsFunc(here, func(l socket.Listener) bool { return l.Addr.Addr().IsLoopback() }) {
 		return broken("listener", "%s listens at %s only: that is %s itself, and nobody else gets there.", f.program(who), at, who).because("sockets", "%s", at).
@@ -54,6 +63,40 @@ func (f *facts) listenerHop() *hop {
 	}
 	return broken("listener", "%s listens at %s, and not at %s.", f.program(who), at, join(f.to)).because("sockets", "%s", at).
 		do("Let it listen on 0.0.0.0:%d", f.serving)
+}
+
+// othersToo names those who listen behind the same published port.
+func (f *facts) othersToo() string {
+	var list []string
+	if f.mapping != nil {
+		for _, o := range f.mapping.others {
+			if o.read {
+				list = append(list, o.sandbox.Name)
+			}
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// deafSharer tells of another replica behind the published port that does not listen
+// where the port leads to: what it gets of the connections is refused.
+func (f *facts) deafSharer() *hop {
+	if f.mapping == nil {
+		return nil
+	}
+	for _, o := range f.mapping.others {
+		if !o.read || slices.ContainsFunc(o.listeners, func(l socket.Listener) bool {
+			return l.Proto == f.Proto && l.Addr.Port() == o.target.Port() && covers(l.Addr.Addr(), o.target.Addr())
+		}) {
+			continue
+		}
+		h := broken("listener", "Nothing listens at %s of %s, one of %d containers that share the port: the connections that it gets fail.",
+			o.target, o.sandbox.Name, len(f.mapping.others)+1).because("sockets", "of %s", o.sandbox.Name)
+		h.sometimes = true
+		return h.do("Look at what its program says: muelle logs %s", o.sandbox.Name).
+			do("With a health check, one that does not serve gets no connections: healthcheck or x-health: {tcp: %d}", o.target.Port())
+	}
+	return nil
 }
 
 // server is whose sockets were read.
@@ -127,8 +170,8 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	if f.Target.DNSName != "" {
 		name = f.Target.DNSName
 	}
-	if f.server() == thisHost {
-		return h // its other ports are not what was meant
+	if f.server() == thisHost { // its other ports are not what was meant
+		return h.do("Start the program, on an address that %s can ask, as 0.0.0.0; or publish the port of a container: -p %d:PORT", f.Source.Text, f.Port)
 	}
 	if slices.ContainsFunc(f.listeners, func(l socket.Listener) bool { return l.Proto != f.Proto && l.Addr.Port() == f.serving }) {
 		h.because("sockets", "it listens on port %d of the other protocol", f.serving)
@@ -203,8 +246,12 @@ func serves(sb *network.SandboxView, port uint16, proto string) bool {
 func (f *facts) answerHop() *hop {
 	a := f.attempt
 	switch {
-	case a == nil && f.Source.Kind == World && f.mapping != nil:
-		return newHop("answer", api.HopUnknown, "From outside nothing can be tried here: this is what the rules say.")
+	case f.Source.Kind == World && f.mapping != nil && (a == nil || a.err == nil):
+		h := newHop("answer", api.HopUnknown, "From outside nothing can be tried here: this is what the rules say.")
+		if a != nil {
+			h.because("connection", "%s answers this host itself after %s", a.to, short(a.took))
+		}
+		return h
 	case a == nil && f.Target.Kind == World:
 		return newHop("answer", api.HopUnknown, "Nobody was named to be tried: name one, as example.org:443.")
 	case a == nil:
@@ -214,9 +261,13 @@ func (f *facts) answerHop() *hop {
 	case a.err == nil && len(a.failed) > 0:
 		return warn("answer", "%s answers after %s; before that, %s did not.", a.to, short(a.took), join(a.failed))
 	case a.err == nil:
-		return fine("answer", "%s answers after %s.", a.to, short(a.took))
+		return fine("answer", "%s answers after %s.", a.to, short(a.took)).because("connection", "made by %s", f.Source.Text)
 	}
-	return f.unanswered(a)
+	h := f.unanswered(a)
+	if f.Source.Kind == World {
+		h.because("connection", "tried from this host itself")
+	}
+	return h
 }
 
 func (f *facts) unanswered(a *attempt) *hop {

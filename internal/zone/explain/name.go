@@ -10,6 +10,7 @@ import (
 	"muelle/api"
 	"muelle/internal/network"
 	"muelle/internal/policy"
+	"muelle/internal/spelling"
 )
 
 // nameHop tells what the source is answered when it asks for the target's name.
@@ -46,9 +47,14 @@ func (f *facts) containerNameHop() *hop {
 		h.What = fmt.Sprintf("%s asks the name server %s, and not Muelle's at %s, which knows containers.", f.Source.Text, l.from, embedded)
 		return h.because("/etc/resolv.conf", "nameserver %s", l.from).
 			do("Leave /etc/resolv.conf of %s as it was made: for other name servers there is --dns (dns: in Compose)", f.Source.Text)
+	case f.Target.Sandbox != "" && f.Target.Sandbox != f.Target.ID && f.dst != nil:
+		return f.guest(h)
 	case f.dst != nil && f.dst.Host:
 		h.What = fmt.Sprintf("%s uses the host's network, and has no name there.", f.Target.Text)
-		return h.do("Ask for host.docker.internal")
+		return h.do("Ask for %s", withPort("host.docker.internal", f.Port))
+	case f.src != nil && f.src.Host:
+		h.What = fmt.Sprintf("%s uses the host's network, where containers have no names.", f.Source.Text)
+		return f.join(f.byPublished(h))
 	case len(f.shared) == 0:
 		h.What = fmt.Sprintf("%s cannot resolve %s: they share no network.", f.Source.Text, l.name)
 		h.Evidence = nil
@@ -65,6 +71,40 @@ func (f *facts) containerNameHop() *hop {
 		h.because("its names", "%s", strings.Join(known, ", ")).do("Ask for %s", known[0])
 	}
 	return h
+}
+
+// guest tells of a target in another container's network namespace.
+func (f *facts) guest(h *hop) *hop {
+	owner := f.dst.Name
+	if f.dst.Service != "" && f.dst.Project == f.Source.Project {
+		owner = f.dst.Service
+	}
+	h.What = fmt.Sprintf("%s has no name of its own: it is in the network namespace of %s.", f.Target.Text, owner)
+	h.because("network mode", "%s", f.Target.Mode)
+	if f.itself {
+		return h.do("Ask for %s: both are in that namespace", withPort("localhost", f.Port))
+	}
+	return h.do("Ask for %s", withPort(owner, f.Port))
+}
+
+// byPublished names the published port by which a program of this host reaches the target.
+func (f *facts) byPublished(h *hop) *hop {
+	if f.dst == nil {
+		return h
+	}
+	for _, m := range f.dst.Mappings {
+		if m.Protocol == f.Proto && len(m.Targets) > 0 && m.Targets[0].Port() == f.Port {
+			return h.do("Ask for localhost:%d, where it is published", m.Host.Port())
+		}
+	}
+	return h
+}
+
+func withPort(name string, port uint16) string {
+	if port == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, port)
 }
 
 // nobodyToAsk is a source without a name server.
@@ -136,10 +176,41 @@ func (f *facts) outsideNameHop() *hop {
 			h.YAML, h.File, h.Do = p.YAML, p.File, p.Do
 			h.Evidence = append(h.Evidence, p.Evidence...)
 		}
-	case !strings.Contains(l.name, ".") && f.src != nil:
-		if known := f.neighbours(); len(known) > 0 {
-			h.do("On its networks there are: %s", strings.Join(known, ", "))
+	case l.code == "SERVFAIL":
+		return h.do("Look at that name server, or give the container another one: --dns (dns: in Compose)")
+	case strings.Contains(l.name, ".") || f.src == nil:
+		return h.do("Look at how it is written: the name servers know no such name")
+	default:
+		return f.nearest(h)
+	}
+	return h
+}
+
+// nearest says whose name may have been meant.
+func (f *facts) nearest(h *hop) *hop {
+	known := f.neighbours()
+	all := slices.Clone(known)
+	for _, sb := range f.all.Sandboxes {
+		if sb.Project != "" && sb.Project == f.src.Project {
+			all = append(all, sb.Service)
 		}
+	}
+	best, least := "", 3
+	for _, name := range all {
+		// Two letters of a short word are most of it.
+		if d := spelling.Distance(strings.ToLower(f.lookup.name), name); d < least && (d < 2 || len(name) > 3) {
+			best, least = name, d
+		}
+	}
+	switch {
+	case best == "" || strings.EqualFold(best, f.lookup.name):
+	case slices.Contains(known, best):
+		h.do("Did you mean %s?", withPort(best, f.Port))
+	default:
+		h.do("Did you mean %s, which is on no network of %s?", best, f.Source.Text)
+	}
+	if len(known) > 0 {
+		h.do("On its networks there are: %s", strings.Join(known, ", "))
 	}
 	return h
 }

@@ -22,7 +22,7 @@ func (f *facts) networkHop() *hop {
 			return nil
 		}
 		if n := f.way(); n != nil {
-			return fine("network", "%s leads out.", n.Name)
+			return fine("network", "%s leads out.", n.Name).because("networks", "it has the default route of %s", f.Source.Text)
 		}
 		return f.leadOut(broken("network", "%s is on no network that leads out: %s.", f.Source.Text, f.networksOf(f.src, &f.Source)))
 	case f.Source.Kind != Container || f.Target.Kind != Container:
@@ -32,7 +32,7 @@ func (f *facts) networkHop() *hop {
 	case f.src.Host || f.dst.Host:
 		return fine("network", "%s uses the host's network.", map[bool]string{true: f.Source.Text, false: f.Target.Text}[f.src.Host])
 	case len(f.shared) > 0:
-		return fine("network", "Both are on %s.", names(f.shared))
+		return fine("network", "Both are on %s.", names(f.shared)).because("networks", "%s is %s there, %s %s", f.Source.Text, f.addressOn(f.src), f.Target.Text, f.addressOn(f.dst))
 	case f.lookup != nil && len(f.lookup.addrs) == 0:
 		return nil // the name has told it, and what mends it
 	}
@@ -40,6 +40,14 @@ func (f *facts) networkHop() *hop {
 		because("networks", "%s is on %s", f.Source.Text, f.networksOf(f.src, &f.Source)).
 		because("networks", "%s is on %s", f.Target.Text, f.networksOf(f.dst, &f.Target))
 	return f.join(h)
+}
+
+// addressOn is what a party is on the first network in common.
+func (f *facts) addressOn(sb *network.SandboxView) string {
+	if e := on(sb, f.shared[0].ID); e != nil && len(e.Addresses) > 0 {
+		return e.Addresses[0].Addr().String()
+	}
+	return "without an address"
 }
 
 // configuredHop compares what containers that do not run are configured for.
@@ -107,7 +115,7 @@ func (f *facts) zoneHop() *hop {
 func (f *facts) between() *hop {
 	for _, n := range f.shared {
 		if n.Between {
-			return fine("policy", "Containers of %s reach each other.", n.Name)
+			return fine("policy", "Containers of %s reach each other.", n.Name).because("zone of "+n.Name, "between is not denied")
 		}
 	}
 	n := f.shared[0]
@@ -116,8 +124,12 @@ func (f *facts) between() *hop {
 		h.because("zone of "+n.Name, "between: deny")
 		return f.zoneLine(h, &n, "between: allow")
 	}
-	return h.because("option of "+n.Name, "com.docker.network.bridge.enable_icc=false").
-		do("Make the network without that option, or put both on another one")
+	h.because("option of "+n.Name, "com.docker.network.bridge.enable_icc=false")
+	if n.Key != "" {
+		h.YAML, h.File = fmt.Sprintf("networks:\n  %s:\n    driver_opts: {com.docker.network.bridge.enable_icc: \"true\"}\n", n.Key), f.Source.ComposeFile
+		return h
+	}
+	return h.do("Make the network without that option, or put both on another one")
 }
 
 // zoneLine adds the line of x-zone that opens a network.
@@ -140,12 +152,16 @@ func (f *facts) toOutside() *hop {
 		return nil
 	}
 	if !policy.Restricted(n.Zone) {
-		return fine("policy", "The zone of %s does not restrict where to.", n.Name)
+		return fine("policy", "The zone of %s does not restrict where to.", n.Name).because("zone of "+n.Name, "egress is not restricted")
 	}
 	if n.Zone.Egress[0] == api.ZoneNone {
 		return f.zoneLine(broken("policy", "The zone of %s has no way out.", n.Name).because("zone of "+n.Name, "egress: none"), n, "egress: ["+f.destination()+"]")
 	}
 	listed := strings.Join(n.Zone.Egress, ", ")
+	if f.Port == 53 || f.Port == 853 {
+		return broken("policy", "From the zone of %s nobody but Muelle's resolver asks name servers: port %d is closed, whoever is listed.", n.Name, f.Port).
+			because("zone of "+n.Name, "egress: %s", listed).do("Ask %s, which asks for the names that the zone lists", embedded)
+	}
 	prefixes, entries := policy.Destinations(n.Zone)
 	if name := f.Target.DNSName; name != "" && slices.ContainsFunc(entries, func(e string) bool { return policy.Names(e, strings.ToLower(name)) }) {
 		return fine("policy", "The zone of %s lists %s.", n.Name, name).because("zone of "+n.Name, "egress: %s", listed)
@@ -185,7 +201,7 @@ func (f *facts) toHost() *hop {
 		return f.zoneLine(broken("policy", "The zone of %s is closed towards this host.", n.Name).
 			because("zone of "+n.Name, "egress: %s", strings.Join(n.Zone.Egress, ", ")), n, "egress: ["+strings.Join(append(slices.DeleteFunc(slices.Clone(n.Zone.Egress), func(s string) bool { return s == api.ZoneNone }), f.to[0].String()), ", ")+"]")
 	}
-	return fine("policy", "No zone is in the way.")
+	return fine("policy", "No zone is in the way.").because("zones", "none of %s restricts where to", f.Source.Text)
 }
 
 func subnetOf(a netip.Addr) func(netdriver.Subnet) bool {
@@ -212,7 +228,7 @@ func (f *facts) fromHost() *hop {
 		}
 		return h.do("Publish it: -p 127.0.0.1:%d:%d", f.Port, f.Port)
 	}
-	return fine("policy", "No zone is in the way.")
+	return fine("policy", "No zone is in the way.").because("zones", "none of %s restricts who may come", f.Target.Text)
 }
 
 // fromOutside judges by the zone of the network that the port is published through.
@@ -220,11 +236,17 @@ func (f *facts) fromOutside() *hop {
 	if f.mapping == nil {
 		return nil
 	}
-	said := "publish: " + f.mapping.zone.Publish
-	switch f.mapping.zone.Publish {
-	case "", api.ZoneAny:
-		return fine("policy", "The zone is open to everybody.")
-	case api.ZoneLAN:
+	publish := f.mapping.zone.Publish
+	if publish == "" {
+		publish = api.ZoneAny
+	}
+	said := "publish: " + publish
+	switch {
+	case publish == api.ZoneAny:
+		return fine("policy", "The zone is open to everybody.").because("zone", "%s", said)
+	case publish == api.ZoneLAN && f.Source.Text == policy.LAN:
+		return fine("policy", "The zone is open to machines on the links of this host.").because("zone", "%s", said)
+	case publish == api.ZoneLAN && f.Source.Text == "outside":
 		return warn("policy", "The zone is open to this host and to machines on its own links only.").because("zone", "%s", said)
 	}
 	h := broken("policy", "The zone does not publish to the outside.").because("zone", "%s", said)

@@ -3,6 +3,7 @@ package explain
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"muelle/internal/linux/socket"
 )
@@ -13,8 +14,8 @@ func (f *facts) choosePort(networks Networks) {
 		return
 	}
 	switch {
-	case f.Target.Kind == Outside:
-		f.Port = 443
+	case f.Target.Kind == Outside && (f.Target.Addr.IsValid() || strings.Contains(f.Target.DNSName, ".")):
+		f.Port = 443 // and not of a slip of the pen
 	case f.dst != nil:
 		f.readSockets(networks, f.dst)
 		f.Port = f.served()
@@ -76,6 +77,7 @@ func (f *facts) findMapping() {
 	default:
 		return
 	}
+	best := -1
 	for i := range f.all.Sandboxes {
 		sb := &f.all.Sandboxes[i]
 		if fromOutside && f.dst != nil && sb.ID != f.dst.ID {
@@ -92,7 +94,7 @@ func (f *facts) findMapping() {
 			if !asked {
 				continue
 			}
-			found := &mapping{host: m.Host, target: m.Targets[0], sandbox: f.holding(m.Targets[0].Addr()), others: len(m.Targets) - 1}
+			found := &mapping{host: m.Host, target: m.Targets[0], sandbox: f.holding(m.Targets[0].Addr()), missed: !f.published(m.Host.Addr())}
 			if found.sandbox != nil {
 				for _, e := range found.sandbox.Endpoints {
 					if n := f.network(e.Network); n != nil && slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == found.target.Addr() }) {
@@ -100,16 +102,56 @@ func (f *facts) findMapping() {
 					}
 				}
 			}
-			// One that is open to more counts more.
-			if f.mapping == nil || f.mapping.host.Addr().IsLoopback() && !m.Host.Addr().IsLoopback() {
-				f.mapping = found
+			if n := found.worth(sb.Ready); n > best {
+				f.mapping, best = found, n
 			}
 		}
 	}
 	if f.mapping != nil {
+		f.mapping.others = f.sharers(f.mapping)
 		f.serving = f.mapping.target.Port()
 		if fromOutside {
 			f.toPort = f.mapping.host.Port()
 		}
 	}
+}
+
+// published tells whether the source's packets come to a port that is published at an
+// address.
+func (f *facts) published(at netip.Addr) bool {
+	if f.Source.Kind == World {
+		return !at.IsLoopback()
+	}
+	return len(f.to) == 0 || slices.ContainsFunc(f.to, func(to netip.Addr) bool { return at == to || at.IsUnspecified() })
+}
+
+// worth orders mappings: one that the source comes to, of a replica that gets new
+// connections, at more addresses than its own loopback.
+func (m *mapping) worth(ready bool) (n int) {
+	for i, is := range []bool{!m.host.Addr().IsLoopback(), ready, !m.missed} {
+		if is {
+			n += 1 << i
+		}
+	}
+	return n
+}
+
+// sharers are the other replicas behind a mapping's port. Where one is ready, those that
+// are not get no new connections.
+func (f *facts) sharers(m *mapping) (list []sharer) {
+	if m.sandbox == nil {
+		return nil
+	}
+	for i := range f.all.Sandboxes {
+		sb := &f.all.Sandboxes[i]
+		if sb == m.sandbox || m.sandbox.Ready && !sb.Ready {
+			continue
+		}
+		for _, o := range sb.Mappings {
+			if o.Protocol == f.Proto && o.Host == m.host && len(o.Targets) > 0 {
+				list = append(list, sharer{sandbox: sb, target: o.Targets[0]})
+			}
+		}
+	}
+	return list
 }

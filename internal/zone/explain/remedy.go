@@ -24,7 +24,9 @@ func (f *facts) join(h *hop) *hop {
 	}
 	switch {
 	case src.ID == "" || !src.running():
-	case src.Mode == "host" || src.Sandbox != "" && src.Sandbox != src.ID:
+	case src.Mode == "host":
+		h.do("%s is in the host's network namespace: it can join no other network", src.Text)
+	case src.Sandbox != "" && src.Sandbox != src.ID:
 		h.do("%s is in another's network namespace: it can join no network by itself", src.Text)
 	case src.Service != "":
 		h.do("At once, until it is made anew: muelle network connect %s %s", n.Name, src.Name)

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/network/hostfile"
 	"muelle/internal/probe"
 	"muelle/internal/probe/check"
@@ -176,6 +177,47 @@ func (f *facts) try(ctx context.Context, ns *os.File) *attempt {
 		}
 	}
 	return a
+}
+
+// tryFromHere connects, for somebody outside whom nobody can ask to try, from this host
+// to its own published port: that proves translation, listener and answer, and not what
+// zones and firewalls do with strangers.
+func (f *facts) tryFromHere(ctx context.Context) {
+	if f.mapping == nil || f.mapping.missed {
+		return
+	}
+	at := f.mapping.host.Addr()
+	if at.IsUnspecified() {
+		at = uplinkAddress(at.Is6())
+	}
+	if at.IsValid() {
+		f.to = []netip.Addr{at}
+		f.attempt = f.try(ctx, nil)
+	}
+}
+
+// uplinkAddress is the host's address of a family by which outside lies.
+func uplinkAddress(six bool) netip.Addr {
+	names, err := rtnl.DefaultInterfaces()
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, name := range names {
+		link, err := net.InterfaceByName(name)
+		if err != nil {
+			continue
+		}
+		list, err := link.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range list {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().IsGlobalUnicast() && p.Addr().Is6() == six {
+				return p.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 func tryTCP(ctx context.Context, ns *os.File, to netip.AddrPort) error {
