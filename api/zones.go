@@ -25,9 +25,16 @@ type ZoneView struct {
 	Network  string // its name
 	Internal bool   `json:",omitempty"`
 	IPv6     bool   `json:",omitempty"`
-	Zone     Zone
-	Subnets  []netip.Prefix `json:",omitempty"`
-	Members  []string       `json:",omitempty"`
+	// Driver is bridge, or another, past whose containers this host's rules do not see.
+	Driver string
+	// Mode4 and Mode6 are the bridge's gateway modes; empty is nat.
+	Mode4 string `json:",omitempty"`
+	Mode6 string `json:",omitempty"`
+	// Apart: its containers do not reach each other.
+	Apart   bool `json:",omitempty"`
+	Zone    Zone
+	Subnets []netip.Prefix `json:",omitempty"`
+	Members []string       `json:",omitempty"`
 }
 
 // ZoneMember is a service with its running containers, or a container of no project.
@@ -61,8 +68,11 @@ type ZoneCell struct {
 	Reached bool
 	Some    bool `json:",omitempty"`
 	// ByHost: a member reaches To by a port of the host only, as anybody there does.
-	ByHost bool   `json:",omitempty"`
-	Why    string `json:",omitempty"`
+	ByHost bool `json:",omitempty"`
+	// Firewall is the rule of another firewall on this host, and whose it is, that drops
+	// what the zones allow.
+	Firewall string `json:",omitempty"`
+	Why      string `json:",omitempty"`
 	// Differs: a try went otherwise than the model says.
 	Differs bool      `json:",omitempty"`
 	Tries   []ZoneTry `json:",omitempty"`
@@ -73,13 +83,18 @@ const (
 	ZoneOpen     = "open"     // connected, or the datagram arrived
 	ZoneRefused  = "refused"  // reached, and nobody listens
 	ZoneDropped  = "dropped"  // no answer
+	ZoneRejected = "rejected" // somebody on the way said no
 	ZoneNoRoute  = "no route" // the kernel knows no way
 	ZoneUnproved = "unproved" // it cannot be tried from this machine
+	// Nothing is sent from where other machines are: the rules that are in the kernel, all
+	// firewalls', were followed instead.
+	ZonePasses  = "passes"
+	ZoneBlocked = "blocked"
 )
 
 // ZoneTry is one way to try a cell.
 type ZoneTry struct {
-	// From and To are containers; From may be host.
+	// From and To are containers; From may be host, lan or internet.
 	From, To string
 	// Address is what was asked; Published: a port of the host's.
 	Address   netip.AddrPort

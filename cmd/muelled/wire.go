@@ -258,7 +258,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	})
 	r.containers, r.images, r.remote, r.runtimes, r.system, r.bus, r.id = e.containers, images, resolver, binaries, sys, bus, id
 	e.server = server.New(server.Options{
-		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects, Why: why.New(e.containers, networks.Queries), Zones: zone.New(networks),
+		Containers: e.containers, Images: images, Networks: networks, Volumes: volumes, Build: builds, Projects: projects, Why: why.New(e.containers, networks.Queries), Zones: zone.New(networks, e.containers.Pids),
 		Exposure: exposure.New(exposure.Options{Networks: networks, Pids: e.containers.Pids, API: c.tcpHosts(), Log: log}),
 		System:   sys, Bus: bus, Version: api.Version, MinVersion: c.MinAPIVersion, Experimental: c.Experimental, Debug: c.Debug, Shutdown: shutdown,
 		Idle: func() { release(log) }, Log: log,

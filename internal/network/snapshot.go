@@ -35,9 +35,10 @@ type NetworkView struct {
 	IPv6      bool
 	// Predefined: containers do not find each other by name here.
 	Predefined bool
-	// Gateway mode of the driver's options, by address family; empty is nat.
-	GatewayMode4, GatewayMode6 string
-	Zone                       api.Zone
+	IPv4       bool
+	// Options are the driver's.
+	Options map[string]string
+	Zone    api.Zone
 	// Between: containers of the network reach each other, by zone or driver option.
 	Between bool
 	Subnets []netdriver.Subnet
@@ -90,13 +91,16 @@ func (s *Service) Snapshot() Snapshot {
 
 func (n *net) snapshot() NetworkView {
 	d := n.driverView()
+	bridge := ""
+	if n.Driver == predefinedBridge {
+		bridge = n.Interface // that of other drivers is a link of the host's
+	}
 	return NetworkView{
 		ID: n.ID, Name: n.Name, Project: n.Labels[api.LabelProject], Key: n.Labels[api.LabelNetwork],
-		Driver: n.Driver, Interface: n.Interface, Up: len(n.endpoints) > 0, Internal: n.Internal, IPv6: n.EnableIPv6,
-		Predefined:   predefined(n.Name),
-		GatewayMode4: n.Options["com.docker.network.bridge.gateway_mode_ipv4"],
-		GatewayMode6: n.Options["com.docker.network.bridge.gateway_mode_ipv6"],
-		Zone:         d.Zone, Between: n.between(), Subnets: d.Subnets,
+		Driver: n.Driver, Interface: bridge, Up: len(n.endpoints) > 0, Internal: n.Internal, IPv6: n.EnableIPv6,
+		Predefined: predefined(n.Name),
+		IPv4:       n.EnableIPv4, Options: maps.Clone(n.Options),
+		Zone: d.Zone, Between: n.between(), Subnets: d.Subnets,
 	}
 }
 

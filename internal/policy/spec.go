@@ -13,11 +13,6 @@ import (
 	"muelle/api"
 )
 
-const (
-	optionICC  = "com.docker.network.bridge.enable_icc"
-	optionBind = "com.docker.network.bridge.host_binding_ipv4"
-)
-
 // Zone is what a network of a project may do: x-zone, or driver options.
 func Zone(n api.ProjectNetwork) (api.Zone, error) {
 	z, err := FromOptions(n.Create.Options)
@@ -39,32 +34,52 @@ func Zone(n api.ProjectNetwork) (api.Zone, error) {
 	return z, nil
 }
 
-// Between tells whether a zone and the driver options let containers reach each other.
-func Between(z api.Zone, options map[string]string) bool {
-	if z.Between != "" {
-		return z.Between != api.ZoneDeny
-	}
-	on, err := strconv.ParseBool(options[optionICC])
-	return on || err != nil
+// Engine is what an engine knows beside a project's document.
+type Engine struct {
+	// Network gives those that there are, by name.
+	Network func(name string) (Network, bool)
+	// Addresses are the host's.
+	Addresses []netip.Addr
 }
 
-// FromSpec is the world that a project would make. external gives the project's
-// networks that are somebody else's, by name, as far as they are known.
-func FromSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)) (*World, error) {
+func (e *Engine) network(name string) (Network, bool) {
+	if e == nil || e.Network == nil {
+		return Network{}, false
+	}
+	return e.Network(name)
+}
+
+// predefined is the key of the network bridge, which a project's own may be called.
+const predefined = "(bridge)"
+
+// FromSpec is the world that a project would make. engine is nil where none was asked.
+func FromSpec(spec *api.ProjectSpec, engine *Engine) (*World, error) {
 	w := &World{}
+	if engine != nil {
+		w.Addresses = engine.Addresses
+	}
 	bind := map[string]netip.Addr{}
 	for _, n := range spec.Networks {
 		z, err := Zone(n)
 		if err != nil {
 			return nil, err
 		}
-		known := Network{Key: n.Key, Name: n.Key, Internal: n.Create.Internal, Zone: z, Between: Between(z, n.Create.Options),
-			IPv6: n.Create.EnableIPv6 != nil && *n.Create.EnableIPv6}
-		if n.External && external != nil {
-			if e, ok := external(n.Name); ok {
-				known = e
-				known.Key = n.Key
+		known := NewNetwork(n.Key, n.Key, n.Create.Driver, n.Create.Options, z)
+		known.Internal, known.IPv6 = n.Create.Internal, n.Create.EnableIPv6 != nil && *n.Create.EnableIPv6
+		known.NoIPv4 = n.Create.EnableIPv4 != nil && !*n.Create.EnableIPv4
+		if n.Create.IPAM != nil {
+			for _, c := range n.Create.IPAM.Config {
+				if c.Gateway.IsValid() {
+					known.Gateways = append(known.Gateways, c.Gateway)
+				}
 			}
+		}
+		switch e, ok := engine.network(n.Name); {
+		case ok && n.External:
+			known = e
+			known.Key = n.Key
+		case ok && len(known.Gateways) == 0:
+			known.Gateways = e.Gateways
 		}
 		bind[n.Key] = netip.IPv4Unspecified()
 		if a, err := netip.ParseAddr(n.Create.Options[optionBind]); err == nil {
@@ -72,6 +87,12 @@ func FromSpec(spec *api.ProjectSpec, external func(name string) (Network, bool))
 		}
 		w.Networks = append(w.Networks, known)
 	}
+	known := Network{Name: driverBridge, Between: true}
+	if e, ok := engine.network(driverBridge); ok {
+		known = e
+	}
+	known.Key, bind[predefined] = predefined, netip.IPv4Unspecified()
+	w.Networks = append(w.Networks, known)
 	for _, svc := range spec.Services {
 		m, err := w.fromService(spec, svc, bind)
 		if err != nil {
@@ -98,25 +119,26 @@ func (w *World) fromService(spec *api.ProjectSpec, svc api.ProjectService, bind 
 		m.Networks = append(m.Networks, key)
 	}
 	slices.Sort(m.Networks)
+	if mode := owner.HostConfig.NetworkMode; len(m.Networks) == 0 && (mode.IsBridge() || mode.IsDefault()) {
+		m.Networks = []string{predefined}
+	}
 	m.Way = w.first(spec, owner, m.Networks, func(n *Network) bool { return !n.Internal })
 	through := m.Way
-	if n := w.Network(m.Way); n == nil || n.Zone.Publish == api.ZoneNone {
+	if n := w.Network(m.Way); n == nil || n.linked() || n.Zone.Publish == api.ZoneNone {
 		through = w.first(spec, owner, m.Networks, func(n *Network) bool {
-			return n.Zone.Publish != api.ZoneNone && (!n.Internal || n.Zone.Publish == api.ZoneHost)
+			return !n.linked() && n.Zone.Publish != api.ZoneNone && (!n.Internal || n.Zone.Publish == api.ZoneHost)
 		})
 	}
 	ports := exposed(svc.Config, svc.HostConfig)
 	for _, p := range ports {
 		known := Port{Protocol: string(p.Proto()), Number: p.Num()}
 		for _, b := range svc.HostConfig.PortBindings[p] {
-			host := b.HostIP
-			if !host.IsValid() {
-				host = bind[through]
-			}
 			first, _, _ := strings.Cut(b.HostPort, "-")
 			number, _ := strconv.ParseUint(first, 10, 16)
-			if through != "" {
-				known.Published = append(known.Published, Publication{Host: netip.AddrPortFrom(host, uint16(number)), Network: through})
+			if n := w.Network(through); n != nil {
+				for _, host := range hosts(b.HostIP, bind[through]) {
+					known.Published = append(known.Published, n.publications(known, netip.AddrPortFrom(host, uint16(number)))...)
+				}
 			}
 		}
 		m.Ports = append(m.Ports, known)
@@ -129,6 +151,37 @@ func (w *World) fromService(spec *api.ProjectSpec, svc api.ProjectService, bind 
 			svc.Name, published(svc.HostConfig), strings.Join(m.Networks, ", "))
 	}
 	return m, nil
+}
+
+// hosts are the addresses that a port is published on: those of both families where
+// nothing is said.
+func hosts(said, otherwise netip.Addr) []netip.Addr {
+	switch {
+	case said.IsValid():
+		return []netip.Addr{said}
+	case otherwise == netip.IPv4Unspecified():
+		return []netip.Addr{otherwise, netip.IPv6Unspecified()}
+	}
+	return []netip.Addr{otherwise}
+}
+
+// publications are what comes of a port that is to be published on an address of the
+// host: that, by a relay where the network lacks the family, or the container's own address.
+func (n *Network) publications(p Port, host netip.AddrPort) (list []Publication) {
+	six := host.Addr().Is6()
+	relayed := six && !n.NoIPv4 && p.Protocol != "sctp"
+	routed := n.has(six) && n.mode(six) == modeRouted
+	if n.has(six) && !routed || relayed && (routed || !n.IPv6) {
+		list = append(list, Publication{Host: host, Network: n.Key})
+	}
+	if n.has(six) && (routed || len(n.Trusted) > 0) {
+		own := netip.IPv4Unspecified() // which it is shows when it runs
+		if six {
+			own = netip.IPv6Unspecified()
+		}
+		list = append(list, Publication{Host: netip.AddrPortFrom(own, p.Number), Network: n.Key, Own: true})
+	}
+	return list
 }
 
 // first is the network of the highest priority, or the first by name among equals, of
@@ -193,9 +246,10 @@ func published(h *container.HostConfig) string {
 }
 
 // CheckSpec refuses a project whose zones or sentences are wrong, or whose zones do not
-// keep what its sentences expect.
-func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)) error {
-	w, err := FromSpec(spec, external)
+// keep what its sentences expect. engine is nil where none was asked: then only what is
+// wrong on every host is.
+func CheckSpec(spec *api.ProjectSpec, engine *Engine) error {
+	w, err := FromSpec(spec, engine)
 	if err != nil {
 		return err
 	}
@@ -214,10 +268,13 @@ func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)
 	all = slices.DeleteFunc(all, func(e Expectation) bool {
 		return slices.Contains(spec.Disabled, e.From) || slices.Contains(spec.Disabled, e.To)
 	})
-	if external == nil && slices.ContainsFunc(spec.Networks, func(n api.ProjectNetwork) bool { return n.External }) {
+	if engine == nil && slices.ContainsFunc(spec.Networks, func(n api.ProjectNetwork) bool { return n.External }) {
 		return nil // who is on them, and what they may do, only the engine knows
 	}
 	bad := w.Violations(all)
+	if engine == nil && len(bad) > 0 {
+		bad = w.onEveryHost(bad, all)
+	}
 	if len(bad) == 0 {
 		return nil
 	}
@@ -226,6 +283,21 @@ func CheckSpec(spec *api.ProjectSpec, external func(name string) (Network, bool)
 		lines = append(lines, v.String())
 	}
 	return fmt.Errorf("x-expect does not hold:\n  %s", strings.Join(lines, "\n  "))
+}
+
+// onEveryHost leaves of the violations those that do not depend on whether an address that
+// a zone lists is this host's.
+func (w *World) onEveryHost(bad []Violation, all []Expectation) []Violation {
+	for _, n := range w.Networks {
+		prefixes, _ := Destinations(n.Zone)
+		for _, p := range prefixes {
+			w.Addresses = append(w.Addresses, p.Addr())
+		}
+	}
+	there := w.Violations(all)
+	return slices.DeleteFunc(bad, func(v Violation) bool {
+		return !slices.ContainsFunc(there, func(o Violation) bool { return o.Text == v.Text && o.Who == v.Who })
+	})
 }
 
 // ambiguous refuses sentences in which a word may be a service or what is outside.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"muelle/api"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/policy"
 )
 
@@ -78,7 +79,11 @@ func (s *Service) newUp(spec api.ProjectSpec, o api.ProjectUpOptions, r *reporte
 	if err := check(&spec, &o); err != nil {
 		return nil, err
 	}
-	if err := policy.CheckSpec(&spec, s.externalZone); err != nil {
+	addresses, err := rtnl.GlobalAddresses()
+	if err != nil {
+		return nil, err
+	}
+	if err := policy.CheckSpec(&spec, &policy.Engine{Network: s.knownNetwork, Addresses: addresses}); err != nil {
 		return nil, own(errdefs.ErrInvalidArgument, "%v", err)
 	}
 	u := &up{
@@ -95,7 +100,6 @@ func (s *Service) newUp(spec api.ProjectSpec, o api.ProjectUpOptions, r *reporte
 		u.services[svc.Name] = svc
 		deps[svc.Name] = svc.DependsOn
 	}
-	var err error
 	u.graph, err = newGraph(deps)
 	return u, err
 }

@@ -29,8 +29,8 @@ func (u *up) ensureZone(ctx context.Context, n api.ProjectNetwork, have network.
 	})
 }
 
-// externalZone tells what is known of a network that is not a project's own.
-func (s *Service) externalZone(name string) (policy.Network, bool) {
+// knownNetwork tells what a network that there is may do.
+func (s *Service) knownNetwork(name string) (policy.Network, bool) {
 	all, err := s.networks.List(context.Background(), filter.Args{})
 	if err != nil {
 		return policy.Network{}, false
@@ -43,7 +43,14 @@ func (s *Service) externalZone(name string) (policy.Network, bool) {
 		if err != nil {
 			return policy.Network{}, false
 		}
-		return policy.Network{Key: name, Name: n.Name, Internal: n.Internal, IPv6: n.EnableIPv6, Zone: z, Between: policy.Between(z, n.Options)}, true
+		known := policy.NewNetwork(name, n.Name, n.Driver, n.Options, z)
+		known.Internal, known.IPv6, known.NoIPv4 = n.Internal, n.EnableIPv6, !n.EnableIPv4
+		for _, c := range n.IPAM.Config {
+			if c.Gateway.IsValid() {
+				known.Gateways = append(known.Gateways, c.Gateway)
+			}
+		}
+		return known, true
 	}
 	return policy.Network{}, false
 }

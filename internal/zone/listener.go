@@ -25,12 +25,12 @@ type listener struct {
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
-	pending map[mark]chan struct{}
+	pending map[mark]chan<- struct{}
 }
 
 // listen begins to hear.
 func listen(ns *os.File) (*listener, error) {
-	l := &listener{pending: map[mark]chan struct{}{}}
+	l := &listener{pending: map[mark]chan<- struct{}{}}
 	err := netns.Do(ns, func() error {
 		all := uint16(unix.ETH_P_ALL)
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(all<<8|all>>8))
@@ -61,19 +61,17 @@ func (l *listener) hear() {
 		l.mu.Lock()
 		if c, ok := l.pending[m]; ok {
 			delete(l.pending, m)
-			close(c)
+			c <- struct{}{}
 		}
 		l.mu.Unlock()
 	}
 }
 
-// expect gives a channel that is closed when the mark arrives.
-func (l *listener) expect(m mark) <-chan struct{} {
+// expect sends once when the mark arrives; c has room for it.
+func (l *listener) expect(m mark, c chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := make(chan struct{})
 	l.pending[m] = c
-	return c
 }
 
 func (l *listener) forget(m mark) {

@@ -13,7 +13,7 @@ import (
 func (sc *scene) describe(r *api.ZoneReport) {
 	for _, n := range sc.world.Networks {
 		view := sc.networks[n.Key]
-		z := api.ZoneView{Name: n.Name, Network: view.Name, Internal: n.Internal, IPv6: n.IPv6, Zone: n.Zone}
+		z := api.ZoneView{Name: n.Name, Network: view.Name, Driver: view.Driver, Internal: n.Internal, IPv6: n.IPv6, Mode4: n.Mode4, Mode6: n.Mode6, Zone: n.Zone, Apart: !n.Between}
 		for _, s := range view.Subnets {
 			z.Subnets = append(z.Subnets, s.Prefix)
 		}
@@ -63,7 +63,7 @@ func (sc *scene) cells(r *api.ZoneReport) {
 			for _, p := range to.Ports {
 				v := sc.world.Reach(from, to, p.Protocol, p.Number)
 				r.Cells = append(r.Cells, api.ZoneCell{
-					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, ByHost: v.ByHost, Why: v.Why, Tries: sc.tries(from, to, p),
+					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, ByHost: v.ByHost, Firewall: v.Firewall, Why: v.Why, Tries: sc.tries(from, to, p),
 				})
 			}
 		}
@@ -81,29 +81,63 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 	if m != nil {
 		source = sc.containers[from][0].Name
 	}
-	if to.Host || p.Local || m != nil && m.Host {
+	switch {
+	case p.Local:
 		return nil
+	case to.Host:
+		return sc.triesOfHost(from, source, to, p)
 	}
 	for _, sb := range sc.containers[to.Name] {
 		for _, e := range sb.Endpoints {
-			if !slices.Contains(to.Networks, e.Network) || from == policy.LAN || from == policy.Internet {
+			if !slices.Contains(to.Networks, e.Network) {
 				continue
 			}
 			for _, a := range e.Addresses {
-				v := sc.world.Direct(from, to, e.Network, sc.inFamily(p, e.Network, a.Addr()))
+				v := sc.world.Direct(from, to, e.Network, sc.inFamily(p, e.Network, a.Addr()), a.Addr().Is6())
 				list = append(list, api.ZoneTry{From: source, To: sb.Name, Address: netip.AddrPortFrom(a.Addr(), p.Number), Expected: v.Allowed, Why: v.Why})
 			}
 		}
 	}
 	target := sc.containers[to.Name][0].Name
 	for _, b := range p.Published {
-		for _, w := range sc.waysTo(from, m, b) {
-			v := sc.world.Published(from, w.through, w.of(b))
+		if b.Own {
+			continue
+		}
+		for _, w := range sc.waysTo(from, m, p.Protocol, b) {
+			v := sc.world.PublishedTo(from, w.through, to, p, w.of(b))
 			try := api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why}
 			if sc.mixed(from, to, w, b, v.Allowed) {
 				try.Result = api.ZoneUnproved // whom an attempt leads to is the kernel's choice
 			}
 			list = append(list, try)
+		}
+	}
+	return list
+}
+
+// triesOfHost are the ways to a port of somebody in this host's own network.
+func (sc *scene) triesOfHost(from, source string, to *policy.Member, p policy.Port) (list []api.ZoneTry) {
+	m := sc.world.Member(from)
+	target := sc.containers[to.Name][0]
+	add := func(a netip.Addr, v policy.Verdict) {
+		if sc.hears(target.ID, p.Protocol, netip.AddrPortFrom(a, p.Number)) {
+			list = append(list, api.ZoneTry{From: source, To: target.Name, Address: netip.AddrPortFrom(a, p.Number), Expected: v.Allowed, Why: v.Why})
+		}
+	}
+	switch {
+	case m == nil && from != policy.Host:
+		for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			add(a, sc.world.ToHostMember(from, "", to, p, a))
+		}
+	case m == nil || m.Host:
+		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
+			add(a, sc.world.ToHostMember(from, "", to, p, a))
+		}
+	default:
+		for _, key := range m.Networks {
+			for _, gateway := range sc.world.Network(key).Gateways {
+				add(gateway, sc.world.ToHostMember(from, key, to, p, gateway))
+			}
 		}
 	}
 	return list
@@ -153,9 +187,20 @@ func (w way) of(b policy.Publication) policy.Publication {
 }
 
 // waysTo are the addresses by which somebody asks for a published port.
-func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (list []way) {
+func (sc *scene) waysTo(from string, m *policy.Member, protocol string, b policy.Publication) (list []way) {
 	host, port := b.Host.Addr(), b.Host.Port()
+	if m != nil && m.Host {
+		m, from = nil, policy.Host
+	}
 	switch {
+	case m == nil && from == policy.Host && host == netip.IPv6Unspecified() && protocol == "sctp":
+		// No relay serves it at ::1, and from there no packet can be sent on.
+		for _, a := range sc.world.Addresses {
+			if a.Is6() {
+				list = append(list, way{"", netip.AddrPortFrom(a, port)})
+			}
+		}
+		return list
 	case m == nil && from != policy.Host:
 		return []way{{"", b.Host}}
 	case m == nil && host == netip.IPv4Unspecified():
@@ -167,6 +212,9 @@ func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (li
 	case host.IsLoopback():
 		return nil // its own loopback
 	case !host.IsUnspecified():
+		if n := sc.world.Network(m.Way); n == nil || !sc.reaches(m, host.Is6()) {
+			return nil
+		}
 		return []way{{m.Way, b.Host}}
 	}
 	for _, key := range m.Networks {
@@ -219,7 +267,7 @@ func (sc *scene) onZone(is func(netip.Prefix) bool) bool {
 
 func (sc *scene) toHost(m *policy.Member) api.ZoneCell {
 	v := sc.world.ToHost(m)
-	return api.ZoneCell{From: m.Name, To: policy.Host, Reached: v.Allowed, Why: v.Why}
+	return api.ZoneCell{From: m.Name, To: policy.Host, Reached: v.Allowed, Firewall: v.Firewall, Why: v.Why}
 }
 
 // somewhere stands for the world: addresses of documentation (RFC 5737 and 3849) that
@@ -228,7 +276,7 @@ var somewhere = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.1:9"), netip
 
 func (sc *scene) toInternet(m *policy.Member) api.ZoneCell {
 	v := sc.world.Out(m, policy.Internet)
-	c := api.ZoneCell{From: m.Name, To: policy.Internet, Reached: v.Allowed, Why: v.Why}
+	c := api.ZoneCell{From: m.Name, To: policy.Internet, Reached: v.Allowed, Firewall: v.Firewall, Why: v.Why}
 	if n := sc.world.Network(m.Way); !v.Allowed && n != nil {
 		prefixes, names := policy.Destinations(n.Zone)
 		c.Some = len(prefixes)+len(names) > 0
@@ -236,12 +284,24 @@ func (sc *scene) toInternet(m *policy.Member) api.ZoneCell {
 	if m.Host {
 		return c
 	}
+	way := sc.networks[m.Way].Driver
 	for _, to := range somewhere {
-		if sc.speaks(sc.containers[m.Name][0], to.Addr().Is6()) {
-			c.Tries = append(c.Tries, api.ZoneTry{From: sc.containers[m.Name][0].Name, To: policy.Internet, Address: to, Expected: v.Allowed, Why: v.Why})
+		if !sc.reaches(m, to.Addr().Is6()) {
+			continue
 		}
+		v := sc.world.OutBy(m, policy.Internet, to.Addr().Is6())
+		try := api.ZoneTry{From: sc.containers[m.Name][0].Name, To: policy.Internet, Address: to, Expected: v.Allowed, Why: v.Why}
+		if way != "" && way != "bridge" {
+			try.Result = api.ZoneUnproved // what leaves by a link of its own is not tracked here
+		}
+		c.Tries = append(c.Tries, try)
 	}
 	return c
+}
+
+// reaches tells whether the containers of a member have addresses of the family.
+func (sc *scene) reaches(m *policy.Member, six bool) bool {
+	return sc.speaks(sc.containers[m.Name][0], six)
 }
 
 // speaks tells whether a container has an address of the family.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 
 	"muelle/api"
 	"muelle/internal/linux/netns"
+	"muelle/internal/netdriver"
+	"muelle/internal/network"
 	"muelle/internal/policy"
 )
 
@@ -83,15 +86,23 @@ func (v *verification) close() {
 
 // try makes one attempt, and another where the first went otherwise than expected.
 func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
-	if cell.From == policy.LAN || cell.From == policy.Internet || cell.Protocol == "sctp" || t.Result == api.ZoneUnproved {
-		t.Result = api.ZoneUnproved
+	outside := cell.From == policy.LAN || cell.From == policy.Internet
+	switch {
+	case t.Result == api.ZoneUnproved:
+		return
+	case outside:
+		t.Result = v.byRules(cell, t)
+		t.Differs = t.Result == api.ZonePasses && !t.Expected || t.Result == api.ZoneBlocked && t.Expected
+		return
+	case cell.Port != 0 && cell.Protocol != "tcp" && v.listeners[t.To] == nil:
+		t.Result = api.ZoneUnproved // nobody can look at what arrives on this host alone
 		return
 	}
 	for _, patience := range []time.Duration{short, long} {
 		t.Result = v.once(cell, t, patience)
 		reached := t.Result == api.ZoneOpen || t.Result == api.ZoneRefused
 		// Somebody listens there, but it was another who refused.
-		if t.Published && t.Result == api.ZoneRefused && v.listening(cell, t) {
+		if t.Result == api.ZoneRefused && cell.Protocol == "tcp" && v.listening(cell, t) {
 			reached = false
 		}
 		if t.Differs = t.Result != api.ZoneUnproved && reached != t.Expected; !t.Differs || reached {
@@ -100,13 +111,54 @@ func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
 	}
 }
 
+// listening tells whether a program waits where the try leads to.
 func (v *verification) listening(cell *api.ZoneCell, t *api.ZoneTry) bool {
-	for _, sb := range v.sc.containers[cell.To] {
-		if sb.Name == t.To {
-			return v.sc.listens(sb.ID, cell.Protocol, cell.Port)
+	return slices.ContainsFunc(v.sc.containers[cell.To], func(sb network.SandboxView) bool {
+		at := t.Address
+		if t.Published {
+			if at = leadsTo(sb, cell.Protocol, t.Address); !at.IsValid() {
+				return false
+			}
+		}
+		return (t.Published || sb.Name == t.To) && v.sc.hears(sb.ID, cell.Protocol, at)
+	})
+}
+
+// byRules follows the packets of somebody outside through the rules that are in the kernel,
+// this engine's and all others': from there nothing can be sent.
+func (v *verification) byRules(cell *api.ZoneCell, t *api.ZoneTry) string {
+	to := v.sc.world.Member(cell.To)
+	if slices.ContainsFunc(to.Networks, func(key string) bool {
+		return v.sc.networks[key].Interface == "" && !t.Published && v.sc.holds(key, t.Address.Addr())
+	}) {
+		return api.ZoneUnproved // what comes by a link of its own meets no rule of this host's
+	}
+	w := policy.Way{From: cell.From, To: cell.To, Six: t.Address.Addr().Is6(), Protocol: cell.Protocol, Port: cell.Port}
+	if t.Published {
+		w.Host = t.Address
+	}
+	target := v.sc.target(w)
+	for _, key := range to.Networks {
+		own, lead := !t.Published && v.sc.holds(key, t.Address.Addr()), t.Published && v.sc.holds(key, target.To.Addr())
+		if own {
+			target.To = t.Address
+		}
+		if own || lead {
+			target.Bridge = v.sc.networks[key].Interface
 		}
 	}
-	return false
+	switch fate := v.sc.filters.Outside(cell.From == policy.Internet, true, target); {
+	case fate.Certain():
+		return api.ZoneBlocked
+	case fate.Passes && !fate.Dropped:
+		return api.ZonePasses
+	}
+	return api.ZoneUnproved // no such link, or it depends on who asks
+}
+
+// holds tells whether an address is in a network.
+func (sc *scene) holds(key string, a netip.Addr) bool {
+	return a.IsValid() && slices.ContainsFunc(sc.networks[key].Subnets, func(s netdriver.Subnet) bool { return s.Prefix.Contains(a) })
 }
 
 func (v *verification) once(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
@@ -118,7 +170,15 @@ func (v *verification) once(cell *api.ZoneCell, t *api.ZoneTry, patience time.Du
 	case cell.To == policy.Internet:
 		return v.outside(from, t)
 	case cell.Protocol == "udp":
-		return v.datagram(from, cell, t, patience)
+		return v.arrives(cell, t, patience, func(m mark) (int, error) {
+			fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
+			if err == nil {
+				err = ignoring(unix.Send(fd, m[:], 0), unix.EPERM)
+			}
+			return fd, err
+		})
+	case cell.Protocol == "sctp":
+		return v.arrives(cell, t, patience, func(m mark) (int, error) { return v.associate(from, t.Address, m) })
 	}
 	return v.connect(from, t, patience)
 }
@@ -140,6 +200,7 @@ func sockaddr(to netip.AddrPort) (unix.Sockaddr, int) {
 
 // begin makes a socket of the source's namespace that is connected, or about to be.
 func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, err error) {
+	fd = -1
 	err = v.within(from, func() error {
 		sa, domain := sockaddr(to)
 		fd, err = unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -148,6 +209,7 @@ func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, 
 		}
 		if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
 			unix.Close(fd)
+			fd = -1
 			return err
 		}
 		return nil
@@ -192,44 +254,56 @@ func outcome(err error) string {
 	return api.ZoneDropped
 }
 
-// datagram sends eight bytes, and looks whether they arrive at the container's
-// interface: a program need not answer.
-func (v *verification) datagram(from string, cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) string {
-	var heard []<-chan struct{}
-	mark := newMark()
+func ignoring(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}
+
+// arrives sends a mark, and looks whether it comes to a container's interface: a program
+// need not answer. ICMP's "unreachable" comes from a container that was reached, and where
+// nobody listens, or, where the mark did not arrive, from somebody on the way.
+func (v *verification) arrives(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration, send func(mark) (int, error)) string {
+	m := newMark()
+	heard := make(chan struct{}, len(v.sc.containers[cell.To]))
 	for _, sb := range v.sc.containers[cell.To] {
 		if l := v.listeners[sb.Name]; l != nil {
-			heard = append(heard, l.expect(mark))
-			defer l.forget(mark)
+			l.expect(m, heard)
+			defer l.forget(m)
 		}
 	}
-	fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
+	fd, err := send(m)
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
 	if err != nil {
 		return outcome(err)
 	}
-	defer unix.Close(fd)
-	if err := unix.Send(fd, mark[:], 0); err != nil && !errors.Is(err, unix.EPERM) {
-		return outcome(err)
-	}
-	over := time.After(patience)
-	arrived := make(chan struct{}, len(heard))
-	stop := make(chan struct{})
-	defer close(stop)
-	for _, c := range heard {
-		go func() {
-			select {
-			case <-c:
-				arrived <- struct{}{}
-			case <-stop:
-			}
-		}()
-	}
 	select {
-	case <-arrived:
+	case <-heard:
+		if cell.Protocol == "udp" && !v.listening(cell, t) && refused(fd, unreachableWithin) {
+			return api.ZoneRefused
+		}
 		return api.ZoneOpen
-	case <-over:
+	case <-time.After(patience):
+		if cell.Protocol == "udp" && refused(fd, 0) {
+			return api.ZoneRejected
+		}
 		return api.ZoneDropped
 	}
+}
+
+// unreachableWithin is how long a kernel may take to say that nobody listens, which
+// changes a word of the result only.
+const unreachableWithin = 50 * time.Millisecond
+
+// refused tells whether ICMP answered a connected UDP socket that nobody listens, or that
+// somebody on the way lets nothing through.
+func refused(fd int, patience time.Duration) bool {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, int(patience.Milliseconds()))
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err == nil && code != 0
 }
 
 // outside sends a datagram to nobody's address, and asks the kernel whether it left

@@ -6,7 +6,6 @@ package zone
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,16 +14,24 @@ import (
 
 	"muelle/api"
 	"muelle/internal/linux/netns"
+	"muelle/internal/linux/rtnl"
 	"muelle/internal/linux/socket"
 	"muelle/internal/network"
 	"muelle/internal/policy"
+	"muelle/internal/zone/exposure"
 )
 
 // Service makes the reports.
-type Service struct{ networks *network.Service }
+type Service struct {
+	networks *network.Service
+	pids     func(ctx context.Context, containerID string) ([]int, error)
+}
 
-// New makes a Service.
-func New(networks *network.Service) *Service { return &Service{networks: networks} }
+// New makes a Service. Pids lists the processes of a running container, to find what one
+// on the host's network listens on.
+func New(networks *network.Service, pids func(ctx context.Context, containerID string) ([]int, error)) *Service {
+	return &Service{networks: networks, pids: pids}
+}
 
 // Options of a report.
 type Options struct {
@@ -46,11 +53,12 @@ type scene struct {
 	of        map[string]string
 	networks  map[string]network.NetworkView
 	listening map[string][]socket.Listener // by container
+	filters   *filters
 }
 
 // Report gives who reaches whom. errdefs.ErrNotFound: nothing of the project runs.
 func (s *Service) Report(ctx context.Context, o Options) (*api.ZoneReport, error) {
-	sc, err := s.scene(o.Project)
+	sc, err := s.scene(ctx, o.Project, o.Verify)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +83,7 @@ func (s *Service) Report(ctx context.Context, o Options) (*api.ZoneReport, error
 }
 
 // scene takes what runs, and the ports that it listens on.
-func (s *Service) scene(project string) (*scene, error) {
+func (s *Service) scene(ctx context.Context, project string, verify bool) (*scene, error) {
 	all := s.networks.Snapshot()
 	sc := &scene{world: &policy.World{}, containers: map[string][]network.SandboxView{}, of: map[string]string{}, networks: map[string]network.NetworkView{}, listening: map[string][]socket.Listener{}}
 	wanted := map[string]bool{}
@@ -100,7 +108,9 @@ func (s *Service) scene(project string) (*scene, error) {
 		if in {
 			name := memberName(sb, project)
 			sc.containers[name] = append(sc.containers[name], sb)
-			s.listen(sc, sb)
+			if err := s.listen(ctx, sc, sb); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if len(sc.containers) == 0 {
@@ -110,25 +120,13 @@ func (s *Service) scene(project string) (*scene, error) {
 		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("no container of project %q runs", project))
 	}
 	sc.split()
+	if err := sc.besides(all, verify); err != nil {
+		return nil, err
+	}
 	sc.build(project)
 	var err error
-	sc.world.Addresses, err = hostAddresses()
+	sc.world.Addresses, err = rtnl.GlobalAddresses()
 	return sc, err
-}
-
-// hostAddresses are this host's, without those that mean something on one link only.
-func hostAddresses() (list []netip.Addr, err error) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list this host's addresses: %w", err)
-	}
-	for _, a := range all {
-		p, err := netip.ParsePrefix(a.String())
-		if err == nil && p.Addr().IsGlobalUnicast() {
-			list = append(list, p.Addr().Unmap())
-		}
-	}
-	return list, nil
 }
 
 func memberName(sb network.SandboxView, project string) string {
@@ -142,18 +140,22 @@ func memberName(sb network.SandboxView, project string) string {
 }
 
 // listen reads what a container listens on. One that ends meanwhile listens on nothing.
-func (s *Service) listen(sc *scene, sb network.SandboxView) {
+func (s *Service) listen(ctx context.Context, sc *scene, sb network.SandboxView) (err error) {
 	if sb.Host {
-		return
+		pids, err := s.pids(ctx, sb.ID)
+		if err != nil {
+			return nil
+		}
+		sc.listening[sb.ID], err = exposure.Listeners(pids)
+		return err
 	}
 	ns, err := s.networks.NetNS(sb.ID)
 	if err != nil {
-		return
+		return nil
 	}
 	defer ns.Close()
-	_ = netns.Do(ns, func() error {
-		list, err := socket.Listeners()
-		sc.listening[sb.ID] = list
+	return netns.Do(ns, func() error {
+		sc.listening[sb.ID], err = socket.Listeners()
 		return err
 	})
 }
@@ -196,7 +198,7 @@ func (sc *scene) build(project string) {
 			m.Host = m.Host || sb.Host
 			for _, e := range sb.Endpoints {
 				n := sc.networks[e.Network]
-				if n.Driver != "bridge" {
+				if n.Driver == "host" || n.Driver == "null" {
 					continue
 				}
 				used[n.ID] = true
@@ -213,9 +215,15 @@ func (sc *scene) build(project string) {
 	}
 	for id := range used {
 		n := sc.networks[id]
-		known := policy.Network{Key: id, Name: shownName(n, project), Internal: n.Internal, IPv6: n.IPv6, Between: n.Between, Zone: n.Zone}
+		known := policy.NewNetwork(id, shownName(n, project), n.Driver, n.Options, n.Zone)
+		known.Internal, known.IPv6, known.NoIPv4 = n.Internal, n.IPv6, !n.IPv4
+		known.TrustsLAN, known.TrustsInternet = false, false
+		for _, name := range known.Trusted {
+			lan, internet := sc.filters.Leads(name)
+			known.TrustsLAN, known.TrustsInternet = known.TrustsLAN || lan, known.TrustsInternet || internet
+		}
 		for _, sub := range n.Subnets {
-			if sub.Gateway.IsValid() {
+			if sub.Gateway.IsValid() && known.Here(sub.Gateway.Is6()) {
 				known.Gateways = append(known.Gateways, sub.Gateway)
 			}
 		}
@@ -264,15 +272,18 @@ func (sc *scene) ports(containers []network.SandboxView) []policy.Port {
 				through = e.Network
 			}
 		}
-		for p, bindings := range sb.Ports {
-			known := at(string(p.Proto()), p.Num())
-			for _, b := range bindings {
-				var n uint16
-				if _, err := fmt.Sscan(b.HostPort, &n); err == nil && through != "" {
-					pub := policy.Publication{Host: netip.AddrPortFrom(b.HostIP, n), Network: through}
-					if !slices.Contains(known.Published, pub) {
-						known.Published = append(known.Published, pub)
-					}
+		for p := range sb.Ports {
+			at(string(p.Proto()), p.Num())
+		}
+		for _, m := range sb.Mappings {
+			for _, target := range m.Targets {
+				if through == "" || !ownAddress(sb, target.Addr()) {
+					continue
+				}
+				known := at(m.Protocol, target.Port())
+				pub := policy.Publication{Host: m.Host, Network: through, Own: m.Host == target}
+				if !slices.Contains(known.Published, pub) {
+					known.Published = append(known.Published, pub)
 				}
 			}
 		}
@@ -298,6 +309,12 @@ func (sc *scene) ports(containers []network.SandboxView) []policy.Port {
 	return list
 }
 
+func ownAddress(sb network.SandboxView, a netip.Addr) bool {
+	return slices.ContainsFunc(sb.Endpoints, func(e network.EndpointView) bool {
+		return slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+}
+
 // onlyLocal tells whether a port is listened on, and on loopback addresses only.
 func (sc *scene) onlyLocal(containers []network.SandboxView, protocol string, number uint16) bool {
 	local := false
@@ -312,6 +329,23 @@ func (sc *scene) onlyLocal(containers []network.SandboxView, protocol string, nu
 		}
 	}
 	return local
+}
+
+// hears tells whether a container takes what comes for one address and port, or, where
+// the address is unspecified, for any of its family but loopback ones.
+func (sc *scene) hears(container, protocol string, at netip.AddrPort) bool {
+	return slices.ContainsFunc(sc.listening[container], func(l socket.Listener) bool {
+		a := l.Addr.Addr()
+		switch {
+		case l.Proto != protocol || l.Addr.Port() != at.Port():
+			return false
+		case a == netip.IPv6Unspecified(), a == at.Addr():
+			return true // [::] hears IPv4 as well, as a rule
+		case a == netip.IPv4Unspecified():
+			return at.Addr().Is4()
+		}
+		return at.Addr().IsUnspecified() && a.Is4() == at.Addr().Is4() && !a.IsLoopback()
+	})
 }
 
 // listens tells whether a container takes what comes for a port.

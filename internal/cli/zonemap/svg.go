@@ -161,7 +161,7 @@ func (p *picture) drawBands() {
 		fmt.Fprintf(&p.b, `<rect x="%d" y="%.1f" width="%.1f" height="%.1f" rx="12" fill="%s" stroke="%s" stroke-width="1.5"/>`+"\n", margin, y, p.width-2*margin, p.bandH(), c[1], c[0])
 		p.text(margin+14, y+24, c[0], "start", `font-size="15" font-weight="600"`, short(z.Name, 21))
 		p.text(margin+14, y+46, c[0], "start", "", short("publish: "+publish(z), 25))
-		if z.Zone.Between == api.ZoneDeny {
+		if apart(z) {
 			p.text(margin+14, y+65, c[0], "start", "", "between: deny")
 		}
 		x := p.width - margin - exitW + 16
@@ -211,7 +211,7 @@ func (p *picture) drawMembers() {
 // drawFlows draws who reaches whom inside each zone: one arrow for all ports.
 func (p *picture) drawFlows() {
 	for _, z := range p.r.Zones {
-		if z.Zone.Between == api.ZoneDeny {
+		if apart(z) {
 			continue
 		}
 		for _, from := range z.Members {

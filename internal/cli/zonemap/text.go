@@ -63,6 +63,7 @@ func axes(r *api.ZoneReport) (from []string, to []target) {
 const (
 	wordYes, wordNo, wordSome = "yes", "-", "some"
 	wordByHost                = "by host"
+	wordFirewall              = "fw"
 	mark                      = "!" // it went otherwise
 )
 
@@ -75,6 +76,8 @@ func word(c api.ZoneCell) string {
 		w = wordYes
 	case c.Some:
 		w = wordSome
+	case c.Firewall != "":
+		w = wordFirewall
 	}
 	if c.Differs {
 		w += mark
@@ -111,7 +114,7 @@ func (t *text) paint(s, padded string) string {
 		code = "1;31"
 	case s == wordYes:
 		code = "32"
-	case s == wordSome, s == wordByHost:
+	case s == wordSome, s == wordByHost, s == wordFirewall:
 		code = "33"
 	}
 	if code == "" {
@@ -127,8 +130,13 @@ func said(s, otherwise string) string {
 	return s
 }
 
+// linked tells whether the containers of a network are on a link of the host's themselves.
+func linked(z api.ZoneView) bool { return z.Driver != "" && z.Driver != "bridge" }
+
 func egress(z api.ZoneView) string {
 	switch {
+	case linked(z) && !z.Internal:
+		return "any (" + z.Driver + ")"
 	case len(z.Zone.Egress) > 0:
 		return strings.Join(z.Zone.Egress, ", ")
 	case z.Internal:
@@ -138,10 +146,37 @@ func egress(z api.ZoneView) string {
 }
 
 func publish(z api.ZoneView) string {
-	if z.Internal {
-		return said(z.Zone.Publish, "none (internal)")
+	word := said(z.Zone.Publish, "any")
+	switch mode := modes(z); {
+	case z.Internal && z.Zone.Publish == "":
+		word = "none (internal)"
+	case linked(z):
+		return word + " (" + z.Driver + ")"
+	case mode != "":
+		return word + " (" + mode + ")"
 	}
-	return said(z.Zone.Publish, "any")
+	return word
+}
+
+// modes are the gateway modes that are not Docker's usual one; that of IPv6 alone says so.
+func modes(z api.ZoneView) string {
+	plain := func(mode string) bool { return mode == "" || mode == "nat" }
+	switch {
+	case !plain(z.Mode4):
+		return z.Mode4
+	case z.IPv6 && !plain(z.Mode6):
+		return z.Mode6 + ", IPv6"
+	}
+	return ""
+}
+
+func apart(z api.ZoneView) bool { return z.Apart || z.Zone.Between == api.ZoneDeny }
+
+func between(z api.ZoneView) string {
+	if apart(z) {
+		return api.ZoneDeny
+	}
+	return api.ZoneAllow
 }
 
 func (t *text) zones(r *api.ZoneReport) {
@@ -149,13 +184,13 @@ func (t *text) zones(r *api.ZoneReport) {
 		t.line("no container is on a network")
 		return
 	}
-	names := 4
+	names, wide := 4, len("none (internal)")
 	for _, z := range r.Zones {
-		names = max(names, utf8.RuneCountInString(z.Name))
+		names, wide = max(names, utf8.RuneCountInString(z.Name)), max(wide, utf8.RuneCountInString(publish(z)))
 	}
-	t.line("%-*s  %-15s  %-7s  %s", names, "ZONE", "PUBLISH", "BETWEEN", "EGRESS")
+	t.line("%-*s  %-*s  %-7s  %s", names, "ZONE", wide, "PUBLISH", "BETWEEN", "EGRESS")
 	for _, z := range r.Zones {
-		t.line("%-*s  %-15s  %-7s  %s", names, console.OneLine(z.Name), console.OneLine(publish(z)), console.OneLine(said(z.Zone.Between, "allow")), console.OneLine(egress(z)))
+		t.line("%-*s  %-*s  %-7s  %s", names, console.OneLine(z.Name), wide, console.OneLine(publish(z)), between(z), console.OneLine(egress(z)))
 	}
 	t.line("")
 }
@@ -200,11 +235,30 @@ func (t *text) matrix(r *api.ZoneReport) {
 	}
 }
 
+// firewalls names the rules of others that drop what the zones allow, each once.
+func (t *text) firewalls(r *api.ZoneReport) {
+	var rules []string
+	for _, c := range r.Cells {
+		if c.Firewall != "" && !slices.Contains(rules, c.Firewall) {
+			rules = append(rules, c.Firewall)
+		}
+	}
+	if len(rules) == 0 {
+		return
+	}
+	t.line("%s: the zones allow it, and another firewall on this host drops it:", wordFirewall)
+	for _, rule := range rules {
+		t.line("    %s", console.OneLine(rule))
+	}
+	t.line("")
+}
+
 func (t *text) findings(r *api.ZoneReport) {
 	if slices.ContainsFunc(r.Cells, func(c api.ZoneCell) bool { return c.ByHost }) {
 		t.line("%s: by a published port of this host only, as anybody there does; not by its name", wordByHost)
 		t.line("")
 	}
+	t.firewalls(r)
 	for _, e := range r.Expect {
 		switch {
 		case e.Holds && e.Why != "":
@@ -218,17 +272,27 @@ func (t *text) findings(r *api.ZoneReport) {
 	if !r.Verified {
 		return
 	}
-	tried, unproved := 0, 0
+	tried, followed, unproved := 0, 0, 0
 	for _, c := range r.Cells {
 		for _, try := range c.Tries {
-			if try.Result == api.ZoneUnproved {
+			switch try.Result {
+			case api.ZoneUnproved:
 				unproved++
-			} else {
+			case api.ZonePasses, api.ZoneBlocked:
+				followed++
+			default:
 				tried++
 			}
 		}
 	}
-	t.line("verified by %d attempts; %d ways cannot be tried from here", tried, unproved)
+	line := fmt.Sprintf("verified by %d attempts", tried)
+	if followed > 0 {
+		line += fmt.Sprintf("; %d ways from the LAN and the internet by the kernel's rules", followed)
+	}
+	if unproved > 0 {
+		line += fmt.Sprintf("; %d ways cannot be tried from here", unproved)
+	}
+	t.line("%s", line)
 	for _, c := range r.Cells {
 		for _, try := range c.Tries {
 			if try.Differs {

@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -80,4 +81,20 @@ func isZero(mask []byte) bool {
 		}
 	}
 	return true
+}
+
+// GlobalAddresses are those of the calling thread's network namespace, without those that
+// mean something on one link or on this host only.
+func GlobalAddresses() (list []netip.Addr, err error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this host's addresses: %w", err)
+	}
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().IsGlobalUnicast() {
+			list = append(list, p.Addr().Unmap())
+		}
+	}
+	return list, nil
 }

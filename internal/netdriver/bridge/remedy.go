@@ -18,6 +18,12 @@ const (
 	iptables
 )
 
+// Owner names the program whose rules a chain of another firewall holds, "" where that
+// does not show.
+func Owner(c *ruleset.Chain) string {
+	return map[owner]string{docker: "Docker", ufw: "ufw", firewalld: "firewalld", iptables: "iptables"}[ownerOf(c)]
+}
+
 func (t *trouble) owner() owner { return ownerOf(t.chain) }
 
 func ownerOf(c *ruleset.Chain) owner {

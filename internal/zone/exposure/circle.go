@@ -62,6 +62,9 @@ func (h *host) judge(p *api.ExposedPort, t target) {
 
 // hits tells whether the target is behind an address of the host.
 func (t target) hits(a netip.Addr) bool {
+	if t.own {
+		return t.to.Addr().Is4() == a.Is4()
+	}
 	if t.host.Addr().IsUnspecified() {
 		return t.both || t.host.Addr().Is4() == a.Is4()
 	}

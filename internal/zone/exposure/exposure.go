@@ -47,7 +47,7 @@ func New(o Options) *Service { return &Service{o} }
 // Report looks at everything at this moment.
 func (s *Service) Report(ctx context.Context) (*api.ExposureReport, error) {
 	snapshot := s.o.Networks.Snapshot()
-	h, err := readHost(snapshot)
+	h, err := readHost(snapshot, nil)
 	if err != nil {
 		return nil, err
 	}

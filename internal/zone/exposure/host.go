@@ -20,6 +20,12 @@ type host struct {
 	// own are all addresses of the host.
 	own   []netip.Addr
 	links []link
+	// skip leaves chains out.
+	skip func(*ruleset.Chain) bool
+}
+
+func (h *host) ask(p ruleset.Packet, hooks ...ruleset.Hook) ruleset.Fate {
+	return h.rules.Ask(p, h.skip, hooks...)
 }
 
 // link is an interface to others.
@@ -79,9 +85,10 @@ func public(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// readHost looks at addresses and rules.
-func readHost(snapshot network.Snapshot) (*host, error) {
-	rules, err := ruleset.Read(nil)
+// readHost looks at addresses and at the rules of the tables that keep, which may be nil,
+// lets through.
+func readHost(snapshot network.Snapshot, keep func(ruleset.Family, string) bool) (*host, error) {
+	rules, err := ruleset.Read(keep)
 	if err != nil {
 		return nil, err
 	}

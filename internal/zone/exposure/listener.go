@@ -21,6 +21,16 @@ type listener struct {
 	process  string
 }
 
+// Listeners are the sockets of processes in the calling thread's network namespace, each
+// once.
+func Listeners(pids []int) (list []socket.Listener, err error) {
+	all, err := listeners(pids)
+	for _, l := range all {
+		list = append(list, socket.Listener{Proto: l.protocol, Addr: l.at})
+	}
+	return list, err
+}
+
 // listeners are the sockets of processes of one network namespace, each once.
 func listeners(pids []int) ([]listener, error) {
 	owners := map[uint64]string{} // inode → process

@@ -17,6 +17,8 @@ type target struct {
 	bridge string
 	// both: a socket on [::] that hears IPv4 as well.
 	both bool
+	// own: to is asked for itself, host is not.
+	own bool
 }
 
 // translated tells whether a packet for an address of the host is sent on by the
@@ -40,17 +42,23 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 	p := ruleset.Packet{
 		In: link, V6: a.Is6(), Source: source, Destination: single(a), Protocol: t.protocol, DestinationPort: t.host.Port(), ToLocal: true,
 	}
-	before := h.rules.Ask(p, nil, ruleset.Ingress, ruleset.Prerouting)
+	if t.own {
+		p.Destination, p.DestinationPort, p.ToLocal = single(t.to.Addr()), t.to.Port(), false
+		p.Out, p.OutBridge = t.bridge, true
+		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting)
+		return joined(there, h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+	}
+	before := h.ask(p, ruleset.Ingress, ruleset.Prerouting)
 	if before.Certain() {
 		return before
 	}
 	if !h.translated(t, a, false) {
-		there := joined(before, h.rules.Ask(p, nil, ruleset.Input))
-		return joined(there, h.rules.Ask(answer(p, ""), nil, ruleset.Output, ruleset.Postrouting))
+		there := joined(before, h.ask(p, ruleset.Input))
+		return joined(there, h.ask(answer(p, ""), ruleset.Output, ruleset.Postrouting))
 	}
 	p = t.sentOn(p)
-	there := joined(before, h.rules.Ask(p, nil, ruleset.Forward, ruleset.Postrouting))
-	return joined(there, h.rules.Ask(answer(p, t.bridge), nil, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+	there := joined(before, h.ask(p, ruleset.Forward, ruleset.Postrouting))
+	return joined(there, h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
 }
 
 // answer is what goes back: who is not answered reaches nothing.
@@ -79,11 +87,11 @@ func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
 		leaving := p
 		leaving.Out, leaving.OutBridge = ruleset.Somewhere, false
 		// In the output hook the interface is still that of before.
-		return joined(h.rules.Ask(leaving, nil, ruleset.Output), h.rules.Ask(p, nil, ruleset.Postrouting))
+		return joined(h.ask(leaving, ruleset.Output), h.ask(p, ruleset.Postrouting))
 	}
-	out := h.rules.Ask(p, nil, ruleset.Output, ruleset.Postrouting)
+	out := h.ask(p, ruleset.Output, ruleset.Postrouting)
 	p.In, p.Out = "lo", ""
-	return joined(out, h.rules.Ask(p, nil, ruleset.Prerouting, ruleset.Input))
+	return joined(out, h.ask(p, ruleset.Prerouting, ruleset.Input))
 }
 
 // joined is the fate of a packet that must pass both.
