@@ -109,7 +109,7 @@ func (c *portChange) holdAgain(ctx context.Context, kept []port.Binding) error {
 	if err := c.keeper.LetGo(ctx, names(list)); err != nil {
 		return err
 	}
-	if err := c.keeper.Hold(ctx, heldPorts(list, targetsOf(c.way))); err != nil {
+	if err := c.s.hold(ctx, c.keeper, list, targetsOf(c.way)); err != nil {
 		return err
 	}
 	return c.s.bridge.Hairpin(c.way.driverView())

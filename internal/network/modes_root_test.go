@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	mobynet "github.com/moby/moby/api/types/network"
@@ -38,7 +40,8 @@ func TestGatewayModes(t *testing.T) {
 	w.network("trusting", with("bridge.trusted_host_interfaces=other:uplink"))
 	w.network("named", with("host_ipv4="+second))
 	boxes := map[string]*network.Sandbox{}
-	for i, name := range []string{"plain", "open", "routed", "trusting", "named"} {
+	names := []string{"plain", "open", "routed", "trusting", "named"}
+	for i, name := range names {
 		boxes[name] = w.start(published(spec(name, name), fmt.Sprintf("%d->80/tcp", 8080+i)))
 		w.serve(boxes[name].NetNS, "tcp", ":80", name)
 		w.serve(boxes[name].NetNS, "tcp", ":81", name)
@@ -69,6 +72,21 @@ func TestGatewayModes(t *testing.T) {
 			look(tt.port80, own+":80")
 			look(tt.port81, own+":81")
 			look(tt.host, hostOnLAN+":"+map[string]string{"plain": "8080", "open": "8081", "routed": "8082", "trusting": "8083", "named": "8084"}[tt.name])
+			// The socket of the relay at [::1] takes connections only where they are passed on.
+			patience := slow
+			if !tt.host {
+				patience = 300 * time.Millisecond
+			}
+			err := in(nil, func() error {
+				c, err := net.DialTimeout("tcp6", fmt.Sprintf("[::1]:%d", 8080+slices.Index(names, tt.name)), patience)
+				if err == nil {
+					c.Close()
+				}
+				return err
+			})
+			if (err == nil) != tt.host {
+				t.Errorf("the relay: %v", err)
+			}
 			if tt.name != "plain" {
 				w.cannotReach(boxes["plain"].NetNS, "tcp4", own+":80")
 			}

@@ -67,7 +67,10 @@ func (c *connection) lead(ctx context.Context, old, published []netdriver.Mappin
 	if !to.valid() {
 		return nil
 	}
-	if err := c.keeper.Hold(ctx, heldPorts(c.moved.bound, to)); err != nil {
+	if err := c.hear(to); err != nil {
+		return err
+	}
+	if err := c.s.hold(ctx, c.keeper, c.moved.bound, to); err != nil {
 		return err
 	}
 	way := c.publishes
@@ -78,6 +81,18 @@ func (c *connection) lead(ctx context.Context, old, published []netdriver.Mappin
 		return err
 	}
 	return c.s.lead(ctx, c.sb, published)
+}
+
+// hear opens the relays that were closed on a network without translation.
+func (c *connection) hear(to targets) error {
+	for _, b := range c.moved.bound {
+		if b.Relays() && !to.silent() && (targetsOf(c.published).silent() || targetsOf(c.publishes).silent()) {
+			if err := c.s.ports.Hear(b); err != nil {
+				return fmt.Errorf("open port %s: %w", b.Host, err)
+			}
+		}
+	}
+	return nil
 }
 
 // portsBack publishes as before.

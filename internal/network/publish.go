@@ -274,6 +274,9 @@ func targetsOf(way *endpoint) (t targets) {
 
 func (t targets) valid() bool { return t.v4.IsValid() || t.v6.IsValid() }
 
+// silent: no port of the host leads there.
+func (t targets) silent() bool { return t.instead4 || !t.v4.IsValid() && t.instead6 }
+
 func (t targets) first() netip.Addr {
 	if t.v4.IsValid() {
 		return t.v4
@@ -290,7 +293,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 			if host.Addr().Is6() {
 				target = to.v6
 			}
-			relay := b.Relays() && host.Addr().Is6() && to.v4.IsValid() && (!target.IsValid() || to.instead6)
+			relay := b.Relays() && host.Addr().Is6() && to.v4.IsValid() && (!target.IsValid() || to.instead6) && !to.instead4
 			if relay {
 				list = append(list, netdriver.Mapping{
 					Protocol: string(b.Container.Proto()), Host: host,
@@ -317,13 +320,18 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 }
 
 // heldPorts hands the sockets over, those of IPv6 with what to relay to: where the port
-// is published by IPv4 as well, to that, where the kernel spreads what replicas share.
-func heldPorts(bound []port.Binding, to targets) []runtime.Held {
+// is published by IPv4 as well, to that, where the kernel spreads what replicas share. To
+// a container that is published at its own address instead there is no relay.
+func (s *Service) heldPorts(bound []port.Binding, to targets) ([]runtime.Held, error) {
 	held := make([]runtime.Held, 0, len(bound))
 	for _, b := range bound {
 		h := runtime.Held{Name: b.Name(), File: b.File}
 		switch {
 		case !b.Relays():
+		case to.silent():
+			if err := s.ports.Deafen(b); err != nil {
+				return nil, fmt.Errorf("close port %s: %w", b.Host, err)
+			}
 		case b.Both && to.v4.IsValid():
 			h.RelayTo = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), b.Host.Port())
 		default:
@@ -331,7 +339,16 @@ func heldPorts(bound []port.Binding, to targets) []runtime.Held {
 		}
 		held = append(held, h)
 	}
-	return held
+	return held, nil
+}
+
+// hold hands the sockets of published ports to the container's shim.
+func (s *Service) hold(ctx context.Context, keeper Keeper, bound []port.Binding, to targets) error {
+	held, err := s.heldPorts(bound, to)
+	if err != nil {
+		return err
+	}
+	return keeper.Hold(ctx, held)
 }
 
 func (p *preparation) closePorts(context.Context) error {

@@ -104,3 +104,34 @@ func load(program []instruction) int {
 	}
 	return int(fd)
 }
+
+// Deafen makes a held socket drop whatever reaches it, where its port is not to be had at
+// an address of the host's. Hear makes it a relay's again.
+func (k *Book) Deafen(b Binding) error { return k.filter(b, k.filters.deaf) }
+
+// Hear undoes Deafen.
+func (k *Book) Hear(b Binding) error {
+	if b.Both {
+		return k.filter(b, k.filters.onlyIPv6)
+	}
+	return k.filter(b, nil)
+}
+
+func (k *Book) filter(b Binding, f *filter) error {
+	raw, err := b.File.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	err = raw.Control(func(fd uintptr) {
+		if f != nil {
+			done = f.attach(int(fd))
+		} else if done = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); done == unix.ENOENT {
+			done = nil // it had none
+		}
+	})
+	if err == nil {
+		err = done
+	}
+	return err
+}

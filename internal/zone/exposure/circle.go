@@ -73,6 +73,9 @@ func (t target) hits(a netip.Addr) bool {
 
 func (h *host) fromHost(t target) circle {
 	best := none
+	if t.own {
+		return circleOf(h.toContainer(t))
+	}
 	for _, a := range h.own {
 		if !t.hits(a) {
 			continue

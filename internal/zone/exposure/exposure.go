@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 
+	mobynet "github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
@@ -118,12 +119,25 @@ func (h *host) published(snapshot *network.Snapshot, sb *network.SandboxView) (l
 			same := netdriver.Mapping{Protocol: p.Protocol, Host: t.host}
 			if i := slices.IndexFunc(sb.Mappings, same.Same); i >= 0 && len(sb.Mappings[i].Targets) > 0 {
 				t.to = sb.Mappings[i].Targets[0]
+			} else if own := atItself(sb, port, b.HostIP.Is6()); own.IsValid() {
+				// The network is routed: the host's port is only reserved.
+				t.to, t.own, p.Address, p.Port = own, true, own.Addr().String(), own.Port()
 			}
 			h.judge(&p, t)
 			list = append(list, p)
 		}
 	}
 	return list
+}
+
+// atItself is where a container's port is published at its own address.
+func atItself(sb *network.SandboxView, p mobynet.Port, six bool) netip.AddrPort {
+	for _, m := range sb.Mappings {
+		if m.Protocol == string(p.Proto()) && m.Host.Port() == p.Num() && m.Host.Addr().Is6() == six && slices.Contains(m.Targets, m.Host) {
+			return m.Host
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // way is the network that a container's published ports lead through.

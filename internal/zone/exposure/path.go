@@ -94,6 +94,14 @@ func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
 	return joined(out, h.ask(p, ruleset.Prerouting, ruleset.Input))
 }
 
+// toContainer follows a packet of this host's own for a container's address.
+func (h *host) toContainer(t target) ruleset.Fate {
+	p := ruleset.Packet{
+		Out: t.bridge, OutBridge: true, V6: t.to.Addr().Is6(), Destination: single(t.to.Addr()), Protocol: t.protocol, DestinationPort: t.to.Port(),
+	}
+	return joined(h.ask(p, ruleset.Output, ruleset.Postrouting), h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Input))
+}
+
 // joined is the fate of a packet that must pass both.
 func joined(a, b ruleset.Fate) ruleset.Fate {
 	if b.By == nil || a.Certain() {
