@@ -62,16 +62,14 @@ func (h hostSets) holdsGateway(s *nftables.Set, e nftables.SetElement, bridges m
 }
 
 // guardHost: a bridge's address is for the containers on it and for this host, not
-// for containers of other networks nor for other machines, whatever route they set;
-// nobody from elsewhere speaks as a container. What is published has been translated before.
+// for containers of other networks nor for other machines, whatever route they set.
+// What is published has been translated before.
 func (t *table) guardHost(c *nftables.Conn) {
 	h := t.host
 	rule := t.chain(c, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
 	rule(nft.Established(), nft.Accept())
 	rule(nft.IIFIn(t.bridges), nft.To4In(h.gateways4), nft.OwnAddress4(h.own4, true), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.To6In(h.gateways6), nft.OwnAddress6(h.own6, true), nft.Drop())
-	rule(nft.IIFIn(t.bridges), nft.Accept())
-	rule(nft.NotIIF("lo"), nft.ClaimsRouteTo(t.bridges), nft.Drop())
 }
 
 // guardGateways drops before any translation what comes for a bridge's address from

@@ -93,6 +93,7 @@ func (t *table) write(c *nftables.Conn, bridges map[string]bridgeRules, ports ma
 		return err
 	}
 	t.raw(c)
+	t.origin(c)
 	t.guardHost(c)
 	t.forward(c)
 	t.translate(c)
@@ -135,6 +136,14 @@ func (t *table) raw(c *nftables.Conn) {
 	t.guardGateways(rule)
 }
 
+// origin: nobody from elsewhere speaks as a container. Where a packet comes in, because
+// before Linux 5.19 the route back can be asked for nowhere else.
+func (t *table) origin(c *nftables.Conn) {
+	rule := t.chain(c, "origin", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150)
+	rule(nft.Established(), nft.Accept())
+	rule(nft.NotIIF("lo"), nft.IIFNotIn(t.bridges), nft.ClaimsRouteTo(t.bridges), nft.Drop())
+}
+
 // forward: inside a network everything (unless separate), into a network only what
 // was published, out of it everything unless internal, and nothing between two.
 func (t *table) forward(c *nftables.Conn) {
@@ -144,7 +153,6 @@ func (t *table) forward(c *nftables.Conn) {
 	rule(nft.IIFIn(t.bridges), nft.OIFIn(t.bridges), nft.PairNotIn(t.same), nft.Related(), nft.NotTranslated(), nft.Drop())
 	rule(nft.IIFIn(t.bridges), nft.Established(), nft.Accept())
 	rule(nft.OIFIn(t.bridges), nft.Established(), nft.Accept())
-	rule(nft.OIFIn(t.bridges), nft.IIFNotIn(t.bridges), nft.ClaimsRouteTo(t.bridges), nft.Drop())
 	if t.zones != nil {
 		t.zones.published(t, rule)
 	}
