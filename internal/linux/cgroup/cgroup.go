@@ -223,7 +223,8 @@ func (g *Group) Exists() bool {
 
 // Entry is what a child needs to enter the group.
 type Entry struct {
-	// Tasks are v1 files to which the child writes "0".
+	// Tasks are files to which the child writes "0": v1's, and v2's where the kernel
+	// forgets processors.
 	Tasks []*os.File
 	// Into is a directory of the unified hierarchy for CLONE_INTO_CGROUP, or nil.
 	Into *os.File
@@ -244,10 +245,15 @@ func (g *Group) Entry() (*Entry, error) {
 	e := &Entry{}
 	for _, d := range g.dirs {
 		var err error
-		if Version() == 2 || isUnified(d) {
+		var f *os.File
+		switch {
+		case g.forgotten(d):
+			if f, err = openPlain(filepath.Join(d, "cgroup.procs"), unix.O_WRONLY); err == nil {
+				e.Tasks = append(e.Tasks, f)
+			}
+		case Version() == 2 || isUnified(d):
 			e.Into, err = openPlain(d, unix.O_DIRECTORY)
-		} else {
-			var f *os.File
+		default:
 			if f, err = openPlain(filepath.Join(d, "tasks"), unix.O_WRONLY); err == nil {
 				e.Tasks = append(e.Tasks, f)
 			}
