@@ -182,6 +182,7 @@ func (a *App) execute(r *record, e *execution, p *specs.Process) error {
 	}
 	defer closeFD(o.User)
 	defer closeFD(o.Chroot)
+	defer closeFD(o.Clock)
 	child, master, err := shim.Join(*o)
 	if err != nil {
 		return err
@@ -217,6 +218,11 @@ func (r *record) enterable(o *shim.Joining) (err error) {
 			return err
 		}
 	}
+	if _, ok := has(r.Config, specs.TimeNamespace); ok {
+		if o.Clock, err = unix.Open(dir+"/ns/time", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("reach the container's time namespace: %w", err)
+		}
+	}
 	if ns, ok := has(r.Config, specs.MountNamespace); !ok || ns.Path != "" {
 		if o.Chroot, err = unix.Open(dir+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			return fmt.Errorf("reach the container's root: %w", err)
@@ -250,7 +256,7 @@ func (r *record) joining(p *specs.Process) (*shim.Joining, *cgroup.Entry, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	o := &shim.Joining{Process: &one, Stdio: [3]int{0, 1, 2}, Into: -1, User: -1, Chroot: -1}
+	o := &shim.Joining{Process: &one, Stdio: [3]int{0, 1, 2}, Into: -1, User: -1, Clock: -1, Chroot: -1}
 	for _, f := range entry.Tasks {
 		o.Tasks = append(o.Tasks, int(f.Fd()))
 	}

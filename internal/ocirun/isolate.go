@@ -21,12 +21,13 @@ type entrance struct {
 	user int    // the user namespace to enter, or -1
 	make uint64 // those to be made, CLONE_NEW…, owned by the user namespace
 	time bool   // a time namespace is to be made
+	in   int    // the time namespace to enter, or -1
 	own  bool   // the mount namespace is made for the container
 }
 
 // enter joins, on a thread of its own, what is joined.
 func (s *stage) enter(plan *native.Plan) (n entrance, err error) {
-	n.user = -1
+	n.user, n.in = -1, -1
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return n, err
 	}
@@ -34,6 +35,8 @@ func (s *stage) enter(plan *native.Plan) (n entrance, err error) {
 		switch {
 		case ns.Flag == unix.CLONE_NEWUSER:
 			n.user = plan.Joined[i] // by the child: a threaded process cannot
+		case ns.Flag == unix.CLONE_NEWTIME && ns.Joined:
+			n.in = plan.Joined[i] // likewise
 		case ns.Joined:
 			if err := unix.Setns(plan.Joined[i], int(ns.Flag)); err != nil {
 				return n, fmt.Errorf("join namespace: %w", err)
@@ -51,12 +54,35 @@ func (s *stage) enter(plan *native.Plan) (n entrance, err error) {
 
 const slotOffsets spawn.Slot = 4
 
+// list is an empty one for the child. Who enters a time namespace may share memory
+// with nobody.
+func (n *entrance) list() (*spawn.Program, error) {
+	if n.in < 0 {
+		return &spawn.Program{}, nil
+	}
+	return spawn.Waiting()
+}
+
+// start runs the list.
+func (n *entrance) start(p *spawn.Program, o spawn.Options) (*spawn.Child, error) {
+	if n.in < 0 {
+		return spawn.Start(p, o)
+	}
+	return spawn.StartApart(p, o)
+}
+
 // isolate appends to the child's list what brings it into its namespaces, and gives
 // the flags that it is to be made with.
 func (n *entrance) isolate(p *spawn.Program, offsets string) (flags uint64) {
+	if n.in >= 0 {
+		defer p.Pause("wait outside") // after the fork: its pid is known then
+	}
 	if n.time && offsets != "" {
 		// Opened here, because who opened it must have the rights of the host's root.
 		p.Do("open clocks", unix.SYS_OPENAT, spawn.Int(unix.AT_FDCWD), p.String("/proc/self/timens_offsets"), spawn.Int(unix.O_WRONLY|unix.O_CLOEXEC), spawn.Int(0)).Out(slotOffsets)
+	}
+	if n.in >= 0 {
+		p.Do("join time namespace", unix.SYS_SETNS, spawn.Int(n.in), spawn.Int(unix.CLONE_NEWTIME))
 	}
 	if n.user >= 0 {
 		spawn.EnterUser(p, n.user)

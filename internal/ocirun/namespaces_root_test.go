@@ -125,6 +125,48 @@ func TestTimeNamespace(t *testing.T) {
 	}
 }
 
+// A second container joins the clocks of a first, and what exec starts has them too.
+func TestJoinedTimeNamespace(t *testing.T) {
+	first := newBundle(t, "sh", "-c", "while :; do sleep 0.01; done")
+	first.spec.Linux.Namespaces = append(first.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	first.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1000000000}}
+	first.write()
+	first.must("create", "--bundle", first.dir, first.id)
+	first.must("start", first.id)
+	path := fmt.Sprintf("/proc/%d/ns/time", first.state().Pid)
+	want, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const show = "read up rest </proc/uptime; echo ${up%????????.*}; readlink /proc/self/ns/time"
+	if got := first.must("exec", first.id, "sh", "-c", show); got != "10\n"+want+"\n" {
+		t.Errorf("exec: %q, want %s", got, want)
+	}
+	if out, err := first.oci("exec", first.id, "/none"); err == nil || !strings.Contains(out, "no such file") {
+		t.Errorf("exec of nothing: %q, %v", out, err)
+	}
+	for _, remapped := range []bool{false, true} {
+		b := newBundle(t, "sh", "-c", show)
+		b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace, Path: path})
+		if remapped {
+			b.remap()
+		}
+		b.write()
+		if got := b.must("run", "--bundle", b.dir, b.id); got != "10\n"+want+"\n" {
+			t.Errorf("remapped %v: %q, want %s", remapped, got, want)
+		}
+	}
+	b := newBundle(t, "true")
+	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace, Path: path})
+	b.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}}
+	b.write()
+	b.fails("timeOffsets need a new time namespace", "run", "--bundle", b.dir, b.id)
+	b.spec.Linux.TimeOffsets = nil
+	b.spec.Linux.Namespaces[len(b.spec.Linux.Namespaces)-1].Path = "/proc/self/ns/uts"
+	b.write()
+	b.fails("join time namespace: invalid argument", "run", "--bundle", b.dir, b.id)
+}
+
 // A mount namespace that is others' as well sees nothing of the container.
 func TestSharedMountNamespace(t *testing.T) {
 	before, err := os.ReadFile("/proc/self/mountinfo")

@@ -132,7 +132,7 @@ func (s *stage) launch(plan *native.Plan) error {
 		if err != nil {
 			return err
 		}
-		child, err = spawn.Start(p, spawn.Options{Flags: flags, Cgroup: plan.Into})
+		child, err = ns.start(p, spawn.Options{Flags: flags, Cgroup: plan.Into})
 		return err
 	})
 	if err != nil {
@@ -146,7 +146,9 @@ func (s *stage) launch(plan *native.Plan) error {
 
 // program is the child's way to the stage.
 func (s *stage) program(plan *native.Plan, in *entrance, binary, ctl, listen int) (p *spawn.Program, flags uint64, err error) {
-	p = &spawn.Program{}
+	if p, err = in.list(); err != nil {
+		return nil, 0, err
+	}
 	zero := spawn.Pointer(p, &[1]byte{'0'})
 	for _, fd := range plan.Tasks {
 		p.Do("enter cgroup", unix.SYS_WRITE, spawn.Int(fd), zero, spawn.Int(1))
@@ -162,6 +164,7 @@ func (s *stage) program(plan *native.Plan, in *entrance, binary, ctl, listen int
 	p.CloseOnExec(3 + s.c.preserve)
 	for _, fd := range []int{ctl, listen} {
 		if fd < 3+s.c.preserve {
+			p.Discard()
 			return nil, 0, fmt.Errorf("--preserve-fds %d: descriptor %d is not open", s.c.preserve, fd)
 		}
 		p.Do("pass descriptor", unix.SYS_FCNTL, spawn.Int(fd), spawn.Int(unix.F_SETFD), spawn.Int(0))

@@ -82,7 +82,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, j *join
 			return wrap("make streams", err)
 		}
 	}
-	j.chroot, j.p, j.stdio, j.width, j.height = -1, &m.Process, st, m.Width, m.Height
+	j.chroot, j.clock, j.p, j.stdio, j.width, j.height = -1, -1, &m.Process, st, m.Width, m.Height
 	err = s.fullness(thread.Run(j.run))
 	st.closeChild()
 	if err != nil {
@@ -149,6 +149,7 @@ type joining struct {
 	debug         *debugging // nil: an ordinary exec
 	tasks         []int      // the container's control groups
 	into          int
+	clock         int // a time namespace to enter, or -1
 	chroot        int // where the container's mount namespace is others', too, its root; else -1
 }
 
@@ -204,24 +205,39 @@ func (j *joining) run() error {
 		err = ownStreams(j.stdio.child, j.stdio.stdin >= 0 || j.p.Terminal, hostID(s.start.UIDs, j.p.UID))
 	}
 	if err == nil {
-		p := &spawn.Program{}
-		enterCgroup(p, j.tasks)
-		// From inside the namespace nobody may be moved into it where namespaces are
-		// delegation boundaries (the mount option nsdelegate of cgroup v2).
-		p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
-		p.Do("become session leader", unix.SYS_SETSID)
-		setOOMScore(p, s.proc, j.p)
-		if s.user >= 0 {
-			raiseLimits(p, j.p)
-			spawn.EnterUser(p, s.user)
-		}
-		// The descriptor of the root is the container's own: it leads nowhere else.
-		setLabel(p, s.proc, j.p)
-		finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
-		j.child, err = start(p, spawn.Options{Cgroup: j.into}, root, j.p)
+		j.child, err = j.enter(root, path)
 	}
 	if err != nil && j.terminal != nil {
 		j.terminal.close()
 	}
 	return err
+}
+
+// enter starts the program from where this thread is.
+func (j *joining) enter(root int, path string) (*spawn.Child, error) {
+	s := j.s
+	p, launch := &spawn.Program{}, spawn.Start
+	if j.clock >= 0 {
+		var err error
+		if p, err = spawn.Waiting(); err != nil {
+			return nil, wrap("make process", err)
+		}
+		launch = spawn.StartApart
+		p.Pause("wait outside")
+		p.Do("join time namespace", unix.SYS_SETNS, spawn.Int(j.clock), spawn.Int(unix.CLONE_NEWTIME))
+	}
+	enterCgroup(p, j.tasks)
+	// From inside the namespace nobody may be moved into it where namespaces are
+	// delegation boundaries (the mount option nsdelegate of cgroup v2).
+	p.Do("join cgroup namespace", unix.SYS_SETNS, spawn.Int(s.main.pidfd), spawn.Int(unix.CLONE_NEWCGROUP))
+	p.Do("become session leader", unix.SYS_SETSID)
+	setOOMScore(p, s.proc, j.p)
+	if s.user >= 0 {
+		raiseLimits(p, j.p)
+		spawn.EnterUser(p, s.user)
+	}
+	// The descriptor of the root is the container's own: it leads nowhere else.
+	setLabel(p, s.proc, j.p)
+	finishProgram(p, root, j.p, j.stdio.child, execTarget{path: path, init: -1})
+	return startBy(launch, p, spawn.Options{Cgroup: j.into}, root, j.p)
 }

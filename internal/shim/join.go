@@ -21,6 +21,8 @@ type Joining struct {
 	// User is the container's user namespace, or -1; UIDs are its users.
 	User int
 	UIDs []shimapi.IDRange
+	// Clock is the container's time namespace, or -1.
+	Clock int
 	// Chroot is the container's root where its mount namespace is others', too; else -1.
 	Chroot        int
 	Width, Height uint16
@@ -33,7 +35,7 @@ func Join(o Joining) (child *spawn.Child, master int, err error) {
 		return nil, -1, err
 	}
 	defer unix.Close(s.proc)
-	j := &joining{s: s, chroot: o.Chroot, tasks: o.Tasks, into: o.Into, p: o.Process, width: o.Width, height: o.Height,
+	j := &joining{s: s, chroot: o.Chroot, clock: o.Clock, tasks: o.Tasks, into: o.Into, p: o.Process, width: o.Width, height: o.Height,
 		stdio: &stdio{child: o.Stdio, stdin: -1, stdout: -1, stderr: -1}}
 	if err := thread.Run(j.run); err != nil {
 		return nil, -1, err

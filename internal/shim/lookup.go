@@ -75,11 +75,16 @@ func statIn(root int, file string) (*unix.Stat_t, error) {
 
 // start runs a finished list and words its failure as Docker does.
 func start(p *spawn.Program, o spawn.Options, root int, m *shimapi.Process) (*spawn.Child, error) {
+	return startBy(spawn.Start, p, o, root, m)
+}
+
+// startBy is start with another way to make the child.
+func startBy(launch func(*spawn.Program, spawn.Options) (*spawn.Child, error), p *spawn.Program, o spawn.Options, root int, m *shimapi.Process) (*spawn.Child, error) {
 	if err := p.Err(); err != nil {
 		p.Discard()
 		return nil, &failure{code: codeOther, text: "command, environment or path contains a NUL byte"}
 	}
-	c, err := spawn.Start(p, o)
+	c, err := launch(p, o)
 	if err != nil {
 		return nil, startFailure(err, root, m)
 	}

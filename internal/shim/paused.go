@@ -167,7 +167,7 @@ func (w *paused) create(h *shimapi.Hooks) error {
 func (w *paused) within(as *shimapi.Process) launcher {
 	return func(h *shimapi.Hook, fds [3]int) (*spawn.Child, error) {
 		s := &shim{proc: w.s.proc, into: -1, user: w.user, main: &process{pidfd: w.child.PidFD}, start: &shimapi.Start{UIDs: w.m.UIDs}}
-		j := &joining{s: s, chroot: -1, tasks: w.tasks, into: w.into, p: asHook(as, h), path: h.Path, stdio: &stdio{child: fds, stdin: -1, stdout: -1, stderr: -1}}
+		j := &joining{s: s, chroot: -1, clock: -1, tasks: w.tasks, into: w.into, p: asHook(as, h), path: h.Path, stdio: &stdio{child: fds, stdin: -1, stdout: -1, stderr: -1}}
 		err := thread.Run(j.run)
 		return j.child, err
 	}

@@ -142,6 +142,20 @@ func (c *Paused) Resume() error {
 	return c.arrive()
 }
 
+// StartApart runs a Waiting list with one pause to its program, in a child that has
+// memory of its own from the start: some system calls demand that, setns(2) into a
+// time namespace is one.
+func StartApart(p *Program, o Options) (*Child, error) {
+	c, err := Begin(p, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Resume(); err != nil {
+		return nil, err
+	}
+	return &c.Child, nil
+}
+
 // arrive waits for the next pause, or for the end of the list, which closes the pipe.
 func (c *Paused) arrive() error {
 	h := c.p.halt
