@@ -105,6 +105,10 @@ func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
 			return fmt.Errorf("container's cgroup %s is not empty: %d processes are in it", r.Cgroup, len(pids))
 		}
 	}
+	leave, err := enclose(g, r.Config.Annotations)
+	if err != nil {
+		return err
+	}
 	// The stage has threads, and a limit may allow one process alone: it comes last.
 	var most *specs.LinuxPids
 	if res := r.Config.Linux.Resources; res != nil {
@@ -115,10 +119,10 @@ func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
 		err = g.Create(nil)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, leave())
 	}
 	s := &stage{a: a, r: r, c: c, group: g, stdio: stdio}
-	err = s.make()
+	err = errors.Join(s.make(), leave())
 	if err == nil && most != nil {
 		err = g.Update(&specs.LinuxResources{Pids: most})
 	}
@@ -138,10 +142,10 @@ func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
 func (a *App) cgroupsPath(s *specs.Spec, id string) (string, error) {
 	path := s.Linux.CgroupsPath
 	if a.systemd {
-		return "", errors.New("--systemd-cgroup is not supported: use the cgroupfs manager (podman --cgroup-manager=cgroupfs)")
+		return scopePath(path, id)
 	}
 	if strings.Count(path, ":") == 2 && !strings.Contains(path, "/") {
-		return "", fmt.Errorf("cgroupsPath %q is systemd's form: use the cgroupfs manager", path)
+		return "", fmt.Errorf("cgroupsPath %q is systemd's form: it needs --systemd-cgroup", path)
 	}
 	if path == "" {
 		path = id

@@ -26,7 +26,7 @@ func (a *App) features(args []string) error {
 		Linux: &features.Linux{
 			Namespaces:   namespaces,
 			Capabilities: caps,
-			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &no},
 			Seccomp: &features.Seccomp{Enabled: &yes,
 				Actions:        []string{"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"},
 				Operators:      []string{"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"},
@@ -36,7 +36,7 @@ func (a *App) features(args []string) error {
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 			MemoryPolicy:    &features.MemoryPolicy{},
 		},
@@ -50,7 +50,7 @@ func (a *App) features(args []string) error {
 	return nil
 }
 
-var namespaces = []string{"cgroup", "ipc", "mount", "network", "pid", "uts"}
+var namespaces = []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
 
 func (a *App) spec(args []string) error {
 	f := flags()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,10 +55,19 @@ func scopeOf(path string) (slice, scope, below string, err error) {
 // Enclose makes the scope of the group around a container's shim. A group that is in
 // no scope needs none.
 func (g *Group) Enclose(ctx context.Context, shim int) error {
+	return g.EncloseWith(ctx, shim, nil)
+}
+
+// Scoped tells whether the group is in a scope of systemd's.
+func (g *Group) Scoped() bool { return g.scope != "" }
+
+// EncloseWith is Enclose with further properties of the scope, by systemd's names; the
+// values are in the text form of D-Bus variants.
+func (g *Group) EncloseWith(ctx context.Context, shim int, more map[string]string) error {
 	if g.scope == "" {
 		return nil
 	}
-	if err := g.startScope(ctx, shim); err != nil {
+	if err := g.startScope(ctx, shim, more); err != nil {
 		return fmt.Errorf("make scope %s: %w", g.scope, err)
 	}
 	// On cgroup v2 a group that has groups with limits below it may have no process.
@@ -80,9 +90,29 @@ func (g *Group) Enclose(ctx context.Context, shim int) error {
 	return nil
 }
 
-func (g *Group) startScope(ctx context.Context, pid int) error {
+// Vacate removes the group of the process that the scope was made around, when that has
+// ended before the container. What stays goes with the scope.
+func (g *Group) Vacate() error {
+	if g.scope == "" {
+		return nil
+	}
+	var errs []error
+	for _, d := range g.dirs {
+		err := unix.Rmdir(filepath.Join(filepath.Dir(d), scopeOfShim))
+		if err != nil && err != unix.ENOENT && err != unix.EBUSY {
+			errs = append(errs, fmt.Errorf("leave scope %s: %w", g.scope, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (g *Group) startScope(ctx context.Context, pid int, more map[string]string) error {
 	if !Systemd() {
 		return errors.New("systemd does not run here: use the cgroupfs driver")
+	}
+	further, err := parseProperties(more)
+	if err != nil {
+		return err
 	}
 	// The private socket: no message bus is needed.
 	conn, err := sd.NewSystemdConnectionContext(ctx)
@@ -102,6 +132,7 @@ func (g *Group) startScope(ctx context.Context, pid int) error {
 	for _, what := range []string{"CPU", "Memory", "Tasks"} {
 		properties = append(properties, property(what+"Accounting", true))
 	}
+	properties = append(properties, further...)
 	done := make(chan string, 1)
 	if _, err := conn.StartTransientUnitContext(ctx, g.scope, "fail", properties, done); err != nil {
 		return err
@@ -115,6 +146,49 @@ func (g *Group) startScope(ctx context.Context, pid int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// parseProperties reads properties of a scope. Of those of its own it has one each.
+func parseProperties(texts map[string]string) (list []sd.Property, err error) {
+	for name, text := range texts {
+		if len(name) < 3 || strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }) {
+			return nil, fmt.Errorf("%q is no name of a property of systemd", name)
+		}
+		if slices.Contains([]string{"Description", "Slice", "PIDs", "Delegate"}, name) {
+			return nil, fmt.Errorf("the property %s of the scope is not to be chosen", name)
+		}
+		value, err := dbus.ParseVariant(text, dbus.Signature{})
+		if err != nil {
+			return nil, fmt.Errorf("property %s of systemd: %w", name, err)
+		}
+		// Unit files have FooSec, D-Bus has FooUSec.
+		if base, ok := strings.CutSuffix(name, "Sec"); ok && !strings.HasSuffix(base, "U") {
+			name = base + "USec"
+			if value, err = micro(value); err != nil {
+				return nil, fmt.Errorf("property %s of systemd: %w", base+"Sec", err)
+			}
+		}
+		list = append(list, sd.Property{Name: name, Value: value})
+	}
+	return list, nil
+}
+
+// micro makes microseconds of seconds.
+func micro(v dbus.Variant) (dbus.Variant, error) {
+	const million = 1000000
+	switch n := v.Value().(type) {
+	case int32:
+		return dbus.MakeVariant(uint64(n) * million), nil
+	case uint32:
+		return dbus.MakeVariant(uint64(n) * million), nil
+	case int64:
+		return dbus.MakeVariant(uint64(n) * million), nil
+	case uint64:
+		return dbus.MakeVariant(n * million), nil
+	case float64:
+		return dbus.MakeVariant(uint64(n * million)), nil
+	}
+	return v, fmt.Errorf("%s is no number of seconds", v)
 }
 
 // isUnifiedHierarchy tells whether a directory lies in the unified hierarchy.
