@@ -69,6 +69,37 @@ muelle run -d --name sliced --cgroup-parent test-deep.slice box sleep 1000 >/dev
 check 'a slice as parent' "$(groups "$(muelle inspect -f '{{.State.Pid}}' sliced)")" '/test.slice/test-deep.slice/muelle-ID.scope/container'
 check 'a parent that is none' "$(muelle create --cgroup-parent /x box 2>&1 | grep -o 'cgroup-parent for systemd.*')" 'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"'
 
+# muelle-oci with --systemd-cgroup, as podman calls it: nothing of ours runs beside it.
+mkdir -p /tmp/bundle/rootfs && muelle create --name tree box >/dev/null && muelle export tree | tar -x -C /tmp/bundle/rootfs && muelle rm tree >/dev/null
+cat >/tmp/bundle/config.json <<'JSON'
+{"ociVersion":"1.0.2","root":{"path":"rootfs"},"hostname":"oci",
+"annotations":{"org.systemd.property.RuntimeMaxSec":"uint64 3600"},
+"process":{"args":["sleep","1000"],"cwd":"/","env":["PATH=/bin"],"user":{"uid":0,"gid":0}},
+"mounts":[{"destination":"/proc","type":"proc","source":"proc"}],
+"linux":{"cgroupsPath":"test-oci.slice:libpod:CID","resources":{"memory":{"limit":67108864},"pids":{"limit":9}},
+"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"cgroup"}]}}
+JSON
+oci() { muelle-oci --systemd-cgroup "$@"; }
+check 'oci: create' "$(oci create --bundle /tmp/bundle --pid-file /tmp/oci.pid one </dev/null 2>&1 >/dev/null; echo $?)" 0
+pid=$(cat /tmp/oci.pid) scope=libpod-CID.scope
+below=test.slice/test-oci.slice/$scope/container
+check 'oci: the scope' "$(systemctl is-active "$scope") $(systemctl show -p Delegate --value "$scope") $(systemctl show -p RuntimeMaxUSec --value "$scope") $(cut -d: -f3 "/proc/$pid/cgroup" | sort -u)" "active yes 1h /$below"
+check 'oci: start' "$(oci start one 2>&1; oci exec one hostname)" oci
+check 'oci: limits' "$(limit memory memory.limit_in_bytes memory.max; limit pids pids.max pids.max)" "67108864
+9"
+check 'oci: update' "$(oci update --memory 80M --memory-swap -1 one; systemctl daemon-reload; limit memory memory.limit_in_bytes memory.max)" 83886080
+check 'oci: pause' "$(oci pause one; oci list --format json | grep -o '"status":"[a-z]*"'; oci resume one)" '"status":"paused"'
+check 'oci: a second one of that name' "$(oci create --bundle /tmp/bundle two </dev/null 2>&1 | grep -o 'is not empty')" 'is not empty'
+check 'oci: nothing is in the way of it' "$(oci list -q)" one
+check 'oci: a wrong path' "$(sed -i 's/test-oci.slice:libpod:CID/machine/' /tmp/bundle/config.json; oci create --bundle /tmp/bundle two </dev/null 2>&1 | grep -o 'expected cgroupsPath.*instead')" 'expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"machine\" instead'
+oci kill one KILL
+check 'oci: delete' "$(await oci delete one; oci list -q)" ''
+await gone "$scope" "test-oci.slice/$scope"
+check 'oci: the scope goes with the container' "$(systemctl is-active "$scope")" inactive
+sed -i 's/machine/:alone:X/' /tmp/bundle/config.json
+sed -i 's/"sleep","1000"/"cat","\/proc\/self\/cgroup"/; s/,{"type":"cgroup"}//' /tmp/bundle/config.json
+check 'oci: run' "$(oci run --bundle /tmp/bundle three | cut -d: -f3 | sort -u)" /system.slice/alone-X.scope/container
+
 muelle rm -f box1 oom ends sliced >/dev/null
 await gone "$scope" "system.slice/$scope"
 check 'the scope goes with the container' "$(systemctl is-active "$scope")" inactive
