@@ -66,7 +66,8 @@ func initramfs(w io.Writer, init string, modules []string) error {
 }
 
 // moduleOrder gives the files of the wanted modules and of all that they need, what is
-// needed first. A wanted module that is built into the kernel is left out.
+// needed first. A wanted module that is built into the kernel is left out, and so is one
+// that it has not where "?" follows the name.
 func moduleOrder(dir string, wanted []string) ([]string, error) {
 	files, builtin := map[string]string{}, map[string]bool{}
 	name := func(path string) string {
@@ -111,6 +112,10 @@ func moduleOrder(dir string, wanted []string) ([]string, error) {
 		return nil
 	}
 	for _, m := range wanted {
+		m, optional := strings.CutSuffix(m, "?")
+		if _, there := files[m]; optional && !there {
+			continue
+		}
 		if err := add(m); err != nil {
 			return nil, err
 		}

@@ -16,6 +16,8 @@ import (
 var modules = []string{
 	"virtio_pci", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4", "overlay", "veth", "bridge", "br_netfilter", "dummy",
 	"nf_tables", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_reject_inet", "nft_chain_nat", "nft_compat", "nft_log", "nft_limit", "nft_numgen", "nft_hash", "nft_fib_netdev", "nft_meta_bridge", "nf_conntrack_netlink",
+	"nft_counter?", // no module any more since Linux 5.18
+	"bfq?",
 	"nfsd", "nfsv4", "macvlan", "ipvlan", "sctp",
 }
 
