@@ -179,7 +179,7 @@ func (g *Group) Create(r *specs.LinuxResources) error {
 			return errors.Join(err, g.Remove())
 		}
 	}
-	if err := g.manager.Set(res); err != nil {
+	if err := g.set(res); err != nil {
 		return errors.Join(fmt.Errorf("set cgroup limits: %w", explained(err, res)), g.Remove())
 	}
 	return nil
@@ -198,6 +198,20 @@ func (g *Group) Make() error {
 	return nil
 }
 
+// set writes limits.
+func (g *Group) set(res *cgroups.Resources) error {
+	lifted := liftThrottles(res)
+	if err := g.manager.Set(res); err != nil {
+		return err
+	}
+	for _, l := range lifted {
+		if err := os.WriteFile(filepath.Join(g.dirs[0], "io.max"), []byte(l), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Update changes limits of a group that exists.
 func (g *Group) Update(r *specs.LinuxResources) error {
 	res, err := resources(r)
@@ -205,7 +219,7 @@ func (g *Group) Update(r *specs.LinuxResources) error {
 		return err
 	}
 	res.SkipDevices = len(res.Devices) == 0
-	if err := g.manager.Set(res); err != nil {
+	if err := g.set(res); err != nil {
 		return fmt.Errorf("set cgroup limits: %w", explained(err, res))
 	}
 	return nil

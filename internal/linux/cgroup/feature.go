@@ -17,8 +17,22 @@ type Features struct {
 
 var features = sync.OnceValue(findFeatures)
 
-// HostFeatures looks once.
-func HostFeatures() Features { return features() }
+// HostFeatures looks once, but for what a module may bring later.
+func HostFeatures() Features {
+	f := features()
+	if !f.BlockWeightDevice && f.BlockThrottle && Version() == 2 {
+		f.BlockWeightDevice = bfqLoaded()
+		f.BlockWeight = f.BlockWeight || f.BlockWeightDevice
+	}
+	return f
+}
+
+// bfqLoaded: version 2's files of the scheduler bfq are in groups only, of which there
+// may be none yet.
+func bfqLoaded() bool {
+	_, err := os.Stat("/sys/module/bfq")
+	return err == nil
+}
 
 func findFeatures() Features {
 	if Version() == 2 {

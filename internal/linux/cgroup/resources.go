@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	// The package registers how device rules are set; without it they are refused.
@@ -122,6 +123,29 @@ func setBlockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) {
 	out.BlkioThrottleWriteBpsDevice = throttle(b.ThrottleWriteBpsDevice)
 	out.BlkioThrottleReadIOPSDevice = throttle(b.ThrottleReadIOPSDevice)
 	out.BlkioThrottleWriteIOPSDevice = throttle(b.ThrottleWriteIOPSDevice)
+}
+
+// liftThrottles takes the rates of 0, which take a limit away, out of version 2's, where
+// they are called max, and gives the lines to write instead.
+func liftThrottles(r *cgroups.Resources) (lines []string) {
+	if Version() != 2 {
+		return nil
+	}
+	for _, l := range []struct {
+		list *[]*cgroups.ThrottleDevice
+		key  string
+	}{
+		{&r.BlkioThrottleReadBpsDevice, "rbps"}, {&r.BlkioThrottleWriteBpsDevice, "wbps"},
+		{&r.BlkioThrottleReadIOPSDevice, "riops"}, {&r.BlkioThrottleWriteIOPSDevice, "wiops"},
+	} {
+		*l.list = slices.DeleteFunc(*l.list, func(d *cgroups.ThrottleDevice) bool {
+			if d.Rate == 0 {
+				lines = append(lines, fmt.Sprintf("%d:%d %s=max", d.Major, d.Minor, l.key))
+			}
+			return d.Rate == 0
+		})
+	}
+	return lines
 }
 
 // deviceRules adds to a document's list what every OCI runtime allows on top of
