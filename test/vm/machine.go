@@ -61,6 +61,7 @@ type Machine struct {
 	Kernel    Kernel
 	Initramfs string
 	Disk      string // an ext4 image, changed by the machine
+	Slow      string // an image for a second disk, whose sixteen megabytes a second can be fought for
 	Words     string // appended to the kernel's command line
 }
 
@@ -74,6 +75,7 @@ func (m Machine) Boot(ctx context.Context, w io.Writer) error {
 		"-M", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-serial", "stdio", "-kernel", image, "-initrd", m.Initramfs,
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+m.Disk, "-device", "virtio-blk-pci,drive=disk",
+		"-drive", "if=none,id=slow,format=raw,cache=unsafe,throttling.bps-total=16777216,file="+m.Slow, "-device", "virtio-blk-pci,drive=slow",
 		"-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off "+m.Words)
 	cmd.Stdout, cmd.Stderr = w, w
 	// Whatever ends this process ends the machine; the kernel watches the thread.

@@ -54,7 +54,13 @@ func boot(t *testing.T, name, tree, words string, patience time.Duration) string
 	if other := os.Getenv("MUELLE_VM_KERNEL"); other != "" {
 		kernel.Dir = other
 	}
-	m := vm.Machine{Kernel: kernel, Initramfs: filepath.Join(dir, "initramfs"), Disk: filepath.Join(dir, "disk"), Words: words}
+	m := vm.Machine{Kernel: kernel, Initramfs: filepath.Join(dir, "initramfs"), Disk: filepath.Join(dir, "disk"), Slow: filepath.Join(dir, "slow"), Words: words}
+	if err := os.WriteFile(m.Slow, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(m.Slow, 64<<20); err != nil {
+		t.Fatal(err)
+	}
 	init := filepath.Join(dir, "init")
 	compile(t, init, "build", "./init")
 	if err := kernel.WriteInitramfs(m.Initramfs, init); err != nil {
