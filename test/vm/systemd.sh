@@ -80,7 +80,8 @@ cat >/tmp/bundle/config.json <<'JSON'
 "namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"cgroup"}]}}
 JSON
 oci() { muelle-oci --systemd-cgroup "$@"; }
-check 'oci: create' "$(oci create --bundle /tmp/bundle --pid-file /tmp/oci.pid one </dev/null 2>&1 >/dev/null; echo $?)" 0
+oci create --bundle /tmp/bundle --pid-file /tmp/oci.pid one </dev/null >/tmp/oci.out 2>&1 # its streams stay open
+check 'oci: create' "$? $(cat /tmp/oci.out)" '0 '
 pid=$(cat /tmp/oci.pid) scope=libpod-CID.scope
 below=test.slice/test-oci.slice/$scope/container
 check 'oci: the scope' "$(systemctl is-active "$scope") $(systemctl show -p Delegate --value "$scope") $(systemctl show -p RuntimeMaxUSec --value "$scope") $(cut -d: -f3 "/proc/$pid/cgroup" | sort -u)" "active yes 1h /$below"
