@@ -27,8 +27,10 @@ type Evidence struct {
 	State     *ctypes.State
 
 	StartedAt, FinishedAt time.Time
-	RestartCount          int
-	Started, Stopped      bool
+	// FailingSince is when the health check began to fail, if its failing streak is not 0.
+	FailingSince     time.Time
+	RestartCount     int
+	Started, Stopped bool
 	// Endings of the last runs and attempts to start, oldest first.
 	Endings []Ending
 	// RestartAt is when the policy starts it again; zero: no restart is waited for.
@@ -51,7 +53,7 @@ func (s *Service) Evidence(_ context.Context, ref string) (*Evidence, error) {
 	rec, st := c.rec, c.st
 	e := &Evidence{
 		ID: c.id, Name: rec.Name, Path: rec.Path, Args: rec.Args, Config: rec.Config, HostConfig: rec.HostConfig,
-		Mounts: mountPoints(rec.Mounts), Endpoints: s.networksOf(&rec, &st), State: c.apiState(), StartedAt: st.StartedAt, FinishedAt: st.FinishedAt,
+		Mounts: mountPoints(rec.Mounts), Endpoints: s.networksOf(&rec, &st), State: c.apiState(), StartedAt: st.StartedAt, FinishedAt: st.FinishedAt, FailingSince: st.FailingSince,
 		RestartCount: st.RestartCount, Started: st.Started, Stopped: st.Stopped, Endings: st.Endings, Dir: c.dir,
 		layers: append([]string{c.upper()}, c.lower...), UID: -1, GID: -1,
 	}

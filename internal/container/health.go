@@ -187,8 +187,11 @@ func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *c
 		c.mu.Unlock()
 		return
 	}
-	before := c.st.Health.Status
+	before, streak := c.st.Health.Status, c.st.Health.FailingStreak
 	c.st.Health = p.next(*c.st.Health, r, c.st.StartedAt)
+	if streak == 0 {
+		c.st.FailingSince = r.Start
+	}
 	status := c.st.Health.Status
 	if status != before {
 		s.save(c)

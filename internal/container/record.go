@@ -77,6 +77,8 @@ type state struct {
 	Started, Stopped bool
 	RestartCount     int
 	Health           *ctypes.Health
+	// FailingSince is when the check began that was the first of the failing streak.
+	FailingSince time.Time `json:",omitzero"`
 	// Userns are the ids of the run that is on, or of the last; nil: the host's.
 	Userns *userns.Map `json:",omitempty"`
 	// PausedByCommit: a commit froze it, and lets it go on.

@@ -184,22 +184,15 @@ func (f *facts) unhealthy() []api.WhyFinding {
 		return nil
 	}
 	last := h.Log[len(h.Log)-1]
-	since := last.Start
-	for _, r := range slices.Backward(h.Log) {
-		if r.ExitCode == 0 {
-			break
-		}
-		since = r.Start
-	}
-	atLeast := ""
-	if h.FailingStreak > len(h.Log) {
-		atLeast = "at least "
+	since := f.e.FailingSince
+	if h.FailingStreak == 0 || since.IsZero() { // in the start period, or from an earlier version
+		since = last.Start
 	}
 	word := "Its health check fails"
 	if h.Status == ctypes.Unhealthy {
 		word = "It is unhealthy: its health check fails"
 	}
-	b := f.finding("unhealthy", "%s since %s%s, %d times in a row.", word, atLeast, stamp(since), h.FailingStreak).
+	b := f.finding("unhealthy", "%s since %s, %d times in a row.", word, stamp(since), h.FailingStreak).
 		because("health check", "exit code %d: %s", last.ExitCode, strings.TrimSpace(last.Output))
 	f.healthAdvice(b, last)
 	return b.one()

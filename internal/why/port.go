@@ -11,7 +11,7 @@ import (
 	"muelle/internal/network/port"
 )
 
-var boundPort = lazy(`(?:Bind for|bind host port for) (\[[^\]]+\]|[^:\s]+):(\d+)`)
+var boundPort = lazy(`(?:Bind for|bind host port(?: for)?) (\[[^\]]+\]|[^:\s]+):(\d+)`)
 
 // portTaken says who holds a port, as it was and as it is now.
 func (f *facts) portTaken(text string) *builder {
@@ -37,6 +37,18 @@ func (f *facts) portTaken(text string) *builder {
 		}
 	}
 	return b.do("Or publish another one: -p OTHER:%s", f.containerPort(number))
+}
+
+// noAddress tells of a port that is to be published at an address which this host has not.
+func (f *facts) noAddress(text string) *builder {
+	m := boundPort.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	return f.finding("no-such-address", "Port %s is to be published at %s, which is no address of this host.", m[2], m[1]).
+		because("configuration", "published at %s", m[1]).
+		do("See the host's addresses: ip addr").
+		do("Or publish it at all of them: -p %s:%s", m[2], f.containerPort(m[2]))
 }
 
 // holder says who has a port at this moment, a container or a process.

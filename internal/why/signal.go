@@ -30,7 +30,7 @@ func (f *facts) outOfMemory() []api.WhyFinding {
 	if limit == 0 {
 		b.f.What = "The kernel killed it because the memory ran out; the container itself has no limit."
 	}
-	if !f.last.OOMKilled {
+	if !f.last.OOMKilled || f.last.Signal == 0 { // its first process ended by itself
 		b.f.What = strings.Replace(b.f.What, "killed it", "killed one of its processes", 1)
 	}
 	if n := f.last.Counters["oom_kill"]; n > 0 {

@@ -50,6 +50,7 @@ func (f *facts) startFailed() []api.WhyFinding {
 		{"unable to find group", f.noUser},
 		{"port is already allocated", f.portTaken},
 		{"address already in use", f.portTaken},
+		{"cannot assign requested address", f.noAddress},
 		{"bind source path does not exist", f.noSource},
 	} {
 		if strings.Contains(text, c.part) {

@@ -174,6 +174,8 @@ func TestWhyItEnded(t *testing.T) {
 		{"variable", sh(": ${DATABASE_URL:?}"), "missing-variable", []string{"DATABASE_URL, which is not set", "-e DATABASE_URL=VALUE"}},
 		{"variable-empty", sh(": ${DATABASE_URL:?}", "-e", "DATABASE_URL="), "missing-variable", []string{"set, but empty"}},
 		{"failed", sh("echo no database; exit 3"), "failed", []string{"exit code 3", "no database"}},
+		{"address", []string{"-p", "198.51.100.99:80:80", img, "sh"}, "no-such-address", []string{"198.51.100.99, which is no address of this host", "-p 80:80"}},
+		{"oom-child", sh(`sh -c 'x=a; while :; do x=$x$x; done'; exit 5`, "-m", "20m", "--memory-swap", "20m"), "oom", []string{"killed one of its processes"}},
 		{"name", sh("echo \"wget: bad address 'db'\"; exit 1"), "unresolved-name", []string{"resolve db", "default bridge"}},
 	}
 	for _, tc := range cases {
@@ -271,6 +273,25 @@ func TestWhyItIsUnwell(t *testing.T) {
 	c.remove(t, loop)
 	awaitHealth(t, c, ill, ctypes.Unhealthy)
 	wantCause(t, ill, "unhealthy", "curl: not found", "curl is not in the image", "--health-http")
+	since := func() string {
+		_, text, _ := strings.Cut(explain(t, ill).Findings[0].What, "fails since ")
+		at, _, _ := strings.Cut(text, ",")
+		return at
+	}
+	first := since()
+	// More failures than are kept: it is known all the same when they began.
+	if err := eventually(20*time.Second, func() error {
+		var n int
+		if _, err := fmt.Sscan(c.must(t, "inspect", "-f", "{{.State.Health.FailingStreak}}", ill), &n); err != nil || n < 40 {
+			return fmt.Errorf("%d failures: %v", n, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if now := since(); now != first || first == "" {
+		t.Errorf("unhealthy since %q, and before since %q", now, first)
+	}
 	if err := eventually(20*time.Second, func() error {
 		causes := map[string]string{}
 		for _, f := range explain(t, loop).Findings {

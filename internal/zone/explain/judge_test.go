@@ -287,6 +287,13 @@ func TestJudge(t *testing.T) {
 			f.shared2()
 			f.deaf = true
 		}, "listener", []string{"Nothing listens at 172.21.0.2:5000 of zones-mongo-1, one of 2 containers", "x-health: {tcp: 5000}"}},
+		{"to the host, refused by the replica that is deaf", func(f *scene) {
+			f.Target, f.lookup, f.Port, f.toPort = Party{Kind: Host, Text: "host"}, nil, 15000, 15000
+			f.to = []netip.Addr{netip.MustParseAddr("172.19.0.1")}
+			f.shared2()
+			f.deaf = true
+			f.refuses(unix.ECONNREFUSED)
+		}, "listener", []string{"172.21.0.2:5000 of zones-mongo-1, one of 2 containers"}},
 		{"to the host, at an address that the port is not published at", func(f *scene) {
 			f.Target, f.lookup, f.Port, f.toPort = Party{Kind: Host, Text: "host", Project: "zones", ComposeFile: "/p/compose.yaml"}, nil, 15000, 15000
 			f.to = []netip.Addr{netip.MustParseAddr("172.19.0.1")}

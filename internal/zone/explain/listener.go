@@ -44,12 +44,12 @@ func (f *facts) listenerHop() *hop {
 	}
 	at := f.bound(here)
 	if slices.ContainsFunc(here, f.hears) {
+		if h := f.deafSharer(); h != nil {
+			return h
+		}
 		if f.refused() && (f.mapping == nil || !f.mapping.missed) && f.to[0].Is4() && !slices.ContainsFunc(here, func(l socket.Listener) bool { return l.Addr.Addr().Is4() }) {
 			return broken("listener", "%s listens for IPv6 only, at %s.", f.program(who), at).because("sockets", "%s, and %s refuses", at, f.to[0]).
 				do("Let it listen on 0.0.0.0, or on :: without IPV6_V6ONLY; or give the network IPv6 (enable_ipv6: true)")
-		}
-		if h := f.deafSharer(); h != nil {
-			return h
 		}
 		h := fine("listener", "%s listens at %s.", f.program(who), at).because("sockets", "of %s", who)
 		if others := f.othersToo(); others != "" {
