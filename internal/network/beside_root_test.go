@@ -168,6 +168,50 @@ func TestBesideFirewalld(t *testing.T) {
 	})
 }
 
+// TestBesideFirewalldByIptables: the backend of old, whose chains have other names.
+func TestBesideFirewalldByIptables(t *testing.T) {
+	rules := testdata(t, "firewalld.rules")
+	var f *firewalld
+	s := newBeside(t, func(w *world) {
+		w.feed(rules, "iptables-nft-restore")
+		f = startFirewalld(t, w.nft)
+		f.rule = "insert rule ip filter FORWARD_ZONES iifname %q accept"
+	})
+	s.works()
+	s.warned()
+	if got := f.zones(); len(got) != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestNoLongerFirewalld: a daemon that may not ask firewalld takes back what a former one did.
+func TestNoLongerFirewalld(t *testing.T) {
+	rules := testdata(t, "firewalld.nft")
+	var f *firewalld
+	s := newBeside(t, func(w *world) {
+		w.nft(rules)
+		f = startFirewalld(t, w.nft)
+	})
+	if got := f.zones(); len(got) != 1 {
+		t.Fatalf("got %q", got)
+	}
+	s.kill()
+	s.options.KeepOut = true
+	s.open()
+	for id, sb := range s.shims {
+		again := spec("x", "front")
+		again.ID = id
+		s.adopt(again, sb)
+	}
+	must(t, s.Adopted(t.Context()))
+	s.eventually(func() error {
+		if got := f.zones(); len(got) > 0 {
+			return fmt.Errorf("%q stay", got)
+		}
+		return nil
+	})
+}
+
 // TestFirewalldWithoutBus: what cannot be done is told.
 func TestFirewalldWithoutBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")

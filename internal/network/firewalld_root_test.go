@@ -26,6 +26,8 @@ type firewalld struct {
 	mu   sync.Mutex
 	zone map[string]string
 	nft  func(string)
+	// rule is what an interface in the zone trusted adds.
+	rule string
 }
 
 const (
@@ -35,7 +37,7 @@ const (
 
 func startFirewalld(t testing.TB, nft func(string)) *firewalld {
 	t.Helper()
-	f := &firewalld{t: t, zone: map[string]string{}, nft: nft}
+	f := &firewalld{t: t, zone: map[string]string{}, nft: nft, rule: ruleOfOne}
 	path := filepath.Join(t.TempDir(), "bus")
 	l, err := net.Listen("unix", path)
 	must(t, err)
@@ -132,7 +134,7 @@ func (f *firewalld) call(member string, args []any) (any, error) {
 			return nil, fmt.Errorf("ZONE_ALREADY_SET: %s", text(1))
 		}
 		f.zone[text(1)] = text(0)
-		f.nft(fmt.Sprintf(ruleOfOne, text(1)))
+		f.nft(fmt.Sprintf(f.rule, text(1)))
 		return text(0), nil
 	case "removeInterface":
 		if f.zone[text(1)] != text(0) {

@@ -190,13 +190,12 @@ func (f *firewall) recover() error {
 	if err := errors.Join(f.allowForwarding(), f.forbidUnneeded()); err != nil {
 		return err
 	}
+	f.rememberZones()
 	if f.foreign.off {
 		// A former daemon may have been allowed to.
 		if err := f.leaveForeign(); err != nil {
 			return err
 		}
-	} else {
-		f.rememberZones()
 	}
 	f.inspectForeign()
 	return nil

@@ -28,7 +28,8 @@ func (t *trouble) owner() owner { return ownerOf(t.chain) }
 
 func ownerOf(c *ruleset.Chain) owner {
 	switch {
-	case c.Table == "firewalld" || c.HasPrefix("FORWARD_IN_ZONES") || c.HasPrefix("filter_FORWARD_ZONES"):
+	// With its backend iptables the chains have names of their own, since 0.7 and before.
+	case c.Table == "firewalld" || c.Sibling("FORWARD_ZONES") != nil || c.HasPrefix("FORWARD_IN_ZONES"):
 		return firewalld
 	case c.HasPrefix("ufw-") || c.HasPrefix("ufw6-"):
 		return ufw
