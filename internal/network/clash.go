@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -22,6 +23,10 @@ type clash struct {
 	subnet  netip.Prefix
 	route   rtnl.Route
 	remedy  string
+	// chosen: the subnet is replaced as soon as nobody uses it.
+	chosen bool
+	// users are the names of the containers on the network, joined by spaces.
+	users string
 }
 
 func (c clash) problem() string {
@@ -48,7 +53,7 @@ func (s *Service) clashes() (list []clash) {
 			for _, r := range routes {
 				// A route to a single address inside is how VPNs reach their servers.
 				if n.Driver == predefinedBridge && !n.Borrowed && r.Interface != n.Interface && r.Prefix.Overlaps(c.Subnet) && !r.Prefix.IsSingleIP() {
-					list = append(list, clash{network: n.Name, id: n.ID, subnet: c.Subnet, route: r})
+					list = append(list, clash{network: n.Name, id: n.ID, subnet: c.Subnet, route: r, chosen: n.Chosen, users: n.users()})
 				}
 			}
 		}
@@ -65,8 +70,33 @@ func (s *Service) clashes() (list []clash) {
 	return list
 }
 
+// users names the containers on a network. mu is held.
+func (n *net) users() string {
+	var names []string
+	for _, e := range n.endpoints {
+		names = append(names, e.sandbox.name)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " ")
+}
+
+// inTheWay tells whether a network clashes at this moment.
+func (s *Service) inTheWay(id string) bool {
+	return slices.ContainsFunc(s.clashes(), func(c clash) bool { return c.id == id })
+}
+
 // elsewhere says how to move a network: to a subnet that is free now.
 func (s *Service) elsewhere(c clash) string {
+	stop, start := "", ""
+	if c.users != "" {
+		stop, start = "muelle stop "+c.users, "muelle start "+c.users
+	}
+	if c.chosen {
+		if c.users == "" {
+			return "its next container moves it to another subnet"
+		}
+		return fmt.Sprintf("it moves to another subnet when nobody is on it: %s && %s", stop, start)
+	}
 	choose := s.chooseSubnet
 	if c.subnet.Addr().Is6() {
 		choose = s.chooseIPv6
@@ -78,8 +108,11 @@ func (s *Service) elsewhere(c clash) string {
 	if c.network == predefinedBridge {
 		return fmt.Sprintf(`set "bip": "%s" in daemon.json and restart the daemon`, netip.PrefixFrom(free.Gateway, free.Subnet.Bits()))
 	}
-	return fmt.Sprintf("make it again elsewhere (muelle network rm %s; muelle network create --subnet %s %s; or in compose.yaml: networks: {%s: {ipam: {config: [{subnet: %s}]}}}), or keep the range out of default-address-pools in daemon.json",
-		c.network, free.Subnet, c.network, c.network, free.Subnet)
+	commands := []string{"muelle network rm " + c.network, fmt.Sprintf("muelle network create --subnet %s %s", free.Subnet, c.network)}
+	if c.users != "" {
+		commands = append(append([]string{stop}, commands...), start)
+	}
+	return fmt.Sprintf("make it again elsewhere (%s; or in compose.yaml: networks: {%s: {ipam: {config: [{subnet: %s}]}}})", strings.Join(commands, " && "), c.network, free.Subnet)
 }
 
 func (s *Service) clashLeak(c clash) check.Leak {
@@ -99,6 +132,8 @@ type routeWatch struct {
 	wg     sync.WaitGroup
 	// said are the clashes told; one that ended is forgotten.
 	said map[clash]bool
+	// clashing are the networks that had one when it was looked last.
+	clashing map[string]bool
 }
 
 // start begins to follow. Failing is no reason to refuse a container.
@@ -133,16 +168,26 @@ func (s *Service) foreignRoute(index int) bool {
 }
 
 func (w *routeWatch) tell(s *Service) {
-	now := map[clash]bool{}
+	now, ids := map[clash]bool{}, map[string]bool{}
 	for _, c := range s.clashes() {
 		key := c
-		key.remedy = ""
-		now[key] = true
+		key.remedy, key.users = "", ""
+		now[key], ids[c.id] = true, true
 		if !w.said[key] {
 			s.log.Warn("a route of the host overlaps with a network", "network", c.network, "subnet", c.subnet, "route", c.route.Prefix, "interface", c.route.Interface, "remedy", c.remedy)
 		}
 	}
 	w.said = now
+	w.mu.Lock()
+	w.clashing = ids
+	w.mu.Unlock()
+}
+
+// clashes tells whether a network clashed when the routes were looked at last.
+func (w *routeWatch) clashes(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clashing[id]
 }
 
 // close ends it, and is harmless a second time.

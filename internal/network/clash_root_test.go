@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	mobynet "github.com/moby/moby/api/types/network"
@@ -70,5 +71,48 @@ func TestRouteClash(t *testing.T) {
 	run(t, "ip", "route", "del", "10.77.6.0/24", "dev", "vpn0")
 	if list := w.Warnings(); len(list) > 0 {
 		t.Errorf("after: %v", list)
+	}
+}
+
+// TestClashMoves: a network whose subnet we chose moves out of the way with the next
+// containers, when nobody is on it; several may start at once.
+func TestClashMoves(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	one := w.start(spec("one", "front"))
+	subnet := one.Endpoints["front"].IPAddress
+	vpn := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
+	must(t, netlink.LinkAdd(vpn))
+	t.Cleanup(func() { must(t, netlink.LinkDel(vpn)) })
+	run(t, "ip", "link", "set", "vpn0", "up")
+	run(t, "ip", "route", "add", netip.PrefixFrom(subnet, 24).Masked().String(), "dev", "vpn0")
+	w.eventually(func() error {
+		list := w.Warnings()
+		if len(list) != 1 || !strings.HasSuffix(list[0], "it moves to another subnet when nobody is on it: muelle stop one && muelle start one") {
+			return fmt.Errorf("warnings: %q", list)
+		}
+		if !strings.Contains(w.log.String(), "overlaps with a network") {
+			return errors.New("the log says nothing")
+		}
+		return nil
+	})
+	if list := w.Firewalls(); len(list) > 0 {
+		t.Errorf("said of firewalls: %q", list)
+	}
+	w.stop(one.ID)
+	var wg sync.WaitGroup
+	for _, name := range []string{"one", "two", "three"} {
+		wg.Go(func() {
+			sb := w.start(spec(name, "front"))
+			if a := sb.Endpoints["front"].IPAddress; netip.PrefixFrom(subnet, 24).Masked().Contains(a) {
+				t.Errorf("%s has %s", name, a)
+			}
+			w.serve(sb.NetNS, "tcp", ":80", name)
+			w.reaches(nil, "tcp4", w.address(sb, "front")+":80", name)
+		})
+	}
+	wg.Wait()
+	if list := w.Warnings(); len(list) > 0 {
+		t.Errorf("after: %q", list)
 	}
 }

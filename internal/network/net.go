@@ -207,6 +207,12 @@ func (s *Service) save(n *net, durable bool) error {
 func (s *Service) bringUp(ctx context.Context, n *net) error {
 	n.up.Lock()
 	defer n.up.Unlock()
+	if n.Chosen && s.routes.clashes(n.ID) && s.idle(n) && s.inTheWay(n.ID) {
+		// Its interface is still there, with a subnet that a route has taken since.
+		if err := s.drivers[n.Driver].Down(ctx, s.driverView(n)); err != nil {
+			return err
+		}
+	}
 	err := s.drivers[n.Driver].Up(ctx, s.driverView(n))
 	for range 3 {
 		if err == nil || !errdefs.IsConflict(err) || !n.Chosen {
@@ -218,6 +224,13 @@ func (s *Service) bringUp(ctx context.Context, n *net) error {
 		err = s.drivers[n.Driver].Up(ctx, s.driverView(n))
 	}
 	return err
+}
+
+// idle: nobody is on a network. The first of those on their way to it moves it.
+func (s *Service) idle(n *net) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(n.endpoints) == 0
 }
 
 func (s *Service) rechoose(n *net) error {

@@ -183,10 +183,13 @@ func (s *Service) Adopted(ctx context.Context) error {
 	return nil
 }
 
-// Warnings says what on this host would drop the containers' traffic, and the
-// command that mends it.
+// Firewalls says what rules of others on this host would drop the containers' traffic,
+// and the command that mends it.
+func (s *Service) Firewalls() []string { return s.bridge.Warnings() }
+
+// Warnings are those of Firewalls, and the host's routes that stand in the way.
 func (s *Service) Warnings() []string {
-	list := s.bridge.Warnings()
+	list := s.Firewalls()
 	for _, c := range s.clashes() {
 		list = append(list, c.text())
 	}

@@ -47,7 +47,7 @@ func (s *Service) Check(ctx context.Context, repair bool) (*api.CheckReport, err
 		return nil, fmt.Errorf("check blobs: %w", err)
 	}
 	report := &api.CheckReport{Blobs: read, Findings: check.Findings(ctx, append(leaks, corrupt...), repair)}
-	for _, w := range s.o.Networks.Warnings() {
+	for _, w := range s.o.Networks.Firewalls() {
 		report.Findings = append(report.Findings, api.Finding{Kind: "firewall of others", Name: "this host", Problem: w})
 	}
 	return report, nil

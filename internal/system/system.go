@@ -63,6 +63,8 @@ type counter interface {
 type networks interface {
 	leaker
 	Warnings() []string
+	// Firewalls are the warnings that are no finding of Leaks.
+	Firewalls() []string
 }
 
 type runtimes interface {

@@ -116,6 +116,7 @@ type facts struct {
 
 	lookup    *lookup
 	route     *route
+	astray    *astray
 	listeners []socket.Listener
 	listened  bool // the target's sockets could be read
 	holder    string
@@ -160,6 +161,13 @@ type route struct {
 	iface string
 	via   netip.Addr
 	err   error
+}
+
+// astray: the host sends what is for an address of a network by another interface.
+type astray struct {
+	to      netip.Addr
+	network string
+	iface   string
 }
 
 type attempt struct {

@@ -31,6 +31,7 @@ func gather(ctx context.Context, networks Networks, q Question) *facts {
 	f.choosePort(networks)
 	f.chooseAddresses()
 	f.findMapping()
+	f.findAstray()
 	f.readListeners(networks)
 	if f.Source.Kind == World {
 		f.tryFromHere(ctx)
@@ -207,4 +208,51 @@ func (f *facts) worthTrying() bool {
 		return false
 	}
 	return f.dst == nil || f.itself || len(f.shared) > 0 || f.Source.Kind == Host || f.src != nil && f.src.Host
+}
+
+// findAstray looks whether the host's routes lead past the bridges that the connection's
+// packets, or their answers, leave by: another route may have taken their addresses.
+func (f *facts) findAstray() {
+	var ends []netip.Addr
+	switch {
+	case f.itself || f.mapping == nil && len(f.shared) > 0: // the host is not asked
+		return
+	case f.mapping != nil:
+		ends = append(ends, f.mapping.target.Addr())
+	case f.dst != nil:
+		ends = append(ends, f.to...)
+	}
+	if f.src != nil {
+		for _, e := range f.src.Endpoints {
+			for _, a := range e.Addresses {
+				if e.Gateway {
+					ends = append(ends, a.Addr())
+				}
+			}
+		}
+	}
+	for _, a := range ends {
+		n := f.bridgeOf(a)
+		if n == nil {
+			continue
+		}
+		if r := routeTo(nil, a); r.err == nil && r.iface != n.Interface {
+			f.astray = &astray{to: a, network: n.Name, iface: r.iface}
+			return
+		}
+	}
+}
+
+// bridgeOf is the network on whose bridge somebody has an address.
+func (f *facts) bridgeOf(a netip.Addr) *network.NetworkView {
+	for _, sb := range f.all.Sandboxes {
+		for _, e := range sb.Endpoints {
+			if slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+				if n := f.network(e.Network); n != nil && n.Driver == "bridge" && n.Interface != "" && n.Up {
+					return n
+				}
+			}
+		}
+	}
+	return nil
 }

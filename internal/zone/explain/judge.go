@@ -231,6 +231,8 @@ func (f *facts) portName() string {
 func (f *facts) routeHop() *hop {
 	r := f.route
 	switch {
+	case f.astray != nil:
+		return f.astrayHop()
 	case r == nil || f.itself:
 		return nil
 	case r.err != nil:
@@ -263,6 +265,18 @@ func (f *facts) giveIPv6(h *hop) *hop {
 		return h
 	}
 	return h.do("Make the network with --ipv6; and this host needs a way out by IPv6")
+}
+
+func (f *facts) astrayHop() *hop {
+	a := f.astray
+	h := broken("route", "This host sends what is for %s on %s to %s.", a.to, a.network, a.iface)
+	for _, w := range f.warnings {
+		if rest, ok := strings.CutPrefix(w, "network "+a.network+": "); ok {
+			problem, remedy, _ := strings.Cut(rest, "; ")
+			return h.because("routes", "%s", problem).do("%s", remedy)
+		}
+	}
+	return h.because("routes", "ip route get %s", a.to)
 }
 
 func join[T fmt.Stringer](list []T) string {

@@ -181,6 +181,11 @@ func TestJudge(t *testing.T) {
 		{"nothing listens", func(f *scene) { f.listens(); f.refuses(unix.ECONNREFUSED) }, "listener", []string{"no other port either", "muelle logs"}},
 		{"IPv6 only", func(f *scene) { f.refuses(unix.ECONNREFUSED) }, "listener", []string{"IPv6 only", "enable_ipv6"}},
 		{"refused all the same", func(f *scene) { f.listens("0.0.0.0:5000"); f.refuses(unix.ECONNREFUSED) }, "answer", []string{"refuses the connection"}},
+		{"a route of the host's in the way", func(f *scene) {
+			f.refuses(context.DeadlineExceeded)
+			f.astray = &astray{to: appAddr, network: "zones_public", iface: "vpn0"}
+			f.warnings = []string{"network zones_public: its subnet overlaps; make it again elsewhere (x; y)"}
+		}, "route", []string{"sends what is for 172.19.0.3 on zones_public to vpn0", "its subnet overlaps\n", "make it again elsewhere (x; y)"}},
 		{"a foreign firewall", func(f *scene) { f.refuses(context.DeadlineExceeded); f.warnings = []string{"table x drops"} }, "answer", []string{"drops the packets", "table x drops"}},
 		{"a foreign policy", func(f *scene) {
 			f.beyond("203.0.113.7", ruleset.Forward)

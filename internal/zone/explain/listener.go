@@ -281,8 +281,8 @@ func (f *facts) unanswered(a *attempt) *hop {
 	default:
 		return h.because("connection", "%v", a.err)
 	}
-	if f.dropped().Certain() {
-		return h // the policy has told it
+	if f.dropped().Certain() || f.astray != nil {
+		return h // the policy, or the route, has told it
 	}
 	for _, w := range f.warnings {
 		h.because("this host", "%s", w)
