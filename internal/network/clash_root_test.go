@@ -116,3 +116,36 @@ func TestClashMoves(t *testing.T) {
 		t.Errorf("after: %q", list)
 	}
 }
+
+// TestClashAcrossRestart: the next daemon takes over what runs on a network that a route
+// stands in the way of, as it is.
+func TestClashAcrossRestart(t *testing.T) {
+	w := newWorld(t)
+	w.network("front")
+	one, two := spec("one", "front"), spec("two", "front")
+	a, b := w.start(one), w.start(two)
+	subnet := netip.PrefixFrom(a.Endpoints["front"].IPAddress, 24).Masked()
+	vpn := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "vpn0"}, PeerName: "vpn1"}
+	must(t, netlink.LinkAdd(vpn))
+	t.Cleanup(func() { must(t, netlink.LinkDel(vpn)) })
+	run(t, "ip", "link", "set", "vpn0", "up")
+	run(t, "ip", "route", "add", subnet.String(), "dev", "vpn0")
+	w.serve(a.NetNS, "tcp", ":80", "one")
+	w.reaches(b.NetNS, "tcp4", w.address(a, "front")+":80", "one")
+	w.kill()
+	w.open()
+	w.adopt(one, a)
+	w.adopt(two, b)
+	must(t, w.Adopted(t.Context()))
+	w.reaches(b.NetNS, "tcp4", w.address(a, "front")+":80", "one")
+	in, err := w.Inspect(t.Context(), "front", false)
+	must(t, err)
+	if got := in.IPAM.Config[0].Subnet; !got.Overlaps(subnet) {
+		t.Errorf("the network has %s now", got)
+	}
+	if list := w.Warnings(); len(list) != 1 {
+		t.Errorf("warnings: %q", list)
+	}
+	run(t, "ip", "route", "del", subnet.String(), "dev", "vpn0")
+	w.reaches(nil, "tcp4", w.address(a, "front")+":80", "one")
+}

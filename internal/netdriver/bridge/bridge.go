@@ -133,11 +133,13 @@ func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}
+	// One that a former daemon left has containers: whatever routes have come since, they stay.
+	left := rtnl.Exists(n.Interface)
 	if index, err = rtnl.AddBridge(b); err != nil {
 		return 0, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !left {
 			err = errors.Join(err, rtnl.Delete(n.Interface))
 		}
 	}()
@@ -146,6 +148,9 @@ func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
 	}
 	if err := rtnl.Up(n.Interface); err != nil {
 		return 0, err
+	}
+	if left {
+		return index, nil
 	}
 	return index, d.checkRoutes(n)
 }
