@@ -109,8 +109,10 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 	d.Addresses = append(prefixes(e.settings), e.linkLocal()...)
 	d.Publishes = len(e.sandbox.mappings) > 0 && e == e.sandbox.publisher()
 	if e.gateway {
+		// Of several subnets of a family the container has an address in one.
 		for _, c := range e.net.IPAM.Config {
-			if gw := wayOut(c); gw.IsValid() {
+			in := c.Subnet.Contains(e.settings.IPAddress) || c.Subnet.Contains(e.settings.GlobalIPv6Address)
+			if gw := wayOut(c); in && gw.IsValid() {
 				d.Gateways = append(d.Gateways, gw)
 			}
 		}
