@@ -14,6 +14,9 @@ type udpRelay struct {
 	clients map[clientKey]*udpClient
 	timed   bool
 	stopped bool
+	// key is valid once keyed is set.
+	key   sipKey
+	keyed bool
 }
 
 // clientKey is where a datagram came from, and which address of the host it was for.
@@ -27,6 +30,8 @@ type udpClient struct {
 	r    *udpRelay
 	fd   int
 	from *unix.SockaddrInet6
+	// source is what fd is bound to, the zero value where that is left to the kernel.
+	source address4
 	// info is the control message that has answers sent from the address that was asked.
 	info []byte
 	last time.Time
@@ -53,11 +58,11 @@ func (u *udpRelay) ready(uint32) {
 		if len(u.clients) >= maxClients {
 			return
 		}
-		fd, err := dial(u.to, unix.SOCK_DGRAM)
+		fd, source, err := u.connectAs(key)
 		if err != nil {
 			return
 		}
-		c = &udpClient{r: u, fd: fd, from: a, info: append([]byte(nil), info...)}
+		c = &udpClient{r: u, fd: fd, from: a, info: append([]byte(nil), info...), source: source}
 		if u.s.loop.watch(fd, unix.EPOLLIN, c) != nil {
 			unix.Close(fd)
 			return

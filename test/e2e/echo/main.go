@@ -1,5 +1,6 @@
 // Command echo answers what it is sent, over TCP and UDP on the same port: the
-// end-to-end tests run it in containers, because busybox has no UDP server. With the
+// end-to-end tests run it in containers, because busybox has no UDP server. The datagram
+// "who" is answered with the host's name. With the
 // name of an attack for a port it is the attacker of those tests.
 package main
 
@@ -44,6 +45,11 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		pc.WriteTo(buf[:n], from)
+		answer := buf[:n]
+		if string(answer) == "who" {
+			name, _ := os.Hostname()
+			answer = []byte(name)
+		}
+		pc.WriteTo(answer, from)
 	}
 }
