@@ -79,6 +79,11 @@ func (s *Service) folderLeak(name string) check.Leak {
 			Remedy: "a newer version may have written it; else remove " + filepath.Join(dir, recordName+".json") + " and restart: then check --repair makes a volume without options of the content"}
 		return l
 	}
+	if _, err := os.Lstat(filepath.Join(dir, dataFolder)); errors.Is(err, os.ErrNotExist) {
+		l.Finding = api.Finding{Kind: "volume folder", Name: dir, Problem: "neither content nor a record of a volume"}
+		l.Mend = func(context.Context) error { return s.adopt(name) }
+		return l
+	}
 	l.Finding = api.Finding{Kind: "volume folder", Name: dir, Problem: "content without a record of its volume", Remedy: "mending makes it the volume " + name + " again, without labels"}
 	l.Mend = func(context.Context) error { return s.adopt(name) }
 	return l
