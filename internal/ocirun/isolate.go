@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -153,6 +155,18 @@ func (s *stage) adapt(m *shimapi.Stage, plan *native.Plan) (fds []int, err error
 		all = append(all, o)
 	}
 	for _, o := range all {
+		if o.Type == "tmpfs" && slices.Contains(s.copied, path.Clean("/"+o.Destination)) {
+			tree, err := copyUp(s.r.Rootfs, o)
+			if err != nil {
+				closeAll(fds)
+				return nil, fmt.Errorf("mount of %s: copy what is there: %w", o.Destination, err)
+			}
+			if tree >= 0 {
+				*o = shimapi.Mount{Destination: o.Destination, Bind: true, Passed: true}
+				fds = append(fds, tree)
+			}
+			continue
+		}
 		if !o.Bind || !m.Remapped && !m.Detached && o.IDMap == 0 {
 			continue
 		}

@@ -25,6 +25,8 @@ type stage struct {
 	group *cgroup.Group
 	stdio [3]int
 
+	copied []string // destinations with tmpcopyup
+
 	ctl   int // our side of the stage's socket, or -1
 	pidfd int
 }
@@ -34,6 +36,10 @@ func (s *stage) make() error {
 	s.ctl, s.pidfd = -1, -1
 	spec := *s.r.Config
 	spec.Hooks = nil
+	var err error
+	if s.copied, err = copyUps(&spec); err != nil {
+		return err
+	}
 	plan, err := native.Compile(&spec, s.r.ID, s.r.dir, s.group)
 	if err != nil {
 		return err

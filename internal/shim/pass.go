@@ -24,6 +24,9 @@ func OpenMount(m *shimapi.Mount, idmaps []int) (tree int, err error) {
 	return tree, nil
 }
 
+// NewMount makes a mount that is no bind, attached nowhere. The caller closes it.
+func NewMount(m *shimapi.Mount) (tree int, err error) { return newTree(m) }
+
 // takeRoot makes the passed tree of the root file system the stage's root: attached
 // over what the namespace's root is, which is always a place that can be reached, or
 // where the namespace is others' as well, left detached. Nothing is attached there:
