@@ -69,6 +69,8 @@ type fakeNetworks struct {
 	asked   map[string]network.SandboxSpec
 	adopted []string
 	fail    error
+	// unfollowed are containers whose ports are still to follow a zone.
+	unfollowed []string
 }
 
 func (f *fakeNetworks) Get(ref string) (mnet.Summary, error) {
@@ -124,6 +126,10 @@ func (f *fakeNetworks) Connect(context.Context, string, string, *mnet.EndpointSe
 	return nil, errdefs.ErrNotImplemented
 }
 func (f *fakeNetworks) Displaced() []string { return nil }
+
+func (f *fakeNetworks) Unfollowed() []string { return f.unfollowed }
+
+func (f *fakeNetworks) ZonesFollowed() error { f.unfollowed = nil; return nil }
 
 func (f *fakeNetworks) Republish(context.Context, string, network.Keeper) (*network.Change, error) {
 	return &network.Change{}, nil

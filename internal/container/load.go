@@ -59,6 +59,7 @@ func (s *Service) load(ctx context.Context) error {
 			}
 		}
 	}
+	s.finishZones(ctx, tasks)
 	if err := s.o.Volumes.Settle(); err != nil {
 		s.log.Error("unmount volumes that nobody uses", "err", err)
 	}

@@ -61,6 +61,10 @@ type networks interface {
 	Disconnect(ctx context.Context, ref, containerID string, keeper network.Keeper) (*network.Change, error)
 	// Displaced are the containers that Republish is for, after a change of a zone.
 	Displaced() []string
+	// Unfollowed are those for which a change of a zone was perhaps not finished;
+	// ZonesFollowed says that it is.
+	Unfollowed() []string
+	ZonesFollowed() error
 	Republish(ctx context.Context, containerID string, keeper network.Keeper) (*network.Change, error)
 }
 

@@ -27,5 +27,25 @@ func (s *Service) FollowZones(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("move the published ports of container %s: %w", id, err))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return s.o.Networks.ZonesFollowed()
+}
+
+// finishZones moves the published ports that a daemon was killed before it had moved them.
+func (s *Service) finishZones(ctx context.Context, tasks map[*entry]runtime.Task) {
+	list := s.o.Networks.Unfollowed()
+	for _, id := range list {
+		c := s.byID[id]
+		if c == nil || tasks[c] == nil {
+			continue
+		}
+		if err := s.mendNetwork(ctx, c, tasks[c]); err != nil {
+			s.log.Error("published ports do not follow a changed zone", "container", id, "err", err)
+		}
+	}
+	if err := s.o.Networks.ZonesFollowed(); err != nil {
+		s.log.Error("take note that published ports have followed their zones", "err", err)
+	}
 }

@@ -23,14 +23,18 @@ func (sb *sandbox) leading() *endpoint {
 	return nil
 }
 
+// asks tells whether a container asks to publish ports.
+func (sb *sandbox) asks() bool {
+	return len(sb.spec.Ports) > 0 || sb.spec.PublishAll && len(sb.spec.Exposed) > 0
+}
+
 // Displaced are the containers whose published ports lead elsewhere than they would
 // after a restart, or are not published although they could be: a zone was changed.
 func (s *Service) Displaced() (ids []string) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for id, sb := range s.sandboxes {
-		asks := len(sb.spec.Ports) > 0 || sb.spec.PublishAll && len(sb.spec.Exposed) > 0
-		if to := sb.publisher(); asks && sb.ns != nil && sb.leading() != to && (targetsOf(to).valid() || sb.leading() != nil) {
+		if to := sb.publisher(); sb.asks() && sb.ns != nil && sb.leading() != to && (targetsOf(to).valid() || sb.leading() != nil) {
 			ids = append(ids, id)
 		}
 	}

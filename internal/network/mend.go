@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/moby/moby/api/types/network"
@@ -47,7 +48,7 @@ func (s *Service) Mend(ctx context.Context, containerID string, gone map[string]
 		s.mu.Unlock()
 		errs = append(errs, again.join(ctx))
 	}
-	errs = append(errs, s.setDefaultRoute(sb, c.after), s.mendPorts(ctx, sb, keeper))
+	errs = append(errs, s.setDefaultRoute(sb, c.after), s.answerBy(sb, sb.publisher(), c.after), s.mendPorts(ctx, sb, keeper))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, settings := range gone {
@@ -109,7 +110,15 @@ func (c *portChange) holdAgain(ctx context.Context, kept []port.Binding) error {
 	if err := c.keeper.LetGo(ctx, names(list)); err != nil {
 		return err
 	}
-	if err := c.s.hold(ctx, c.keeper, list, targetsOf(c.way)); err != nil {
+	to := targetsOf(c.way)
+	for _, b := range list {
+		if b.Relays() && !to.silent() {
+			if err := c.s.ports.Hear(b); err != nil {
+				return fmt.Errorf("open port %s: %w", b.Host, err)
+			}
+		}
+	}
+	if err := c.s.hold(ctx, c.keeper, list, to); err != nil {
 		return err
 	}
 	return c.s.bridge.Hairpin(c.way.driverView())

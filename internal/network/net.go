@@ -23,6 +23,8 @@ type record struct {
 	Interface string
 	// Borrowed: the interface is the host's own and stays what it is.
 	Borrowed bool `json:",omitempty"`
+	// Unfollowed: its zone was changed, and published ports may still lead where they did.
+	Unfollowed bool `json:",omitempty"`
 	// Chosen: nobody asked for this subnet, so it may be replaced while unused.
 	Chosen bool
 }

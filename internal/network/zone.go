@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -81,8 +82,8 @@ func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
 		s.mu.Unlock()
 		return err
 	}
-	before := n.Options
-	n.Options = options
+	before, unfollowed := n.Options, n.Unfollowed
+	n.Options, n.Unfollowed = options, true
 	view := n.driverView()
 	s.mu.Unlock()
 	err = s.save(n, true)
@@ -93,12 +94,48 @@ func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
 		return nil
 	}
 	s.mu.Lock()
-	n.Options = before
+	n.Options, n.Unfollowed = before, unfollowed
 	s.mu.Unlock()
 	if undo := s.save(n, true); undo != nil {
 		err = fmt.Errorf("%w; %w", err, undo)
 	}
 	return fmt.Errorf("change zone of network %s: %w", n.Name, err)
+}
+
+// Unfollowed are the containers that ask to publish ports and are on a network whose zone
+// was changed without ZonesFollowed: their ports may lead where they led before.
+func (s *Service) Unfollowed() (ids []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for id, sb := range s.sandboxes {
+		if sb.ns != nil && sb.asks() && slices.ContainsFunc(sb.endpoints, func(e *endpoint) bool { return e.net.Unfollowed }) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// ZonesFollowed takes note that all published ports are where the zones have them.
+func (s *Service) ZonesFollowed() error {
+	s.mu.RLock()
+	var list []*net
+	for _, n := range s.networks {
+		if n.Unfollowed {
+			list = append(list, n)
+		}
+	}
+	s.mu.RUnlock()
+	var errs []error
+	for _, n := range list {
+		n.up.Lock()
+		s.mu.Lock()
+		n.Unfollowed = false
+		s.mu.Unlock()
+		errs = append(errs, s.save(n, true))
+		n.up.Unlock()
+	}
+	return errors.Join(errs...)
 }
 
 // Answered implements resolver.Directory: what a zone of the asker lists by name is open
