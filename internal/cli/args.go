@@ -6,10 +6,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const noSwarm = "Muelle runs on one machine and has no Swarm mode; several services are a Compose project"
+
+// absent are commands of Docker's client that Muelle has not, and why.
+var absent = map[string]string{
+	"swarm": noSwarm, "node": noSwarm, "service": noSwarm, "stack": noSwarm, "secret": noSwarm, "config": noSwarm,
+	"checkpoint": "writing a running process to disk takes CRIU, and Muelle runs without other programs; stop the container, or commit its files",
+	"plugin":     "the daemon takes no plugins; volumes, networks and logs have drivers of its own",
+	"manifest":   "lists of platforms cannot be put together by hand",
+}
+
 func noArgs(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
 		return nil
+	case !cmd.HasParent() && absent[args[0]] != "":
+		return fmt.Errorf("%s: %s is not supported: %s", cmd.Root().Name(), args[0], absent[args[0]])
 	case !cmd.HasParent():
 		return fmt.Errorf("%[1]s: unknown command: %[1]s %[2]s\n\nRun '%[1]s --help' for more information", cmd.Root().Name(), args[0])
 	case cmd.HasSubCommands():

@@ -17,8 +17,8 @@ import (
 	"muelle/internal/cli"
 )
 
-// dockerFlags has a line for each command of Docker's client about containers,
-// volumes, contexts and the system, and its flags.
+// dockerFlags has a line for each command of Docker's client that Muelle has, but for
+// those of builds, and its flags.
 //
 //go:embed testdata/docker-flags.txt
 var dockerFlags string
@@ -48,6 +48,19 @@ func TestEveryFlagOfDocker(t *testing.T) {
 				if r := e.run("docker", "", append(words, f+"=1", "image")...); !strings.Contains(r.Err, "only supported on a Docker daemon running on windows") {
 					t.Errorf("docker %s %s: %s", command, f, r.Err)
 				}
+			}
+		}
+	}
+}
+
+// TestAbsentCommands: what Docker's client has and Muelle has not says why.
+func TestAbsentCommands(t *testing.T) {
+	e := newEngine(t, nil)
+	for _, line := range []string{"swarm init", "node ls", "service create x", "stack deploy -c f s", "secret ls", "config ls", "checkpoint create a b", "plugin ls", "manifest inspect x"} {
+		for _, name := range []string{"docker", "muelle"} {
+			word, _, _ := strings.Cut(line, " ")
+			if r := e.run(name, "", strings.Fields(line)...); r.Code != 1 || !strings.HasPrefix(r.Err, name+": "+word+" is not supported: ") {
+				t.Errorf("%s %s: %+v", name, line, r)
 			}
 		}
 	}
