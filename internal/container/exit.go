@@ -36,6 +36,7 @@ func (s *Service) watch(c *entry, task runtime.Task) {
 // handleExit gives back what the run held, records how it ended, and restarts or
 // removes the container where it asks for that. op is held.
 func (s *Service) handleExit(ctx context.Context, c *entry, task runtime.Task, exit runtime.Exit) {
+	s.logged.count(exit.Logged)
 	c.mu.Lock()
 	stopHealth, ports, rec := c.stopHealth, c.st.Ports, c.rec
 	c.stopHealth = nil

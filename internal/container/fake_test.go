@@ -288,6 +288,9 @@ func (t *fakeTask) Pids(context.Context) ([]int, error) { return []int{os.Getpid
 func (t *fakeTask) Stats(context.Context) (*runtime.Stats, error) {
 	return &runtime.Stats{Read: time.Now()}, nil
 }
+func (t *fakeTask) Logged(context.Context) (runtime.Logged, error) {
+	return runtime.Logged{Partial: 1, Unread: 10, Unwritten: 100}, nil
+}
 func (t *fakeTask) Update(context.Context, *specs.LinuxResources) error { return nil }
 func (t *fakeTask) Execs(context.Context) ([]runtime.Exec, error)       { return nil, nil }
 func (t *fakeTask) Held(context.Context) (map[string]*os.File, error)   { return nil, nil }

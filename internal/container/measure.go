@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/metric"
+	"muelle/internal/runtime"
 )
 
 // Timers are how long operations took, failed ones left out, and how many health
@@ -23,6 +25,40 @@ type Timers struct {
 
 // Timers gives the service's timers.
 func (s *Service) Timers() *Timers { return &s.timers }
+
+// logged sums what the logs of runs that ended counted, since the daemon began.
+type logged struct {
+	mu  sync.Mutex
+	sum runtime.Logged
+}
+
+func (l *logged) count(o runtime.Logged) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sum.Add(o)
+}
+
+// Logged counts what of the containers' output was not kept as it came: of those that
+// run, and of those that ended while this daemon was there or in its absence.
+func (s *Service) Logged(ctx context.Context) runtime.Logged {
+	var now []runtime.Task
+	for _, c := range s.all() {
+		c.mu.Lock()
+		if c.task != nil && c.st.alive() {
+			now = append(now, c.task)
+		}
+		c.mu.Unlock()
+	}
+	s.logged.mu.Lock()
+	sum := s.logged.sum
+	s.logged.mu.Unlock()
+	for _, task := range now {
+		if l, err := task.Logged(ctx); err == nil { // else it ends, and its end tells it
+			sum.Add(l)
+		}
+	}
+	return sum
+}
 
 // Measurement is what a container has used so far.
 type Measurement struct {

@@ -93,6 +93,7 @@ type Service struct {
 
 	defaults atomic.Pointer[Defaults]
 	timers   Timers
+	logged   logged
 
 	occupied map[string]int // ids whose files come or go
 

@@ -81,7 +81,11 @@ const (
 type Splitter struct {
 	pending [3][]byte
 	since   [3]time.Time
+	partial uint64
 }
+
+// Partial counts the pieces of lines that were too long to be kept whole.
+func (l *Splitter) Partial() uint64 { return l.partial }
 
 // Next cuts the first entry off p, in two pieces that are valid until the next call,
 // with the time of its first byte; rest is to be given to the next call. Not ok: p
@@ -103,6 +107,7 @@ func (l *Splitter) Next(s Stream, p []byte, at time.Time) (head, tail, rest []by
 	n := nl + 1
 	if nl < 0 || len(head)+n > MaxLine {
 		n = MaxLine - len(head)
+		l.partial++
 	}
 	l.pending[s] = head[:0]
 	return head, p[:n], p[n:], when, true
@@ -129,6 +134,8 @@ const (
 // 16 KiB as partial, as Docker's json-file does.
 type Writer interface {
 	Write(s Stream, p []byte, at time.Time) error
+	// Partial is the Splitter's count.
+	Partial() uint64
 	// Close writes what is left of unfinished lines.
 	Close() error
 }

@@ -119,6 +119,23 @@ type Exit struct {
 	// Pid is the number that the container's first process had on the host; 0: not
 	// known, and for an exec.
 	Pid int
+	// Logged is of the whole run; zero for an exec.
+	Logged Logged
+}
+
+// Logged counts what of a run's output was not kept as it came.
+type Logged struct {
+	// Partial are pieces of lines longer than an entry may be.
+	Partial uint64
+	// Unread are reads from the container's output that failed.
+	Unread uint64
+	// Unwritten are entries that no file or service took.
+	Unwritten uint64
+}
+
+// Add adds what another run had.
+func (l *Logged) Add(o Logged) {
+	l.Partial, l.Unread, l.Unwritten = l.Partial+o.Partial, l.Unread+o.Unread, l.Unwritten+o.Unwritten
 }
 
 // StartError is returned by Start and Exec when the process could not be
@@ -208,6 +225,8 @@ type Task interface {
 	Execs(ctx context.Context) ([]Exec, error)
 	Pids(ctx context.Context) ([]int, error)
 	Stats(ctx context.Context) (*Stats, error)
+	// Logged is what was counted so far; zero where nobody counts.
+	Logged(ctx context.Context) (Logged, error)
 	Update(ctx context.Context, r *specs.LinuxResources) error
 	// Held gives duplicates of the descriptors named at Start, by name. The caller
 	// closes them.

@@ -15,6 +15,7 @@ func (s *shim) finish() {
 		s.log.close()
 	}
 	s.exit = s.main.exit
+	s.exit.Logged = s.logged
 	s.exit.OOMKilled = oomKilled(s.start.OOMFile)
 	if err := s.writeFile(shimapi.ExitFile, shimapi.Encode(&s.exit)); err != nil {
 		s.complain("write exit status", err)

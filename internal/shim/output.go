@@ -57,11 +57,14 @@ func (o *output) write(stream logdriver.Stream, p []byte) {
 	now := time.Now()
 	if o.file != nil {
 		if err := o.file.Write(stream, p, now); err != nil {
+			o.s.logged.Unwritten++
 			o.s.complain("write log", err)
 		}
+		o.s.logged.Partial = o.file.Partial()
 	}
 	if o.remote != nil {
 		_ = o.remote.Write(stream, p, now) // it has no failure: it counts what is lost
+		o.s.logged.Partial = o.remote.Partial()
 		o.settle()
 	}
 }
@@ -80,6 +83,7 @@ func (o *output) settle() {
 			o.s.complain("log", &failure{text: "the service does not take every message"})
 		}
 		o.lost += n
+		o.s.logged.Unwritten += n
 	}
 	fd, pending := o.remote.FD(), o.remote.Pending() > 0
 	switch {

@@ -71,6 +71,8 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 		}
 	case shimapi.TypeExecs:
 		s.tellExecs(c, reply)
+	case shimapi.TypeLogged:
+		reply.Logged = s.logged
 	case shimapi.TypeShutdown:
 		s.shutdown(c, h.Seq)
 		return

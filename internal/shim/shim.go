@@ -31,6 +31,7 @@ type shim struct {
 	into    int            // v2 cgroup directory, or -1
 	user    int            // the container's user namespace, or -1
 	log     *output        // nil: none
+	logged  shimapi.Logged
 	main    *process
 	execs   []*process
 	ended   []shimapi.Execed // execs that ended while no daemon was connected

@@ -41,7 +41,10 @@ func (src *source) read() bool {
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return false
-	case err != nil || n == 0: // EIO: the terminal's last slave side was closed
+	case err != nil || n == 0:
+		if err != nil && err != unix.EIO && src.log != nil { // EIO: the terminal's last slave side was closed
+			src.s.logged.Unread++
+		}
 		src.end()
 		return false
 	}

@@ -21,6 +21,7 @@ const (
 	TypeHold     Type = 25
 	TypeLetGo    Type = 26
 	TypeDebug    Type = 27
+	TypeLogged   Type = 28
 )
 
 // Message is anything that goes into a frame.
@@ -92,6 +93,20 @@ type Exited struct {
 	Signal    int
 	At        int64
 	OOMKilled bool
+	Logged    Logged // of the container's process only
+}
+
+// Logged counts what of a container's output was not kept as it came.
+type Logged struct {
+	Partial   uint64 // pieces of lines longer than an entry may be
+	Unread    uint64 // reads from the container's output that failed
+	Unwritten uint64 // entries that no file or service took
+}
+
+func (m *Logged) fields(c *coder) {
+	unsigned(c, &m.Partial)
+	unsigned(c, &m.Unread)
+	unsigned(c, &m.Unwritten)
 }
 
 func (m *Exited) fields(c *coder) {
@@ -101,17 +116,19 @@ func (m *Exited) fields(c *coder) {
 	integer(c, &m.Signal)
 	integer(c, &m.At)
 	c.bool(&m.OOMKilled)
+	c.message(m.Logged.fields)
 }
 
 // Reply answers a request. Code 0 is success; 125 to 128 are what a StartError
 // carries; CodeGone says that the process has ended; CodeFailed is any other failure.
 type Reply struct {
-	Code  int
-	Error string
-	State State    // of Start
-	Pid   int      // of Exec
-	Names []string // of Held, one per descriptor
-	Execs []Execed // of Execs
+	Code   int
+	Error  string
+	State  State    // of Start
+	Pid    int      // of Exec
+	Names  []string // of Held, one per descriptor
+	Execs  []Execed // of Execs
+	Logged Logged   // of Logged
 }
 
 // Codes of Reply beside those of a StartError.
@@ -128,6 +145,7 @@ func (m *Reply) fields(c *coder) {
 	integer(c, &m.Pid)
 	c.strings(&m.Names)
 	list(c, &m.Execs, func(c *coder, x *Execed) { c.message(x.fields) })
+	c.message(m.Logged.fields)
 }
 
 // Execed is an exec that runs, or ended when no daemon was there to be told.
@@ -148,7 +166,7 @@ func (m *Execed) fields(c *coder) {
 // UnknownRequest begins the text with which a shim refuses what it does not know.
 const UnknownRequest = "the shim does not know request "
 
-// Empty has no fields: Held, NetNS, Execs and Shutdown.
+// Empty has no fields: Held, NetNS, Execs, Logged and Shutdown.
 type Empty struct{}
 
 func (*Empty) fields(*coder) {}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ type host struct {
 	memory                               int64
 }
 
-func readHost() (*host, error) {
+func (s *Service) readHost() (*host, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return nil, fmt.Errorf("ask kernel's name: %w", err)
@@ -30,6 +31,7 @@ func readHost() (*host, error) {
 		name: unix.ByteSliceToString(u.Nodename[:]), kernel: unix.ByteSliceToString(u.Release[:]),
 		machine: unix.ByteSliceToString(u.Machine[:]), memory: int64(m.Totalram) * int64(m.Unit),
 	}
+	defer s.releases.Since(time.Now())
 	h.os, h.osVersion = readOS("/etc/os-release", "/usr/lib/os-release")
 	return h, nil
 }

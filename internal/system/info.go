@@ -29,7 +29,7 @@ const Runtime = "muelle"
 // Info gives what `docker info` shows.
 func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 	defer s.infos.Since(time.Now())
-	h, err := readHost()
+	h, err := s.readHost()
 	if err != nil {
 		return nil, err
 	}

@@ -19,13 +19,13 @@ import (
 // has under a name stands under that name (engine_daemon_…); what it has not begins
 // with muelle_.
 func (s *Service) Metrics(ctx context.Context, out io.Writer) error {
-	h, err := readHost()
+	h, err := s.readHost()
 	if err != nil {
 		return err
 	}
 	all := s.o.Containers.Measure(ctx)
 	w := metric.NewWriter(out)
-	s.engineMetrics(w, h, all)
+	s.engineMetrics(ctx, w, h, all)
 	containerMetrics(w, all)
 	if err := processMetrics(w); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (s *Service) Metrics(ctx context.Context, out io.Writer) error {
 	return w.Err()
 }
 
-func (s *Service) engineMetrics(w *metric.Writer, h *host, all []container.Measurement) {
+func (s *Service) engineMetrics(ctx context.Context, w *metric.Writer, h *host, all []container.Measurement) {
 	commit, _ := buildSettings()
 	w.Family("engine_daemon_engine_info", "gauge", "The information related to the engine and the OS it is running on")
 	w.Sample(1, label("version", s.o.Version), label("commit", commit), label("architecture", goruntime.GOARCH), label("graphdriver", "overlayfs"),
@@ -67,6 +67,9 @@ func (s *Service) engineMetrics(w *metric.Writer, h *host, all []container.Measu
 	w.Timer(&t.Connect, label("action", "connect"))
 	w.Timer(&t.Release, label("action", "release"))
 	w.Family("engine_daemon_host_info_functions_seconds", "histogram", "The number of seconds it takes to call functions gathering info")
+	// One reading of os-release serves both of Docker's functions.
+	w.Timer(&s.releases, label("function", "operating_system"))
+	w.Timer(&s.releases, label("function", "os_version"))
 	w.Timer(&s.infos, label("function", "system_info"))
 	w.Timer(&s.versions, label("function", "system_version"))
 	w.Counter("engine_daemon_health_checks_total", "The total number of health checks", float64(t.Checks.Load()))
@@ -77,6 +80,10 @@ func (s *Service) engineMetrics(w *metric.Writer, h *host, all []container.Measu
 	for i, reason := range build.Reasons() {
 		w.Sample(float64(counts.Failed[i]), label("reason", reason))
 	}
+	logged := s.o.Containers.Logged(ctx)
+	w.Counter("logger_log_entries_size_greater_than_buffer_total", "Number of log entries which are larger than the log buffer", float64(logged.Partial))
+	w.Counter("logger_log_read_operations_failed_total", "Number of log reads from container stdio that failed", float64(logged.Unread))
+	w.Counter("logger_log_write_operations_failed_total", "Number of log write operations that failed", float64(logged.Unwritten))
 	published, listeners := s.o.Bus.Count()
 	w.Counter("engine_daemon_events_total", "The number of events logged", float64(published))
 	w.Gauge("engine_daemon_events_subscribers_total", "The number of current subscribers to events", float64(listeners))

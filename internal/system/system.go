@@ -23,6 +23,7 @@ import (
 	"muelle/internal/metric"
 	"muelle/internal/oci"
 	"muelle/internal/remote"
+	"muelle/internal/runtime"
 	"muelle/internal/runtime/outside"
 )
 
@@ -33,6 +34,7 @@ type containers interface {
 	Usage(ctx context.Context, c *du.Counter) (container.Usage, error)
 	Measure(ctx context.Context) []container.Measurement
 	Timers() *container.Timers
+	Logged(ctx context.Context) runtime.Logged
 }
 
 type images interface {
@@ -113,7 +115,7 @@ type Service struct {
 	log  *slog.Logger
 	live atomic.Pointer[Live]
 
-	infos, versions metric.Timer
+	infos, versions, releases metric.Timer
 }
 
 // Live is what the daemon's configuration may change while it runs.

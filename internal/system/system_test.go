@@ -23,6 +23,7 @@ import (
 	"muelle/internal/image"
 	"muelle/internal/linux/du"
 	"muelle/internal/remote"
+	"muelle/internal/runtime"
 	"muelle/internal/system"
 )
 
@@ -77,6 +78,9 @@ func (c containers) Measure(context.Context) []container.Measurement {
 }
 
 func (c containers) Timers() *container.Timers { return &container.Timers{} }
+func (c containers) Logged(context.Context) runtime.Logged {
+	return runtime.Logged{Partial: 1, Unread: 2, Unwritten: 3}
+}
 
 type bus struct{}
 
@@ -263,6 +267,12 @@ func TestMetrics(t *testing.T) {
 		`engine_daemon_container_actions_seconds_count{action="commit"} 0`,
 		`engine_daemon_network_actions_seconds_count{action="allocate"} 0`,
 		`engine_daemon_host_info_functions_seconds_count{function="system_info"} 0`,
+		// operating_system and os_version are timed by the reading that these metrics made.
+		`engine_daemon_host_info_functions_seconds_count{function="operating_system"} 1`,
+		`engine_daemon_host_info_functions_seconds_count{function="os_version"} 1`,
+		`logger_log_entries_size_greater_than_buffer_total 1`,
+		`logger_log_read_operations_failed_total 2`,
+		`logger_log_write_operations_failed_total 3`,
 		`engine_daemon_health_checks_total 0`,
 		`builder_builds_triggered_total 4`,
 		`builder_builds_failed_total{reason="dockerfile_syntax_error"} 3`,

@@ -14,7 +14,7 @@ import (
 // Version gives what `docker version` shows of a server.
 func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
 	defer s.versions.Since(time.Now())
-	h, err := readHost()
+	h, err := s.readHost()
 	if err != nil {
 		return nil, err
 	}

@@ -327,12 +327,21 @@ func TestSyslogWithoutServer(t *testing.T) {
 		}
 		conn.Close()
 		l.Close()
+		_, _, unwritten := loggerMetrics(t, world.daemon)
 		c.must(t, "exec", name, "touch", "/go")
 		if got := c.must(t, "wait", name); got != "0" {
 			t.Errorf("exit status %s", got)
 		}
 		if lines := strings.Count(c.try(t, "logs", name).out, "\n"); lines != 100000 {
 			t.Errorf("%d lines in the local copy", lines)
+		}
+		if err := eventually(20*time.Second, func() error { // the end is recorded a moment after it is told
+			if _, _, now := loggerMetrics(t, world.daemon); now <= unwritten {
+				return fmt.Errorf("what the server did not take is not counted: %d before, %d now", unwritten, now)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 		name += "-uncopied"
 		l = listenStream(t, "tcp", "127.0.0.1:5516")
@@ -343,6 +352,59 @@ func TestSyslogWithoutServer(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// loggerMetrics are Docker's counts about logs.
+func loggerMetrics(t *testing.T, d *daemon) (partial, unread, unwritten int) {
+	t.Helper()
+	resp, err := d.http().Get("http://muelle/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	found := 0
+	for s := bufio.NewScanner(resp.Body); s.Scan(); {
+		for name, n := range map[string]*int{
+			"logger_log_entries_size_greater_than_buffer_total": &partial, "logger_log_read_operations_failed_total": &unread, "logger_log_write_operations_failed_total": &unwritten,
+		} {
+			value, ok := strings.CutPrefix(s.Text(), name+" ")
+			if !ok {
+				continue
+			}
+			if *n, err = strconv.Atoi(value); err != nil {
+				t.Fatal(err)
+			}
+			found++
+		}
+	}
+	if found != 3 {
+		t.Fatalf("%d of Docker's three counts", found)
+	}
+	return partial, unread, unwritten
+}
+
+// TestLogCounts: pieces of a line too long for an entry are counted while the container
+// runs, once it has ended, and after the daemon was away.
+func TestLogCounts(t *testing.T) {
+	d := own(t)
+	c := ours(d)
+	c.must(t, "run", "-d", "--name", "long", "busybox", "sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; echo printed; exec sleep 1000")
+	check := func(when string) {
+		t.Helper()
+		if partial, unread, unwritten := loggerMetrics(t, d); partial != 2 || unread != 0 || unwritten != 0 {
+			t.Errorf("%s: %d pieces, %d reads, %d writes", when, partial, unread, unwritten)
+		}
+	}
+	c.eventuallyLogs(t, "long", "printed")
+	check("while it runs")
+	d.kill(t)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	check("with another daemon")
+	c.must(t, "kill", "long")
+	c.must(t, "wait", "long")
+	check("after its end")
 }
 
 // journal opens the socket of systemd-journald in this mount namespace.

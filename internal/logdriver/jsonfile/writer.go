@@ -67,6 +67,9 @@ func (w *Writer) Write(s logdriver.Stream, p []byte, at time.Time) error {
 	return w.flush()
 }
 
+// Partial implements logdriver.Writer.
+func (w *Writer) Partial() uint64 { return w.lines.Partial() }
+
 // Close writes unfinished lines and closes the file.
 func (w *Writer) Close() error {
 	if w.fd < 0 {

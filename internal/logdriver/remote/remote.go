@@ -107,6 +107,9 @@ func (w *Writer) Write(s logdriver.Stream, p []byte, at time.Time) error {
 	return nil
 }
 
+// Partial implements logdriver.Writer.
+func (w *Writer) Partial() uint64 { return w.lines.Partial() }
+
 // Close queues what is left of unfinished lines. The socket stays open until
 // Pending is 0 or Drop is called.
 func (w *Writer) Close() error {

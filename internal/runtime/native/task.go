@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -91,7 +92,7 @@ func (t *task) exited(m *shimapi.Exited) {
 }
 
 func exitOf(m *shimapi.Exited) runtime.Exit {
-	return runtime.Exit{Code: m.Code, Signal: syscall.Signal(m.Signal), At: time.Unix(0, m.At), OOMKilled: m.OOMKilled}
+	return runtime.Exit{Code: m.Code, Signal: syscall.Signal(m.Signal), At: time.Unix(0, m.At), OOMKilled: m.OOMKilled, Logged: runtime.Logged(m.Logged)}
 }
 
 func (t *task) end(e runtime.Exit) {
@@ -272,6 +273,17 @@ func (t *task) Held(ctx context.Context) (map[string]*os.File, error) {
 		m[name] = a.files[i]
 	}
 	return m, nil
+}
+
+// Logged implements runtime.Task. A shim older than the counts gives none.
+func (t *task) Logged(ctx context.Context) (runtime.Logged, error) {
+	a, err := t.do(ctx, shimapi.TypeLogged, &shimapi.Empty{}, nil)
+	if err != nil && strings.Contains(err.Error(), shimapi.UnknownRequest) {
+		return runtime.Logged{}, nil
+	} else if err != nil {
+		return runtime.Logged{}, err
+	}
+	return runtime.Logged(a.reply.Logged), nil
 }
 
 // Hold implements runtime.Task.
