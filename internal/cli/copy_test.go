@@ -92,7 +92,7 @@ func TestCopyFrom(t *testing.T) {
 		{"file over a file", "/f", "old/file", file, []string{"old/file"}, ""},
 		{"file into no folder", "/f", "new/", file, []string{"old/file"}, "no such directory\n"},
 		{"folder over a file", "/d", "old/file", folder, []string{"old/file"}, "cannot copy directory\n"},
-		{"file below nothing", "/f", "new/x/y", file, []string{"old/file"}, "open new/x: no such file or directory\n"},
+		{"file below nothing", "/f", "new/x/y", file, []string{"old/file"}, "invalid output path: directory \"new/x\" does not exist\n"},
 		{"a link out of the folder", "/d", "new", []string{"d/", "d/l->/etc", "d/l/evil"}, []string{"new/l", "old/file"}, "extract d/l/evil: mkdirat new/l: "},
 		{"a name out of the folder", "/d", "old", []string{"d/", "../../evil"}, []string{"old/file"}, "extract ../../evil: "},
 	} {

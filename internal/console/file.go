@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 )
 
+// written is what is saved and exported.
+var written = map[string]string{"save": "image", "export": "container"}
+
 // ToFile lets write fill a file, which appears when it is complete, or out where path is
 // empty or "-". verb is for errors. Archives are not for terminals.
 func ToFile(out io.Writer, path, verb string, write func(io.Writer) error) (err error) {
@@ -26,6 +29,10 @@ func ToFile(out io.Writer, path, verb string, write func(io.Writer) error) (err 
 			return err
 		}
 		return errors.Join(write(f), f.Close())
+	}
+	// Said of the folder, as Docker's client does, not of a temporary file.
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("failed to %s %s: invalid output path: %w", verb, written[verb], err)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-"+filepath.Base(path)+"-*")
 	if err != nil {

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -124,7 +125,7 @@ func (s *Service) Rename(ctx context.Context, ref, name string) error {
 		return invalid("Renaming a container with the same name as its current name")
 	}
 	if _, err := s.reserveName(name, c.id); err != nil {
-		return err
+		return fmt.Errorf("Error when allocating new name: %w", err)
 	}
 	c.mu.Lock()
 	rec := c.rec

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -189,6 +190,9 @@ func (s *Service) execProcess(ctx context.Context, x *exec, task runtime.Task, o
 	eo := oci.ExecOptions{
 		Args: x.cfg.Cmd, Env: x.cfg.Env, WorkingDir: x.cfg.WorkingDir, Tty: x.cfg.Tty, Privileged: x.cfg.Privileged,
 	}
+	if eo.WorkingDir != "" && !path.IsAbs(eo.WorkingDir) {
+		return nil, &runtime.StartError{Code: 126, Err: errRelativeDir}
+	}
 	record, err := json.Marshal(execRecord{x.cfg})
 	if err != nil {
 		return nil, fmt.Errorf("encode exec: %w", err)
@@ -296,6 +300,9 @@ func (x *exec) end(code int) {
 	close(x.done)
 }
 
+// errRelativeDir is runc's text.
+var errRelativeDir = errors.New("Cwd must be an absolute path")
+
 // execFailed words the failure of an exec as Docker does.
 func (s *Service) execFailed(x *exec, cause error) error {
 	s.releaseTools(x)
@@ -305,6 +312,9 @@ func (s *Service) execFailed(x *exec, cause error) error {
 		return cause
 	}
 	x.end(se.Code)
+	if errors.Is(cause, errRelativeDir) {
+		return errdefs.ErrInvalidArgument.WithMessage("OCI runtime exec failed: exec failed: " + se.Error() + ": unknown")
+	}
 	return errdefs.ErrInvalidArgument.WithMessage("OCI runtime exec failed: exec failed: unable to start container process: " + se.Error() + ": unknown")
 }
 

@@ -108,6 +108,16 @@ func TestNames(t *testing.T) {
 				t.Errorf("%v: %+v", args, r)
 			}
 		}
+		other := c.unique(t, "other")
+		c.must(t, "run", "-d", "--name", other, "busybox", "sleep", "1000")
+		c.remove(t, other)
+		if r := c.try(t, "rename", other, name); r.code != 1 || !strings.Contains(r.err, `Error when allocating new name: Conflict. The container name "/`+name+`" is already in use`) {
+			t.Errorf("rename to a name that is taken: %+v", r)
+		}
+		// What is no path from the root is refused, not taken for one.
+		if r := c.try(t, "exec", "-w", "tmp", other, "pwd"); r.code != 126 || !strings.Contains(r.out+r.err, "Cwd must be an absolute path") {
+			t.Errorf("exec in a relative folder: %+v", r)
+		}
 		if r := c.try(t, "create", "--name", "-bad", "busybox"); r.code == 0 {
 			t.Errorf("a bad name was taken: %+v", r)
 		}

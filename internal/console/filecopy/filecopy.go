@@ -59,6 +59,9 @@ type Options struct {
 // From copies src of a container to dst, a path or "-". It gives the archive's size, -1
 // where that went to standard output.
 func From(ctx context.Context, c *client.Client, ref, src, dst string, o Options) (int64, error) {
+	if err := outputPath(dst); err != nil {
+		return 0, err
+	}
 	if o.Follow {
 		if st, err := c.Containers.StatPath(ctx, ref, src); err == nil && st.Mode&os.ModeSymlink != 0 {
 			src = linkTarget(src, st)
@@ -83,6 +86,22 @@ func From(ctx context.Context, c *client.Client, ref, src, dst string, o Options
 		return 0, err
 	}
 	return counted.n, nil
+}
+
+// outputPath refuses a destination that nothing can be written to, before the engine is
+// asked, in the words of Docker's client.
+func outputPath(dst string) error {
+	if dst == "-" {
+		return nil
+	}
+	dir := filepath.Dir(filepath.Clean(dst))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("invalid output path: directory %q does not exist", dir)
+	}
+	if fi, err := os.Stat(dst); err == nil && !fi.IsDir() && !fi.Mode().IsRegular() {
+		return fmt.Errorf("invalid output path: %q must be a directory or a regular file", dst)
+	}
+	return nil
 }
 
 func linkTarget(src string, st container.PathStat) string {
