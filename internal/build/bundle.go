@@ -64,7 +64,7 @@ func (b *bundle) prepare(ctx context.Context, root executor.Mount, mounts []exec
 	}
 	clean := executor.MountStubsCleaner(context.WithoutCancel(ctx), b.rootfs, mounts, meta.RemoveMountStubsRecursive)
 	b.later(func() error { clean(); return nil })
-	if err := b.openUser(meta.NetMode, meta.SecurityMode); err != nil {
+	if err := b.openUser(); err != nil {
 		return err
 	}
 	if err := b.prepareNetwork(ctx, meta); err != nil {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -15,16 +14,10 @@ import (
 	"muelle/internal/runtime"
 )
 
-// remaps tells whether a step runs with the ids that the daemon's userns-remap gives. A
-// step that may do what the host's root may, or is on the host's network, has the host's:
-// neither is possible in a user namespace, and both had to be allowed.
-func (b *bundle) remaps(mode pb.NetMode, security pb.SecurityMode) bool {
-	return b.o.Remap != nil && mode != pb.NetMode_HOST && security != pb.SecurityMode_INSECURE
-}
-
-// openUser makes the step's user namespace, where it has one: its network belongs to it.
-func (b *bundle) openUser(mode pb.NetMode, security pb.SecurityMode) (err error) {
-	if !b.remaps(mode, security) {
+// openUser makes the step's user namespace, where the daemon has userns-remap. The step's
+// network belongs to it, unless it is the host's: over that it has no power then.
+func (b *bundle) openUser() (err error) {
+	if b.o.Remap == nil {
 		return nil
 	}
 	if b.user, err = userns.New(b.o.Remap); err == nil {
