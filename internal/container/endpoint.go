@@ -2,6 +2,7 @@ package container
 
 import (
 	"strings"
+	"unicode"
 
 	ctypes "github.com/moby/moby/api/types/container"
 	mnet "github.com/moby/moby/api/types/network"
@@ -71,7 +72,7 @@ func validateEndpoint(name string, e *mnet.EndpointSettings) error {
 		}
 	}
 	for _, a := range e.Aliases {
-		if a == "" || strings.ContainsAny(a, " \x00") {
+		if a == "" || strings.ContainsFunc(a, func(r rune) bool { return r == ' ' || unicode.IsControl(r) }) {
 			return invalid("invalid alias %q for network %s", a, name)
 		}
 	}

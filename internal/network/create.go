@@ -76,6 +76,8 @@ const (
 	longestName = 255
 	// mostSubnets: each is compared with all others, while nobody else makes a network.
 	mostSubnets = 128
+	// mostOptions: options and labels are written down and shown with every listing.
+	mostOptions = 1000
 )
 
 // supported refuses what this engine does not have, and what Docker refuses.
@@ -95,6 +97,8 @@ func supported(r network.CreateRequest) error {
 		return invalid.WithMessage(fmt.Sprintf("invalid network name: it has %d characters, and may have %d", len(r.Name), longestName))
 	case r.IPAM != nil && len(r.IPAM.Config) > mostSubnets:
 		return invalid.WithMessage(fmt.Sprintf("invalid network config:\n%d subnets, and there may be %d", len(r.IPAM.Config), mostSubnets))
+	case len(r.Options) > mostOptions || len(r.Labels) > mostOptions:
+		return invalid.WithMessage(fmt.Sprintf("invalid network config:\n%d options and %d labels, and there may be %d of each", len(r.Options), len(r.Labels), mostOptions))
 	case r.Driver == "overlay":
 		return errdefs.ErrNotImplemented.WithMessage("the network driver overlay is not supported, as it joins the machines of a swarm: use bridge on this machine, macvlan to be on its link, or a tunnel between machines, such as WireGuard's")
 	case r.Driver == "host" || r.Driver == "null":

@@ -308,8 +308,10 @@ func (e *endpoint) setNames() {
 	if e.sandbox.spec.Hostname != "" {
 		list = append(list, e.sandbox.spec.Hostname)
 	}
+	seen := make(map[string]bool, len(list))
 	for _, name := range list {
-		if !slices.Contains(e.settings.DNSNames, name) {
+		if !seen[name] {
+			seen[name] = true
 			e.settings.DNSNames = append(e.settings.DNSNames, name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -73,6 +74,8 @@ func TestCreate(t *testing.T) {
 		{"gateway mode", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.gateway_mode_ipv6": "open"}}, "failed to parse com.docker.network.", errdefs.IsInvalidArgument},
 		{"long name", mobynet.CreateRequest{Name: strings.Repeat("x", 256)}, "invalid network name: it has 256 characters, and may have 255", errdefs.IsInvalidArgument},
 		{"many subnets", mobynet.CreateRequest{Name: "x", IPAM: ipam(make([]mobynet.IPAMConfig, 129)...)}, "invalid network config:\n129 subnets, and there may be 128", errdefs.IsInvalidArgument},
+		{"many options", mobynet.CreateRequest{Name: "x", Options: many(1001)}, "invalid network config:\n1001 options and 0 labels, and there may be 1000 of each", errdefs.IsInvalidArgument},
+		{"many labels", mobynet.CreateRequest{Name: "x", Labels: many(10000)}, "invalid network config:\n0 options and 10000 labels, and there may be 1000 of each", errdefs.IsInvalidArgument},
 		{"overlay", mobynet.CreateRequest{Name: "x", Driver: "overlay"}, "the network driver overlay is not supported", errdefs.IsNotImplemented},
 		{"plugin", mobynet.CreateRequest{Name: "x", Driver: "weave"}, `plugin "weave" not found`, errdefs.IsNotFound},
 		{"from no configuration", mobynet.CreateRequest{Name: "x", ConfigFrom: &mobynet.ConfigReference{Network: "a"}}, `configuration network "a" does not exist`, errdefs.IsNotFound},
@@ -164,4 +167,12 @@ func TestListRemovePrune(t *testing.T) {
 	if got := names(t, s, nil); got != "bridge host none" {
 		t.Errorf("got %s", got)
 	}
+}
+
+func many(n int) map[string]string {
+	m := map[string]string{}
+	for i := range n {
+		m[strconv.Itoa(i)] = ""
+	}
+	return m
 }

@@ -262,20 +262,40 @@ func withHome(env []string, home string) []string {
 // replaced in its place, a new one is appended, one without "=" is removed.
 func ReplaceEnv(base, overrides []string) []string {
 	env := slices.Clone(base)
+	at := make(map[string]int, len(env)+len(overrides))
+	for i, kv := range env {
+		if name, _, ok := strings.Cut(kv, "="); ok {
+			if _, again := at[name]; !again {
+				at[name] = i
+			}
+		}
+	}
+	gone := map[int]bool{}
 	for _, kv := range overrides {
 		name, _, hasValue := strings.Cut(kv, "=")
-		i := slices.IndexFunc(env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+		i, have := at[name]
 		switch {
-		case !hasValue && i >= 0:
-			env = slices.Delete(env, i, i+1)
+		case !hasValue && have:
+			gone[i] = true
+			delete(at, name)
 		case !hasValue:
-		case i >= 0:
+		case have:
 			env[i] = kv
 		default:
+			at[name] = len(env)
 			env = append(env, kv)
 		}
 	}
-	return env
+	if len(gone) == 0 {
+		return env
+	}
+	left := env[:0]
+	for i, kv := range env {
+		if !gone[i] {
+			left = append(left, kv)
+		}
+	}
+	return left
 }
 
 // ExecOptions describes a further process of a container.

@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -461,5 +462,28 @@ func TestOnlyOverNetwork(t *testing.T) {
 		if got := oci.OnlyOverNetwork(h); got != tt.want {
 			t.Errorf("%v without %v, privileged %t: %t", tt.add, tt.drop, tt.privileged, got)
 		}
+	}
+}
+
+func TestReplaceEnv(t *testing.T) {
+	for _, tt := range []struct{ base, over, want string }{
+		{"A=1 B=2", "B=3 C=4", "A=1 B=3 C=4"},
+		{"A=1 B=2 C=3", "B A=9", "A=9 C=3"},
+		{"A=1 B=2", "A A=3", "B=2 A=3"},
+		{"A=1 A=2", "A=3", "A=3 A=2"},
+		{"A=1", "Z", "A=1"},
+		{"AB=1", "A=2", "AB=1 A=2"},
+	} {
+		if got := strings.Join(oci.ReplaceEnv(strings.Fields(tt.base), strings.Fields(tt.over)), " "); got != tt.want {
+			t.Errorf("%s with %s: %s, want %s", tt.base, tt.over, got, tt.want)
+		}
+	}
+	// As many as a stranger may send: each is not compared with all the others.
+	var base, over []string
+	for i := range 400_000 {
+		base, over = append(base, fmt.Sprintf("A%d=1", i)), append(over, fmt.Sprintf("B%d=1", i))
+	}
+	if got := len(oci.ReplaceEnv(base, over)); got != 800_000 {
+		t.Errorf("%d variables", got)
 	}
 }

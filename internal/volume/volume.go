@@ -149,10 +149,16 @@ func (s *Service) create(req volume.CreateRequest) (*volume.Volume, error) {
 	return s.view(name), nil
 }
 
+// longestName is what a directory can be called.
+const longestName = 255
+
 func checkRequest(name string, req volume.CreateRequest) error {
 	if !id.ValidName(name) {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
 			"create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name))
+	}
+	if len(name) > longestName {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("create a volume: its name has %d characters, and may have %d", len(name), longestName))
 	}
 	if req.Driver != "" && req.Driver != "local" {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("create %s: error looking up volume plugin %s: plugin %q not found", name, req.Driver, req.Driver))

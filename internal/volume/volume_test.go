@@ -78,6 +78,7 @@ func TestBadRequests(t *testing.T) {
 	}{
 		"relative path":  {wire.CreateRequest{Name: "./x"}, errdefs.IsInvalidArgument},
 		"climbing":       {wire.CreateRequest{Name: "../x"}, errdefs.IsInvalidArgument},
+		"long name":      {wire.CreateRequest{Name: strings.Repeat("x", 256)}, errdefs.IsInvalidArgument},
 		"unknown driver": {wire.CreateRequest{Name: "xx", Driver: "nope"}, errdefs.IsNotFound},
 		"no device":      {wire.CreateRequest{Name: "xx", DriverOpts: map[string]string{"type": "nfs"}}, errdefs.IsInvalidArgument},
 	} {

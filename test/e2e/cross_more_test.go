@@ -136,7 +136,9 @@ func TestConnectionFlood(t *testing.T) {
 		if err := repeated(lasting, 5*time.Second); err != nil {
 			t.Fatalf("a connection that was there before: %v", err)
 		}
-		if err := outside(func() error { return echoes("udp", "", net.JoinHostPort(hostAddr, strconv.Itoa(int(x.open))), 5*time.Second) }); err != nil {
+		if err := outside(func() error {
+			return echoes("udp", "", net.JoinHostPort(hostAddr, strconv.Itoa(int(x.open))), 5*time.Second)
+		}); err != nil {
 			t.Errorf("connection %d from outside: %v", n, err)
 		}
 		if err := netns.Do(x.second.ns, func() error {
@@ -177,7 +179,7 @@ func TestInterfacesTurned(t *testing.T) {
 			if name == "moved" {
 				options = []string{"--privileged"}
 			}
-			c.must(t, append(append([]string{"run", "-d", "--name", bad, "--network", net, "--ip", at+"9"}, options...), "busybox", "sleep", "600")...)
+			c.must(t, append(append([]string{"run", "-d", "--name", bad, "--network", net, "--ip", at + "9"}, options...), "busybox", "sleep", "600")...)
 			c.remove(t, bad)
 			c.must(t, "run", "-d", "--name", friend, "--network", net, "--ip", at+"20", "busybox", "sleep", "600")
 			c.remove(t, friend)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/blkiodev"
@@ -29,10 +30,19 @@ func unsupported(what string) error {
 	return errdefs.ErrNotImplemented.WithMessage(what + " is not supported yet")
 }
 
+// mostOfList is how many words of a kind a container may have: the image adds some, and
+// the shim takes twice as many.
+const mostOfList = 1 << 15
+
 // Validate checks what is known without the image.
 func Validate(c *ctypes.Config) error {
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	for what, list := range map[string][]string{"environment variables": c.Env, "arguments": c.Cmd, "arguments of the entrypoint": c.Entrypoint} {
+		if len(list) > mostOfList {
+			return invalid("%d %s, and there may be %d", len(list), what, mostOfList)
+		}
 	}
 	for _, kv := range c.Env {
 		if name, _, _ := strings.Cut(kv, "="); name == "" {
@@ -93,7 +103,7 @@ func validateHealth(h *ctypes.HealthConfig) error {
 // ValidateHost checks the part that belongs to this host, together with the other.
 func ValidateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 	for _, check := range []func(*ctypes.Config, *ctypes.HostConfig) error{
-		validateUnsupported, validateModes, validateNetworkMode, validatePorts, validateResources,
+		validateLines, validateUnsupported, validateModes, validateNetworkMode, validatePorts, validateResources,
 	} {
 		if err := check(c, h); err != nil {
 			return err
@@ -343,4 +353,22 @@ func validCPUSet(s string) bool {
 		}
 	}
 	return true
+}
+
+// validateLines refuses what would become several lines of a container's hosts and
+// resolv.conf, and more mounts than a shim takes.
+func validateLines(c *ctypes.Config, h *ctypes.HostConfig) error {
+	if n := len(h.Binds) + len(h.Mounts) + len(c.Volumes) + len(h.Tmpfs); n > mostOfList {
+		return invalid("%d mounts, and there may be %d", n, mostOfList)
+	}
+	for what, list := range map[string][]string{
+		"hostname": {c.Hostname}, "domain name": {c.Domainname}, "extra host": h.ExtraHosts, "DNS search domain": h.DNSSearch, "DNS option": h.DNSOptions,
+	} {
+		for _, text := range list {
+			if strings.ContainsFunc(text, unicode.IsControl) {
+				return invalid("invalid %s %q: it has control characters", what, text)
+			}
+		}
+	}
+	return nil
 }
