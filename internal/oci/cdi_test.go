@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -101,5 +102,30 @@ func TestCDI(t *testing.T) {
 	write("broken.json", "{")
 	if _, err := inject(c, named("vendor.com/class=two")); err == nil || !strings.Contains(err.Error(), "broken.json") {
 		t.Errorf("an unreadable specification is not named: %v", err)
+	}
+}
+
+// What is no specification is named, and gives no device. A class of one letter is one:
+// an older reader of them ended the program over it.
+func TestCDIOfStrangers(t *testing.T) {
+	for name, kind := range map[string]string{"one letter": "a.b/c", "no class": "a.b/", "climbing": "a.b/../../c", "no vendor": "/c", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			text := "cdiVersion: 0.6.0\nkind: " + kind + "\ndevices: [{name: x, containerEdits: {env: [A=b]}}]\n"
+			if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			c, good := oci.CDI{Dirs: []string{dir}}, name == "one letter"
+			if got := c.Devices(); (len(got) == 1) != good {
+				t.Errorf("devices %q", got)
+			}
+			err := c.Inject(&specs.Spec{Process: &specs.Process{}}, []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{kind + "=x"}}})
+			if good && err == nil {
+				return
+			}
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "x.yaml") {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
