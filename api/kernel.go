@@ -83,9 +83,13 @@ type KernelNetwork struct {
 	// Inside are the nftables rules of the namespace itself.
 	Inside []string
 	// Table is the engine's nftables table on the host; Rules all of its rules, Elements
-	// those elements of its sets and maps that name this container or its networks.
-	Table    string
-	Rules    []string
+	// those elements of the sets and maps that name this container's interfaces and
+	// addresses, or its networks'.
+	Table string
+	Rules []string
+	// Frames are the rules of the table of the same name of the family bridge: what the
+	// container's interface may send at all.
+	Frames   []string
 	Elements []string
 }
 

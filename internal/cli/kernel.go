@@ -174,6 +174,7 @@ func networkSections(p page, k *api.Kernel, pid string) {
 		return
 	}
 	lines("Rules of the host that its packets pass", "nft list table inet "+n.Table, n.Rules)
+	lines("Rules of the host for the frames that its interfaces send: from their own addresses only", "nft list table bridge "+n.Table, n.Frames)
 	lines("What the sets and maps in these rules say of it", "", n.Elements)
 }
 

@@ -35,12 +35,20 @@ func (s *Service) Kernel(_ context.Context, containerID string, ns *os.File) (*a
 	if err != nil {
 		return nil, err
 	}
-	networks, bridges, addresses := s.attached(containerID)
+	networks, concerned, addresses := s.attached(containerID)
 	for _, i := range inside {
-		k.Interfaces = append(k.Interfaces, describe(i, links, networks))
+		d := describe(i, links, networks)
+		k.Interfaces = append(k.Interfaces, d)
+		if d.Peer != "" {
+			concerned = append(concerned, d.Peer)
+		}
 	}
-	k.Table, k.Rules, k.Elements, err = s.bridge.Rules(bridges, addresses)
-	return k, err
+	said, err := s.bridge.Rules(concerned, addresses)
+	if err != nil {
+		return nil, err
+	}
+	k.Table, k.Rules, k.Frames, k.Elements = said.Table, said.Rules, said.Frames, said.Elements
+	return k, nil
 }
 
 // attached gives a sandbox's networks by the hardware address of the interface, its bridges and its addresses.
@@ -57,8 +65,10 @@ func (s *Service) attached(containerID string) (networks map[string]string, brid
 		if e.net.Interface != "" {
 			bridges = append(bridges, e.net.Interface)
 		}
-		if a := e.settings.IPAddress; a.IsValid() {
-			addresses = append(addresses, a)
+		for _, a := range []netip.Addr{e.settings.IPAddress, e.settings.GlobalIPv6Address} {
+			if a.IsValid() {
+				addresses = append(addresses, a)
+			}
 		}
 	}
 	return networks, bridges, addresses

@@ -40,7 +40,7 @@ func TestInspectKernel(t *testing.T) {
 	for line := range strings.Lines(inside) {
 		kind, inode, _ := strings.Cut(strings.TrimSpace(line), ":")
 		i := slices.IndexFunc(k.Namespaces, func(n api.KernelNamespace) bool { return n.Type == kind })
-		if i < 0 || fmt.Sprintf("[%d]", k.Namespaces[i].Inode) != inode || k.Namespaces[i].Host != (kind == "user") {
+		if i < 0 || fmt.Sprintf("[%d]", k.Namespaces[i].Inode) != inode || k.Namespaces[i].Host { // NET_ADMIN has a user namespace of its own
 			t.Errorf("namespace %s is %s inside, told as %+v", kind, inode, k.Namespaces)
 		}
 		if kind == "net" && !slices.Equal(k.Namespaces[i].SharedWith, []string{friend}) {
@@ -74,6 +74,14 @@ func TestInspectKernel(t *testing.T) {
 	address := muelle.must(t, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", name)
 	if want := "address_ports: 127.0.0.1 . tcp . 18310 : " + address + " . 80"; !slices.Contains(k.Network.Elements, want) {
 		t.Errorf("no %q among %v", want, k.Network.Elements)
+	}
+	for _, prefix := range []string{`guarded: "` + eth.Peer + `"`, `ipv4: "` + eth.Peer + `" . ` + eth.MAC + " . " + address, `same: "` + eth.Bridge + `"`, "self: " + address} {
+		if !slices.ContainsFunc(k.Network.Elements, func(e string) bool { return strings.HasPrefix(e, prefix) }) {
+			t.Errorf("no %q among %v", prefix, k.Network.Elements)
+		}
+	}
+	if !slices.Contains(k.Network.Frames, "ingress: iifname . ether saddr != @macs drop") {
+		t.Errorf("rules for frames: %v", k.Network.Frames)
 	}
 	if !slices.Contains(k.Network.Rules, "forward: iifname . oifname @same accept") {
 		t.Errorf("rules: %v", k.Network.Rules)

@@ -57,6 +57,8 @@ func (w *ruleText) add(e expr.Any) {
 		w.load(metaName(e.Key))
 	case *expr.Payload:
 		w.load(payloadName(e))
+	case *expr.Exthdr:
+		w.load(headerName(e))
 	case *expr.Fib:
 		if e.FlagSADDR {
 			w.load("fib saddr type", "addrtype")
@@ -159,22 +161,43 @@ func metaName(k expr.MetaKey) (name, kind string) {
 	return "meta " + strconv.Itoa(int(k)), ""
 }
 
+// field is a part of a header: its base, offset and length in bytes.
+type field struct {
+	base         expr.PayloadBase
+	offset, size uint32
+}
+
+var fields = map[field]operand{
+	{expr.PayloadBaseLLHeader, 0, 6}:        {"ether daddr", "mac"},
+	{expr.PayloadBaseLLHeader, 6, 6}:        {"ether saddr", "mac"},
+	{expr.PayloadBaseNetworkHeader, 12, 4}:  {"ip saddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 16, 4}:  {"ip daddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 12, 1}:  {"ip saddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 16, 1}:  {"ip daddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 8, 16}:  {"ip6 saddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 24, 16}: {"ip6 daddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 8, 2}:   {"ip6 saddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 24, 2}:  {"ip6 daddr", "address"},
+	{expr.PayloadBaseTransportHeader, 0, 2}: {"th sport", "port"},
+	{expr.PayloadBaseTransportHeader, 2, 2}: {"th dport", "port"},
+	{expr.PayloadBaseTransportHeader, 0, 1}: {"icmpv6 type", "icmpv6"},
+}
+
+// payloadName gives a field, or bits as nft writes what it has no name for.
 func payloadName(p *expr.Payload) (name, kind string) {
-	switch [2]uint32{uint32(p.Base), p.Offset} {
-	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 12}:
-		return "ip saddr", "address"
-	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 16}:
-		return "ip daddr", "address"
-	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 8}:
-		return "ip6 saddr", "address"
-	case [2]uint32{uint32(expr.PayloadBaseNetworkHeader), 24}:
-		return "ip6 daddr", "address"
-	case [2]uint32{uint32(expr.PayloadBaseTransportHeader), 0}:
-		return "th sport", "port"
-	case [2]uint32{uint32(expr.PayloadBaseTransportHeader), 2}:
-		return "th dport", "port"
+	if o, ok := fields[field{p.Base, p.Offset, p.Len}]; ok {
+		return o.name, o.kind
 	}
-	return fmt.Sprintf("@%d,%d,%d", p.Base, p.Offset*8, p.Len*8), ""
+	base := map[expr.PayloadBase]string{expr.PayloadBaseLLHeader: "ll", expr.PayloadBaseNetworkHeader: "nh", expr.PayloadBaseTransportHeader: "th"}[p.Base]
+	return fmt.Sprintf("@%s,%d,%d", base, p.Offset*8, p.Len*8), ""
+}
+
+// headerName gives an extension header or option whose presence is looked at.
+func headerName(e *expr.Exthdr) (name, kind string) {
+	if e.Op == expr.ExthdrOpIpv6 {
+		return fmt.Sprintf("exthdr %d", e.Type), "presence"
+	}
+	return fmt.Sprintf("ip option %d", e.Type), "presence"
 }
 
 func ctName(k expr.CtKey) (name, kind string) {
@@ -240,6 +263,14 @@ func value(kind string, data []byte) string {
 	case kind == "address" && (len(data) == 4 || len(data) == 16):
 		a, _ := netip.AddrFromSlice(data)
 		return a.String()
+	case kind == "presence" && len(data) == 1:
+		return map[byte]string{0: "missing", 1: "exists"}[data[0]]
+	case kind == "ethertype" && len(data) == 2:
+		return etherType(binary.BigEndian.Uint16(data))
+	case kind == "icmpv6" && len(data) == 1:
+		return strconv.Itoa(int(data[0]))
+	case kind == "mac" && len(data) == 6:
+		return net.HardwareAddr(data).String()
 	case kind == "port" && len(data) == 2:
 		return strconv.Itoa(int(binary.BigEndian.Uint16(data)))
 	case kind == "family" && len(data) == 1:
@@ -252,8 +283,18 @@ func value(kind string, data []byte) string {
 	return fmt.Sprintf("%#x", data)
 }
 
+func etherType(t uint16) string {
+	names := map[uint16]string{unix.ETH_P_IP: "ip", unix.ETH_P_IPV6: "ip6", unix.ETH_P_ARP: "arp", unix.ETH_P_8021Q: "8021q", unix.ETH_P_8021AD: "8021ad"}
+	if name := names[t]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("%#04x", t)
+}
+
 func protocol(p byte) string {
 	switch p {
+	case unix.IPPROTO_ICMPV6:
+		return "ipv6-icmp"
 	case unix.IPPROTO_TCP:
 		return "tcp"
 	case unix.IPPROTO_UDP:
@@ -288,7 +329,7 @@ func TableText(c *nftables.Conn, name string, family nftables.TableFamily) ([]st
 }
 
 // Element writes an element of a set or map whose key, and value, are made of the
-// parts named: "name", "address", "address6", "protocol", "port"; "verdict" as the only
+// parts named: "name", "address", "address6", "mac", "protocol", "port"; "verdict" as the only
 // one of a value is a chain to go to. Each part of a concatenation
 // takes a multiple of four bytes.
 func Element(e nftables.SetElement, key, val []string) string {
@@ -302,11 +343,15 @@ func Element(e nftables.SetElement, key, val []string) string {
 	return text
 }
 
+// Size is how many bytes a part of a set's element has, without those that fill it up.
+func Size(kind string) int {
+	return map[string]int{"name": unix.IFNAMSIZ, "address": net.IPv4len, "address6": net.IPv6len, "mac": 6, "protocol": 1, "port": 2}[kind]
+}
+
 func concatenation(data []byte, kinds []string) string {
-	sizes := map[string]int{"name": unix.IFNAMSIZ, "address": net.IPv4len, "address6": net.IPv6len, "protocol": 1, "port": 2}
 	var list []string
 	for _, kind := range kinds {
-		size := sizes[kind]
+		size := Size(kind)
 		if len(data) < size {
 			return strings.Join(append(list, "?"), " . ")
 		}

@@ -32,6 +32,10 @@ func TestText(t *testing.T) {
 		{`ct status ! dnat fib saddr type local meta nfproto ipv4 ip daddr . meta l4proto . th dport != @bridges drop`, nft.Rule(nft.NotTranslated(), nft.FromLocal(), nft.ToServiceNotIn(set, false), nft.Drop())},
 		{`dnat ip6 to jhash ip6 saddr . th sport mod 3 map @ports`, nft.DNATBySource6(m, 3)},
 		{`meta nfproto ipv4 ip daddr 127.0.0.11 th dport 53 dnat ip to 127.0.0.11:10053`, nft.Rule(nft.To([]byte{127, 0, 0, 11}), nft.ToPort(53), nft.DNAT([]byte{127, 0, 0, 11}, 10053))},
+		{`ip option 131 exists drop`, nft.Rule(nft.HasOption4(131), nft.Drop())},
+		{`exthdr 43 exists drop`, nft.Rule(nft.HasExtension6(43), nft.Drop())},
+		{`@nh,112,32 0x00000000 accept`, nft.Rule(nft.ARPSenderZero(), nft.Accept())},
+		{`@ll,0,40 0x0180c20000 drop`, nft.Rule(nft.ToBridgeGroup(), nft.Drop())},
 		{`meta nfproto ipv4 ip saddr . ip daddr @bridges counter packets 0 bytes 0 accept`, nft.Rule(nft.BetweenIn(set), nft.Counter(), nft.Accept())},
 	} {
 		if got := nft.Text(&nftables.Rule{Exprs: tt.rule}); got != tt.want {
@@ -47,6 +51,10 @@ func TestText(t *testing.T) {
 func TestElement(t *testing.T) {
 	e := nftables.SetElement{Key: []byte{6, 0, 0, 0, 0x1f, 0x90, 0, 0}, Val: []byte{10, 0, 0, 2, 0, 80, 0, 0}}
 	if got := nft.Element(e, []string{"protocol", "port"}, []string{"address", "port"}); got != "tcp . 8080 : 10.0.0.2 . 80" {
+		t.Errorf("got %s", got)
+	}
+	e = nftables.SetElement{Key: append(append(nft.Name("veth0"), 2, 0, 0, 0, 0, 1, 0, 0), 10, 0, 0, 2)}
+	if got := nft.Element(e, []string{"name", "mac", "address"}, nil); got != `"veth0" . 02:00:00:00:00:01 . 10.0.0.2` {
 		t.Errorf("got %s", got)
 	}
 	if got := nft.Element(nftables.SetElement{Key: []byte{1}}, []string{"address"}, nil); got != "?" {

@@ -2,90 +2,131 @@ package bridge
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/nft"
 )
 
-// Rules reads our table out of the kernel: its name, all rules as "chain: rule", and
-// those elements of its sets and maps that name one of the bridges or addresses, as
-// "set: element". Everything is empty while no network is up.
-func (d *Driver) Rules(bridges []string, addresses []netip.Addr) (table string, rules, elements []string, err error) {
+// Description is what our tables in the kernel say of somebody.
+type Description struct {
+	// Table is their name; empty while no network is up.
+	Table string
+	// Rules and Frames are all rules, as "chain: rule", of the table of the family inet and
+	// of that of the family bridge, which sees the frames before.
+	Rules, Frames []string
+	// Elements are those of sets and maps that name one of the interfaces or addresses, as
+	// "set: element".
+	Elements []string
+}
+
+// Rules reads our tables out of the kernel: all rules, and what the sets say of the
+// interfaces and addresses.
+func (d *Driver) Rules(interfaces []string, addresses []netip.Addr) (*Description, error) {
 	d.fw.mu.Lock()
 	defer d.fw.mu.Unlock()
+	out := &Description{}
 	if !d.fw.up {
-		return "", nil, nil, nil
+		return out, nil
 	}
 	c, err := nft.New()
 	if err != nil {
-		return "", nil, nil, fmt.Errorf("read nftables: %w", err)
+		return nil, fmt.Errorf("read nftables: %w", err)
 	}
-	if rules, err = nft.TableText(c, d.fw.name, nftables.TableFamilyINet); err != nil {
-		return "", nil, nil, err
-	}
-	wanted := wanted{bridges: bridges}
-	for _, a := range addresses {
-		wanted.addresses = append(wanted.addresses, string(a.AsSlice()))
-	}
-	for _, s := range d.fw.t.shapes() {
-		list, err := c.GetSetElements(s.set)
+	out.Table = d.fw.name
+	w := wanted{interfaces: interfaces, addresses: addresses}
+	for _, f := range []struct {
+		family nftables.TableFamily
+		rules  *[]string
+	}{{nftables.TableFamilyINet, &out.Rules}, {nftables.TableFamilyBridge, &out.Frames}} {
+		if *f.rules, err = nft.TableText(c, d.fw.name, f.family); err != nil {
+			return nil, err
+		}
+		elements, err := w.of(c, &nftables.Table{Name: d.fw.name, Family: f.family})
 		if err != nil {
-			return "", nil, nil, fmt.Errorf("read elements of %s: %w", s.set.Name, err)
+			return nil, err
+		}
+		out.Elements = append(out.Elements, elements...)
+	}
+	slices.Sort(out.Elements)
+	return out, nil
+}
+
+// wanted is whom elements are looked for of.
+type wanted struct {
+	interfaces []string
+	addresses  []netip.Addr
+}
+
+// of gives the elements of a table's sets; there may be no such table.
+func (w wanted) of(c *nftables.Conn, t *nftables.Table) (elements []string, err error) {
+	tables, err := c.ListTablesOfFamily(t.Family)
+	if err != nil || !slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == t.Name }) {
+		return nil, err
+	}
+	sets, err := c.GetSets(t)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables sets: %w", err)
+	}
+	for _, s := range sets {
+		key, val := parts(s.KeyType), parts(s.DataType)
+		if key == nil || s.Anonymous {
+			continue
+		}
+		list, err := c.GetSetElements(s)
+		if err != nil {
+			return nil, fmt.Errorf("read elements of %s: %w", s.Name, err)
 		}
 		for _, e := range list {
-			if wanted.has(e, s) {
-				elements = append(elements, s.set.Name+": "+nft.Element(e, s.key, s.val))
+			if !e.IntervalEnd && (w.has(e.Key, key) || w.has(e.Val, val)) {
+				elements = append(elements, s.Name+": "+nft.Element(e, key, val))
 			}
 		}
 	}
-	slices.Sort(elements)
-	return d.fw.name, rules, elements, nil
+	return elements, nil
 }
 
-// shape says what the bytes of a set's elements are.
-type shape struct {
-	set      *nftables.Set
-	key, val []string
+// kinds are the parts of keys and values, as nft.Element names them.
+var kinds = map[string]string{
+	nftables.TypeIFName.Name: "name", nftables.TypeIPAddr.Name: "address", nftables.TypeIP6Addr.Name: "address6", nftables.TypeEtherAddr.Name: "mac",
+	nftables.TypeInetProto.Name: "protocol", nftables.TypeInetService.Name: "port",
 }
 
-func (t *table) shapes() []shape {
-	name, target, target6 := []string{"name"}, []string{"address", "port"}, []string{"address6", "port"}
-	return append([]shape{
-		{t.bridges, name, nil}, {t.internal, name, nil}, {t.separate, name, nil}, {t.masquerading, name, nil},
-		{t.same, []string{"name", "name"}, nil},
-		{t.ports, []string{"protocol", "port"}, target},
-		{t.addressPorts, []string{"address", "protocol", "port"}, target},
-		{t.self, []string{"address", "address"}, nil},
-		{t.ports6, []string{"protocol", "port"}, target6},
-		{t.addressPorts6, []string{"address6", "protocol", "port"}, target6},
-		{t.self6, []string{"address6", "address6"}, nil},
-	}, t.zones.shapes()...)
-}
-
-type wanted struct {
-	bridges   []string
-	addresses []string
-}
-
-// has tells whether an element is one of the bridges', or leads to one of the
-// addresses.
-func (w wanted) has(e nftables.SetElement, s shape) bool {
-	if s.key[0] == "name" {
-		return slices.ContainsFunc(w.bridges, func(b string) bool {
-			return len(e.Key) >= 16 && string(e.Key[:16]) == string(nft.Name(b))
-		})
+// parts splits a type; nil: it is of another kind, as a verdict.
+func parts(t nftables.SetDatatype) (list []string) {
+	for name := range strings.SplitSeq(t.Name, " . ") {
+		kind, ok := kinds[name]
+		if !ok {
+			return nil
+		}
+		list = append(list, kind)
 	}
-	data := e.Val
-	if s.val == nil {
-		data = e.Key
+	return list
+}
+
+// has tells whether a part of the data is an interface or address that is looked for.
+func (w wanted) has(data []byte, kinds []string) bool {
+	for _, kind := range kinds {
+		size := nft.Size(kind)
+		if len(data) < size {
+			return false
+		}
+		part := data[:size]
+		switch kind {
+		case "name":
+			if slices.Contains(w.interfaces, unix.ByteSliceToString(part)) {
+				return true
+			}
+		case "address", "address6":
+			if a, ok := netip.AddrFromSlice(part); ok && slices.Contains(w.addresses, a) {
+				return true
+			}
+		}
+		data = data[min(len(data), (size+3)/4*4):]
 	}
-	size := net.IPv4len
-	if s.key[0] == "address6" || s.val != nil && s.val[0] == "address6" {
-		size = net.IPv6len
-	}
-	return len(data) >= size && slices.Contains(w.addresses, string(data[:size]))
+	return false
 }

@@ -73,22 +73,6 @@ func (z *zoneTable) sets() []*nftables.Set {
 	return all
 }
 
-func (z *zoneTable) shapes() (list []shape) {
-	if z == nil {
-		return nil
-	}
-	for _, s := range []*nftables.Set{z.none, z.host, z.lanOnly, z.said, z.some} {
-		list = append(list, shape{s, []string{"name"}, nil})
-	}
-	for i, address := range []string{"address", "address6"} {
-		list = append(list, shape{z.admitted[i], []string{address, "protocol", "port"}, nil})
-		for _, s := range []*nftables.Set{z.own[i], z.gate[i], z.static[i], z.following[i]} {
-			list = append(list, shape{s, []string{"name", address}, nil})
-		}
-	}
-	return list
-}
-
 func newZoneTable(t *nftables.Table) *zoneTable {
 	name, proto, port := nftables.TypeIFName, nftables.TypeInetProto, nftables.TypeInetService
 	names := func(s string) *nftables.Set {
