@@ -78,13 +78,15 @@ func rank(reach string) int {
 func (p *ExposedPort) Wider(o *ExposedPort) bool { return rank(p.Reach) > rank(o.Reach) }
 
 // Of tells in a few words who reaches the ports of a container: "LAN" where it is the
-// same for all, else "8080 LAN, 9000 this host"; empty where nothing is published.
+// same for all, else "8080 LAN, 9000 this host"; empty where nothing is published. Where
+// a firewall makes IPv4 and IPv6 differ, or IPv6 lets in more, both are told: "LAN (IPv6:
+// this host)".
 func (r *ExposureReport) Of(containerID string) string {
 	type key struct {
 		port     uint16
 		protocol string
 	}
-	widest := map[key]*ExposedPort{}
+	widest := map[key]*[2]*ExposedPort{} // by IPv4, by IPv6
 	var order []key
 	for i := range r.Ports {
 		p := &r.Ports[i]
@@ -92,12 +94,16 @@ func (r *ExposureReport) Of(containerID string) string {
 			continue
 		}
 		k := key{p.Port, p.Protocol}
-		old := widest[k]
-		if old == nil {
+		if widest[k] == nil {
 			order = append(order, k)
+			widest[k] = &[2]*ExposedPort{}
 		}
-		if old == nil || p.Wider(old) {
-			widest[k] = p
+		family := 0
+		if strings.Contains(p.Address, ":") {
+			family = 1
+		}
+		if old := widest[k][family]; old == nil || p.Wider(old) {
+			widest[k][family] = p
 		}
 	}
 	var texts []string
@@ -107,13 +113,29 @@ func (r *ExposureReport) Of(containerID string) string {
 		if k.protocol != "tcp" {
 			text += "/" + k.protocol
 		}
-		texts = append(texts, text+" "+widest[k].circle())
-		same = same && widest[k].circle() == widest[order[0]].circle()
+		circle := circles(widest[k][0], widest[k][1])
+		texts = append(texts, text+" "+circle)
+		same = same && circle == circles(widest[order[0]][0], widest[order[0]][1])
 	}
 	if len(order) > 0 && same {
-		return widest[order[0]].circle()
+		return circles(widest[order[0]][0], widest[order[0]][1])
 	}
 	return strings.Join(texts, ", ")
+}
+
+// circles joins what is true of one port by IPv4 and by IPv6; one of them may be nil.
+func circles(v4, v6 *ExposedPort) string {
+	switch {
+	case v4 == nil:
+		return v6.circle()
+	case v6 == nil || v4.circle() == v6.circle():
+		return v4.circle()
+	case v6.Wider(v4):
+		return v6.circle() + " (IPv4: " + v4.circle() + ")"
+	case len(v6.Because) > 0:
+		return v4.circle() + " (IPv6: " + v6.circle() + ")"
+	}
+	return v4.circle() // the host has no address of IPv6 there
 }
 
 // circle is the reach in one or two words.

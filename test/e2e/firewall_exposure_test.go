@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +17,18 @@ import (
 
 // exposedPort is what the test reads of muelle exposure.
 type exposedPort struct {
-	Container, Address, Reach string
-	Port                      uint16
-	Partly, RouterDecides     bool
+	Container, Address, Reach, Protocol string
+	Port                                uint16
+	Partly, RouterDecides               bool
 }
 
 // exposureOf gives what is told of a port on an address.
 func exposureOf(t *testing.T, c client, address string, port uint16) exposedPort {
+	t.Helper()
+	return exposed(t, c, "tcp", address, port)
+}
+
+func exposed(t *testing.T, c client, protocol, address string, port uint16) exposedPort {
 	t.Helper()
 	var report struct{ Ports []exposedPort }
 	r := c.try(t, "exposure", "--format", "json")
@@ -30,7 +36,7 @@ func exposureOf(t *testing.T, c client, address string, port uint16) exposedPort
 		t.Fatalf("%v: %+v", err, r)
 	}
 	for _, p := range report.Ports {
-		if p.Address == address && p.Port == port {
+		if p.Address == address && p.Port == port && p.Protocol == protocol {
 			return p
 		}
 	}
@@ -135,6 +141,103 @@ func TestExposure(t *testing.T) {
 	if out := c.must(t, "ps", "--filter", "name="+zone, "--format", "{{.Exposure}}"); out != "this host" {
 		t.Errorf("ps: %s\n%s", out, c.try(t, "exposure", "--format", "json").out)
 	}
+}
+
+// TestExposureByFamily: IPv4 and IPv6 have rules of their own, and so have TCP and UDP; what
+// is told of each is held against connections.
+func TestExposureByFamily(t *testing.T) {
+	const host6, other6 = "fd00:7::1", "fd00:7::2"
+	c := ours(world.daemon)
+	addAddress(t, "uplink", host6+"/64")
+	addAddressOutside(t, "lan", other6+"/64")
+	six := c.unique(t, "six")
+	c.must(t, "network", "create", "--ipv6", six)
+	t.Cleanup(func() { c.try(t, "network", "rm", six) })
+	// With an address of IPv6 the kernel leads there, without one the relay of the host.
+	relayed := c.unique(t, "relayed")
+	for name, run := range map[string][]string{
+		six:     {"--network", six, "-p", "18116:7000/tcp", "-p", "18116:7000/udp"},
+		relayed: {"-p", "18117:7000/tcp", "-p", "18117:7000/udp"},
+	} {
+		c.must(t, slices.Concat([]string{"run", "-d", "--name", name, "-v", world.echo + ":/echo:ro"}, run, []string{"busybox", "/echo", "7000"})...)
+		c.remove(t, name)
+	}
+	rules := func(hook, rule string) string {
+		return "table inet test { chain " + hook + " { type filter hook " + hook + " priority -250\n" + rule + "\n}\n}"
+	}
+	const original = " meta l4proto { tcp, udp } ct original proto-dst 18116 drop"
+	link6, err := linkLocal("uplink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, rules string
+		port        uint16
+		closed      string // to the LAN, of tcp4 udp4 tcp6 udp6
+		ps          string
+	}{
+		{"open", "", 18116, "", "LAN"},
+		{"IPv6 closed", rules("prerouting", "iifname \"uplink\" meta nfproto ipv6 meta l4proto { tcp, udp } th dport 18116 drop"), 18116, "tcp6 udp6", "LAN (IPv6: this host)"},
+		{"IPv4 closed", rules("forward", "iifname \"uplink\" meta nfproto ipv4"+original), 18116, "tcp4 udp4", "LAN (IPv4: this host)"},
+		{"UDP closed", rules("prerouting", "iifname \"uplink\" udp dport 18116 drop"), 18116, "udp4 udp6", "18116 LAN, 18116/udp this host"},
+		{"TCP of IPv6 closed", rules("prerouting", "iifname \"uplink\" meta nfproto ipv6 tcp dport 18116 drop"), 18116, "tcp6", "18116 LAN (IPv6: this host), 18116/udp LAN"},
+		// What comes to the link's own address is taken by the host, which relays it.
+		{"IPv6 closed where it is forwarded", rules("forward", "iifname \"uplink\" meta nfproto ipv6"+original), 18116, "", "LAN"},
+		{"relayed", "", 18117, "", "LAN"},
+		{"relayed, the host guarded", rules("input", "iifname \"uplink\" meta l4proto { tcp, udp } th dport 18117 drop"), 18117, "tcp6 udp6", "LAN (IPv6: this host)"},
+		{"relayed, forwarding guarded", rules("forward", "iifname \"uplink\" meta l4proto { tcp, udp } ct original proto-dst 18117 drop"), 18117, "tcp4 udp4", "LAN (IPv4: this host)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.rules != "" {
+				loadRules(t, tt.rules)
+			}
+			for _, proto := range []string{"tcp4", "udp4", "tcp6", "udp6"} {
+				address, home, ways := "0.0.0.0", hostAddr, []string{hostAddr}
+				if strings.HasSuffix(proto, "6") {
+					address, home, ways = "::", host6, []string{host6, link6 + "%lan"}
+				}
+				want, patience := "lan", 2*time.Second
+				if strings.Contains(tt.closed, proto) {
+					want, patience = "host", 300*time.Millisecond
+				}
+				if got := exposed(t, c, proto[:3], address, tt.port); got.Reach != want {
+					t.Errorf("%s: told %+v, want %s", proto, got, want)
+				}
+				at := func(a string) string { return net.JoinHostPort(a, fmt.Sprint(tt.port)) }
+				if err := eventually(5*time.Second, func() error { return echoes(proto, "", at(home), time.Second) }); err != nil {
+					t.Errorf("%s: from this host: %v", proto, err)
+				}
+				open := slices.ContainsFunc(ways, func(a string) bool {
+					return outside(func() error { return echoes(proto, "", at(a), patience) }) == nil
+				})
+				if open != (want == "lan") {
+					t.Errorf("%s: from the LAN: %v, told %s", proto, open, want)
+				}
+			}
+			name := six
+			if tt.port == 18117 {
+				name = relayed
+			}
+			if got := c.must(t, "ps", "--filter", "name="+name, "--format", "{{.Exposure}}"); got != tt.ps {
+				t.Errorf("ps says %q, want %q", got, tt.ps)
+			}
+		})
+	}
+}
+
+// linkLocal is the address of IPv6 that an interface has on its link alone.
+func linkLocal(name string) (string, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return "", err
+	}
+	list, err := netlink.AddrList(link, netlink.FAMILY_V6)
+	for _, a := range list {
+		if a.IP.IsLinkLocalUnicast() {
+			return a.IP.String(), nil
+		}
+	}
+	return "", errors.Join(err, fmt.Errorf("%s has none: %v", name, list))
 }
 
 // TestExposureWarns: of a database that is open, and then it ends with status 1.
