@@ -79,7 +79,13 @@ func (c *config) tcpHosts() (list []exposure.API) {
 		case err != nil:
 			a = netip.MustParseAddr("127.0.0.1")
 		}
-		list = append(list, exposure.API{Address: netip.AddrPortFrom(a, uint16(number)), Open: !c.TLSVerify})
+		addrs := []netip.Addr{a}
+		if a.IsUnspecified() { // net.Listen takes both families then, whichever was said
+			addrs = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		}
+		for _, a := range addrs {
+			list = append(list, exposure.API{Address: netip.AddrPortFrom(a, uint16(number)), Open: !c.TLSVerify})
+		}
 	}
 	return list
 }

@@ -225,6 +225,42 @@ func TestExposureByFamily(t *testing.T) {
 	}
 }
 
+// TestExposureOfAPI: the engine's own port, without certificates, is warned of, by both families.
+func TestExposureOfAPI(t *testing.T) {
+	const host6, other6 = "fd00:8::1", "fd00:8::2"
+	addAddress(t, "uplink", host6+"/64")
+	addAddressOutside(t, "lan", other6+"/64")
+	for _, tt := range []struct {
+		host string
+		// What is told, by address, and who the warning names.
+		reach map[string]string
+		who   string
+		lan   bool
+	}{
+		{"tcp://0.0.0.0:18119", map[string]string{"0.0.0.0": "lan", "::": "lan"}, "is open to the LAN", true},
+		{"tcp://127.0.0.1:18119", map[string]string{"127.0.0.1": "host"}, "is open to this host's users and containers on its network", false},
+	} {
+		t.Run(tt.host, func(t *testing.T) {
+			d := own(t, "-H", tt.host, "--allow-insecure-tcp")
+			c := ours(d)
+			for address, want := range tt.reach {
+				if got := exposureOf(t, c, address, 18119); got.Reach != want || got.Container != "" {
+					t.Errorf("%s: told %+v", address, got)
+				}
+			}
+			for _, at := range []string{hostAddr, host6} {
+				if err := outside(func() error { return answered("", net.JoinHostPort(at, "18119")) }); (err == nil) != tt.lan {
+					t.Errorf("from the LAN by %s: %v", at, err)
+				}
+			}
+			r := c.try(t, "exposure")
+			if r.code != 1 || strings.Count(r.out, "warning: the engine's API on tcp://") != 1 || !strings.Contains(r.out, "asks for no certificate and "+tt.who) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
 // linkLocal is the address of IPv6 that an interface has on its link alone.
 func linkLocal(name string) (string, error) {
 	link, err := netlink.LinkByName(name)

@@ -2,6 +2,8 @@ package exposure
 
 import (
 	"fmt"
+	"net"
+	"strconv"
 
 	"muelle/api"
 )
@@ -45,5 +47,6 @@ func warnAPI(p *api.ExposedPort, noTLS bool) string {
 	if circles[p.Reach] != "" {
 		who = open(p)
 	}
-	return fmt.Sprintf("the engine's API on tcp://%s:%d asks for no certificate and is open to %s: whoever reaches it is root on this machine", p.Address, p.Port, who)
+	address := net.JoinHostPort(p.Address, strconv.Itoa(int(p.Port)))
+	return fmt.Sprintf("the engine's API on tcp://%s asks for no certificate and is open to %s: whoever reaches it is root on this machine", address, who)
 }
