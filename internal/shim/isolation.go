@@ -326,6 +326,9 @@ func (i *isolation) startProcess() error {
 	if !m.Idle {
 		var err error
 		if path, err = findProgram(i.root, &m.Process); err != nil {
+			if f, ok := err.(*failure); ok && m.Hooks.Before() {
+				f.text += " (it is looked for before hooks run: one that a hook makes is named by its whole path)"
+			}
 			return err
 		}
 	}

@@ -40,6 +40,7 @@ containerEdits:
 devices:
 - {name: all, containerEdits: {env: [VENDOR=all]}}
 - {name: broken, containerEdits: {hooks: [{hookName: createContainer, path: DIR/hook, args: [vendor-cdi-hook, fail], env: ["PATH=/bin:/usr/bin"]}]}}
+- {name: made, containerEdits: {hooks: [{hookName: createContainer, path: DIR/hook, args: [vendor-cdi-hook, create-symlinks, /bin/busybox, /bin/nvecho], env: ["PATH=/bin:/usr/bin"]}]}}
 - {name: slow, containerEdits: {hooks: [{hookName: createRuntime, path: DIR/hook, args: [vendor-cdi-hook, hang], env: ["PATH=/bin:/usr/bin"], timeout: 1}]}}
 `
 
@@ -108,6 +109,14 @@ func TestVendorHooks(t *testing.T) {
 		if r.code != 125 || r.out != "" || !strings.Contains(r.err, tt.want) {
 			t.Errorf("%s: %+v, want %q", tt.device, r, tt.want)
 		}
+	}
+	// A program that a hook makes is found by its path, and by its name it is told why not.
+	if r := c.try(t, "run", "--rm", "--device", "vendor.com/gpu=made", "busybox", "/bin/nvecho", "sh", "-c", "echo ran"); r.out+r.err != "nvecho: applet not found\n" {
+		t.Errorf("%+v", r)
+	}
+	r := c.try(t, "run", "--rm", "--device", "vendor.com/gpu=made", "busybox", "nvecho")
+	if r.code != 127 || !strings.Contains(r.err, `exec: "nvecho": executable file not found in $PATH (it is looked for before hooks run: one that a hook makes is named by its whole path)`) {
+		t.Errorf("%+v", r)
 	}
 	if left := c.must(t, "ps", "-aq"); left != "" {
 		t.Errorf("left: %s", left)

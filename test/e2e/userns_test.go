@@ -3,27 +3,12 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 )
-
-// olderThan tells whether the kernel is older than a version.
-func olderThan(t *testing.T, major, minor int) bool {
-	t.Helper()
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var is, point int
-	if _, err := fmt.Sscanf(string(text), "%d.%d", &is, &point); err != nil {
-		t.Fatal(err)
-	}
-	return is < major || is == major && point < minor
-}
 
 // TestUserNamespaceOfItsOwn: root inside is nobody outside, and may still write where
 // root may in the image.
@@ -32,7 +17,7 @@ func olderThan(t *testing.T, major, minor int) bool {
 func TestUserNamespaceOfItsOwn(t *testing.T) {
 	d := own(t, "--userns-pool", "1000000:1000000")
 	c := ours(d)
-	if olderThan(t, 5, 19) {
+	if !remappable(t) {
 		// What the kernel lacks is told by name.
 		if r := c.try(t, "run", "--rm", "--userns", "auto", "busybox", "true"); r.code != 125 || !strings.Contains(r.err, "user namespaces need Linux 5.19 or newer") {
 			t.Errorf("%+v", r)
