@@ -12,6 +12,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/policy"
+	"muelle/internal/spelling"
 )
 
 // Extensions that are Muelle's.
@@ -24,8 +25,14 @@ const (
 // what is expected.
 func checkZones(p *types.Project) error {
 	_, given := p.Extensions[extExpect]
+	if key, err := misspelt(p.Extensions, extExpect); err != nil {
+		return at(p, err, key)
+	}
 	for _, key := range sortedKeys(p.Networks) {
 		n := p.Networks[key]
+		if wrong, err := misspelt(n.Extensions, extZone); err != nil {
+			return at(p, fmt.Errorf("network %s: %w", key, err), "networks", key, wrong)
+		}
 		_, zone := n.Extensions[extZone]
 		given = given || zone
 		translated, err := translateNetwork(key, n)
@@ -53,6 +60,23 @@ func checkZones(p *types.Project) error {
 		return at(p, err, extExpect)
 	}
 	return nil
+}
+
+// misspelt finds an extension whose name is nearly one of ours: nobody else would tell that
+// what is meant to be closed is open.
+func misspelt(extensions types.Extensions, want string) (key string, err error) {
+	for _, key := range sortedKeys(extensions) {
+		if key != want && (spelling.Distance(key, want) <= len(want)/4 || letters(key) == letters(want)) {
+			return key, fmt.Errorf("unknown key %q (did you mean %s?)", key, want)
+		}
+	}
+	return "", nil
+}
+
+func letters(s string) string {
+	b := []byte(s)
+	slices.Sort(b)
+	return string(b)
 }
 
 // expectations are the sentences of x-expect.

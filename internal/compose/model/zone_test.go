@@ -53,6 +53,8 @@ func TestZoneErrors(t *testing.T) {
 	const services = "services: {a: {image: x, ports: ['80:80'], networks: [n]}}\n"
 	for _, tt := range []struct{ name, in, want string }{
 		{"unknown key", services + "networks:\n  n:\n    x-zone: {publsh: host}\n", `FILE:4: network n: x-zone: unknown key "publsh" (did you mean publish?): a zone has publish, egress and between`},
+		{"misspelt", services + "networks:\n  n:\n    x-zoen: {publish: host}\n", `FILE:4: network n: unknown key "x-zoen" (did you mean x-zone?)`},
+		{"misspelt sentences", "x-expected: [a !-> internet]\n" + services + "networks: {n: {}}\n", `FILE:1: unknown key "x-expected" (did you mean x-expect?)`},
 		{"value", services + "networks:\n  n:\n    x-zone: {publish: world}\n", `FILE:4: network n: x-zone: publish: "world" is none of none, host, lan, any`},
 		{"no word", services + "networks: {n: {x-zone: {between: false}}}\n", `FILE:2: network n: x-zone: between: false is not a word`},
 		{"no map", services + "networks: {n: {x-zone: host}}\n", `FILE:2: network n: x-zone: it must be a map with publish, egress or between`},
