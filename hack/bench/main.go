@@ -12,12 +12,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 )
 
-const insideEnv = "MUELLE_BENCH_INSIDE"
+// The program is run three times: outside, where it waits and cleans up; as the first
+// process of a namespace of processes, with whose end every process of the engines and
+// their containers ends; and below that, where it measures.
+const (
+	stageEnv = "MUELLE_BENCH_STAGE"
+	dirEnv   = "MUELLE_BENCH_DIR"
+)
 
 func main() {
 	log.SetFlags(0)
@@ -27,26 +32,18 @@ func main() {
 	only := flag.String("only", "", "measure only rows whose name contains this")
 	plot := flag.String("plot", "", "write a picture (SVG) of the rows with times to this file")
 	flag.Parse()
-	if os.Getenv(insideEnv) == "" {
-		os.Exit(reexec())
+	switch os.Getenv(stageEnv) {
+	case "":
+		os.Exit(outside())
+	case "init":
+		os.Exit(first())
 	}
-	if err := run(*bin, *runs, *only, *plot); err != nil {
+	if err := run(*bin, os.Getenv(dirEnv), *runs, *only, *plot); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func reexec() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Run(); err != nil {
-		return 1
-	}
-	return 0
-}
-
-func run(bin string, runs int, only, plot string) error {
+func run(bin, dir string, runs int, only, plot string) error {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -54,11 +51,6 @@ func run(bin string, runs int, only, plot string) error {
 	if err := isolate(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "muelle-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	rootfs, err := makeRootfs(dir)
 	if err != nil {
 		return err
@@ -85,12 +77,9 @@ func run(bin string, runs int, only, plot string) error {
 	return t.plot(plot)
 }
 
-// isolate makes mounts private and gives the namespace an interface with a default
-// route, as every machine has.
+// isolate gives the network namespace an interface with a default route, as every
+// machine has.
 func isolate() error {
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return err
-	}
 	up := func(name, address string) error {
 		link, err := netlink.LinkByName(name)
 		if err != nil {

@@ -56,37 +56,45 @@ func (t *table) starts(string) error {
 func (t *table) parallel(string) error {
 	return t.row("50 containers started by 8 clients, bridge network", "0.8 s", "ms", 3, func(e *engine) (float64, error) {
 		time.Sleep(pause)
-		numbers := make(chan int, 50)
-		for i := range 50 {
-			numbers <- i
-		}
-		close(numbers)
-		var wait sync.WaitGroup
-		errs := make(chan error, 50)
 		begin := time.Now()
-		for range 8 {
-			wait.Go(func() {
-				for i := range numbers {
-					if out, err := e.cli("run", "-d", "--name", fmt.Sprintf("par%d", i), image, "sleep", "100000").CombinedOutput(); err != nil {
-						errs <- fmt.Errorf("%w: %s", err, out)
-					}
-				}
-			})
-		}
-		wait.Wait()
+		err := shared(50, 8, func(i int) error {
+			if out, err := e.cli("run", "-d", "--name", fmt.Sprintf("par%d", i), image, "sleep", "100000").CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
 		took := time.Since(begin)
 		names := []string{"rm", "-f"}
 		for i := range 50 {
 			names = append(names, fmt.Sprintf("par%d", i))
 		}
 		e.cli(names...).Run()
-		select {
-		case err := <-errs:
-			return 0, err
-		default:
-		}
-		return float64(took.Microseconds()) / 1000, nil
+		return float64(took.Microseconds()) / 1000, err
 	})
+}
+
+// shared lets clients do n things, each the next one that is left, and gives the first
+// error after all have ended.
+func shared(n, clients int, do func(i int) error) error {
+	numbers := make(chan int, n)
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	var wait sync.WaitGroup
+	errs := make(chan error, n)
+	for range clients {
+		wait.Go(func() {
+			for i := range numbers {
+				if err := do(i); err != nil {
+					errs <- err
+				}
+			}
+		})
+	}
+	wait.Wait()
+	close(errs)
+	return <-errs
 }
 
 const composeFile = `services:

@@ -13,23 +13,28 @@ import (
 	"time"
 )
 
-const networks = 200
+// networks is how many are made by clients at a time; the peers take about a second for
+// each of them.
+const networks, clients = 50, 4
 
 // networks makes and removes many networks with one container on all of them: a network
 // that nobody is on costs Muelle next to nothing.
 func (t *table) networks(string) error {
-	name := func(what string) string { return fmt.Sprintf("%d networks, a container on each: %s", networks, what) }
+	name := func(what string) string {
+		return fmt.Sprintf("%d networks by %d clients, a container on each: %s", networks, clients, what)
+	}
 	if !t.wanted(name("")) && !t.wanted("restart") {
 		return nil
 	}
 	each := func(e *engine, args func(i int) []string) (float64, error) {
 		begin := time.Now()
-		for i := range networks {
+		err := shared(networks, clients, func(i int) error {
 			if out, err := e.cli(args(i)...).CombinedOutput(); err != nil {
-				return 0, fmt.Errorf("%v: %w: %s", args(i), err, out)
+				return fmt.Errorf("%v: %w: %s", args(i), err, out)
 			}
-		}
-		return float64(time.Since(begin).Milliseconds()), nil
+			return nil
+		})
+		return float64(time.Since(begin).Milliseconds()), err
 	}
 	many := func(i int) string { return fmt.Sprintf("many%d", i) }
 	for _, e := range t.engines {
