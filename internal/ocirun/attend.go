@@ -17,9 +17,10 @@ import (
 // attend stays with a process in the foreground: signals go to it, its terminal is
 // ours, and its exit status becomes the command's.
 func (a *App) attend(pid, master int) error {
+	// They stay ours: giving 65 of them back takes more than a millisecond, and what comes
+	// after the container is to be done whole.
 	signals := make(chan os.Signal, 32)
 	signal.Notify(signals)
-	defer signal.Stop(signals)
 	var copied <-chan struct{}
 	if master >= 0 {
 		tty := os.NewFile(uintptr(master), "terminal")

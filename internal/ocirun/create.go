@@ -66,6 +66,8 @@ func (a *App) make(id string, c *creation, stdio [3]int) (_ *record, err error) 
 		}
 		return nil, errors.New("cannot allocate tty if muelle-oci will detach without setting console socket")
 	}
+	binary := sealStage()
+	defer binary.close()
 	path, err := a.cgroupsPath(spec, id)
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (a *App) make(id string, c *creation, stdio [3]int) (_ *record, err error) 
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	if err := a.build(r, c, stdio); err != nil {
+	if err := a.build(r, c, stdio, binary); err != nil {
 		if r.Pid > 0 {
 			// The hooks of the container's end belong to a creation that failed, too.
 			err = errors.Join(append([]error{err}, r.stopped()...)...)
@@ -95,7 +97,7 @@ func (a *App) make(id string, c *creation, stdio [3]int) (_ *record, err error) 
 }
 
 // build makes the cgroup and the stage, and writes the record.
-func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
+func (a *App) build(r *record, c *creation, stdio [3]int, binary *sealing) (err error) {
 	g, err := cgroup.Open(r.Cgroup)
 	if err != nil {
 		return err
@@ -121,7 +123,7 @@ func (a *App) build(r *record, c *creation, stdio [3]int) (err error) {
 	if err != nil {
 		return errors.Join(err, leave())
 	}
-	s := &stage{a: a, r: r, c: c, group: g, stdio: stdio}
+	s := &stage{a: a, r: r, c: c, group: g, stdio: stdio, binary: binary}
 	err = errors.Join(s.make(), leave())
 	if err == nil && most != nil {
 		err = g.Update(&specs.LinuxResources{Pids: most})

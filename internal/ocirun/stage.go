@@ -27,8 +27,9 @@ type stage struct {
 
 	copied []string // destinations with tmpcopyup
 
-	ctl   int // our side of the stage's socket, or -1
-	pidfd int
+	ctl    int // our side of the stage's socket, or -1
+	pidfd  int
+	binary *sealing
 }
 
 // make starts the stage, lets it create the container and runs the hooks.
@@ -112,11 +113,10 @@ func (s *stage) message(plan *native.Plan) (*shimapi.Stage, error) {
 
 // launch starts the stage in its namespaces and cgroup.
 func (s *stage) launch(plan *native.Plan) error {
-	binary, err := stageBinary()
+	binary, err := s.binary.wait()
 	if err != nil {
 		return err
 	}
-	defer binary.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -240,6 +240,34 @@ func (s *stage) undo() error {
 	unix.Close(s.pidfd)
 	s.pidfd = -1
 	return nil
+}
+
+// sealing is a copy of the stage's binary under way: with a millisecond for two MiB it is
+// the longest step of a creation, and needs nothing of the others.
+type sealing struct {
+	done chan struct{}
+	file *os.File
+	err  error
+}
+
+func sealStage() *sealing {
+	s := &sealing{done: make(chan struct{})}
+	go func() {
+		s.file, s.err = stageBinary()
+		close(s.done)
+	}()
+	return s
+}
+
+func (s *sealing) wait() (*os.File, error) {
+	<-s.done
+	return s.file, s.err
+}
+
+func (s *sealing) close() {
+	if f, err := s.wait(); err == nil {
+		f.Close()
+	}
 }
 
 // stageBinary seals the shim that lies beside this program.
