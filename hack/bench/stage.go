@@ -57,14 +57,9 @@ func again(stage, dir string) *exec.Cmd {
 
 // first is the first process of the namespace: it reaps whatever comes to it.
 func first() int {
-	for _, err := range []error{
-		syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
-		syscall.Mount("proc", "/proc", "proc", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, ""),
-	} {
-		if err != nil {
-			log.Print(err)
-			return 1
-		}
+	if err := ownMounts(); err != nil {
+		log.Print(err)
+		return 1
 	}
 	cmd := again("inside", os.Getenv(dirEnv))
 	if err := cmd.Start(); err != nil {
@@ -85,6 +80,24 @@ func first() int {
 			return 1
 		}
 	}
+}
+
+// ownMounts makes mounts private, and gives the namespace its processes and folders for
+// what Podman keeps of networks, wherever its own data are.
+func ownMounts() error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	const flags = syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC
+	if err := syscall.Mount("proc", "/proc", "proc", flags, ""); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/etc/cni/net.d", "/etc/containers/networks", "/var/lib/cni", "/run/cni"} {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, "mode=755"); err != nil && err != syscall.ENOENT {
+			return err
+		}
+	}
+	return nil
 }
 
 // groups are the directories of control groups, down to those of containers.
