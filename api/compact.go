@@ -12,7 +12,7 @@ import (
 // encodes one request in its life has encoding/json look at each of some 300 types that
 // a HostConfig may hold, for half a millisecond, to write the ten fields that are set.
 func (r RunRequest) MarshalJSON() ([]byte, error) {
-	return appendCompact(make([]byte, 0, 2048), reflect.ValueOf(r))
+	return appendCompact(make([]byte, 0, 2048), reflect.ValueOf(r.ranged()))
 }
 
 var (

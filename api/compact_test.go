@@ -2,9 +2,11 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +27,7 @@ func TestRunRequestIsReadAsItWasWritten(t *testing.T) {
 	for range 200 {
 		var one api.RunRequest
 		fill(r, reflect.ValueOf(&one).Elem(), 0)
+		one.Ranges = nil
 		requests = append(requests, one)
 	}
 	empty := []string{}
@@ -102,5 +105,64 @@ func fill(r *rand.Rand, v reflect.Value, depth int) {
 		v.SetInt(int64(r.IntN(100)))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(uint64(r.IntN(100)))
+	}
+}
+
+func TestPortsThatFollowOneAnother(t *testing.T) {
+	var want api.RunRequest
+	want.Config = &container.Config{ExposedPorts: network.PortSet{}}
+	want.HostConfig = &container.HostConfig{PortBindings: network.PortMap{}}
+	publish := func(port string, bindings ...network.PortBinding) {
+		want.Config.ExposedPorts[network.MustParsePort(port)] = struct{}{}
+		want.HostConfig.PortBindings[network.MustParsePort(port)] = bindings
+	}
+	local := netip.MustParseAddr("127.0.0.1")
+	for i := range 1000 {
+		publish(fmt.Sprint(1+i), network.PortBinding{HostPort: fmt.Sprint(30000 + i)})
+		publish(fmt.Sprint(64536+i, "/udp"), network.PortBinding{HostIP: local, HostPort: fmt.Sprint(64536 + i)})
+	}
+	publish("500", network.PortBinding{HostPort: "7"})
+	publish("501", network.PortBinding{HostPort: "8000-8010"})
+	publish("502", network.PortBinding{}, network.PortBinding{HostPort: "9"})
+	publish("503", network.PortBinding{HostPort: "080"})
+	publish("504")
+	publish("65535", network.PortBinding{HostPort: "65535"})
+	delete(want.Config.ExposedPorts, network.MustParsePort("505"))
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) > 2000 {
+		t.Errorf("%d bytes for five ranges: %s", len(text), text)
+	}
+	var got api.RunRequest
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, network.Port{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRangesOfStrangers(t *testing.T) {
+	for name, text := range map[string]string{
+		"no port":             `{"Proto": "tcp", "First": 0, "Host": 1, "Count": 1}`,
+		"no port of the host": `{"Proto": "tcp", "First": 1, "Count": 1}`,
+		"none":                `{"Proto": "tcp", "First": 1, "Host": 1, "Count": 0}`,
+		"beyond the last":     `{"Proto": "tcp", "First": 65535, "Host": 1, "Count": 2}`,
+		"beyond the host's":   `{"Proto": "tcp", "First": 1, "Host": 65535, "Count": 2}`,
+		"too large a number":  `{"Proto": "tcp", "First": 1, "Host": 1, "Count": 9223372036854775807}`,
+		"negative":            `{"Proto": "tcp", "First": 1, "Host": 1, "Count": -5}`,
+		"no protocol":         `{"Proto": "", "First": 1, "Host": 1, "Count": 1}`,
+		"unknown field":       `{"Proto": "tcp", "First": 1, "Host": 1, "Count": 1, "More": 1}`,
+		"too many":            strings.Repeat(`{"Proto": "tcp", "First": 1, "Host": 1, "Count": 65535},`, 3) + `{"Proto": "tcp", "First": 1, "Host": 1, "Count": 1}`,
+	} {
+		var got api.RunRequest
+		if err := json.Unmarshal([]byte(`{"Config": {}, "HostConfig": {}, "Ranges": [`+text+`]}`), &got); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"Ranges": [{"Proto": "tcp", "First": 1, "Host": 1, "Count": 1}]}`), new(api.RunRequest)); err == nil {
+		t.Error("without a configuration: no error")
 	}
 }

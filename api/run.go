@@ -26,6 +26,9 @@ type RunRequest struct {
 	Config           *container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *network.NetworkingConfig
+	// Ranges are further published ports. Encoding makes them of many that follow one
+	// another, decoding turns them into fields of Config and HostConfig.
+	Ranges []PortRange `json:",omitempty"`
 	// Detach starts the container and answers 200 with a container.CreateResponse.
 	Detach bool
 	// Stdin, Stdout and Stderr are the streams to carry.
