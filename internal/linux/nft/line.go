@@ -21,10 +21,17 @@ type Line struct {
 	buf  []byte
 }
 
-// Elements are keys of one set.
+// Elements are keys of one set; of a map, the value of each as well.
 type Elements struct {
-	Set  *nftables.Set
-	Keys [][]byte
+	Set    *nftables.Set
+	Keys   [][]byte
+	Values [][]byte
+}
+
+// Change puts elements into a set, or takes them out.
+type Change struct {
+	Elements
+	Delete bool
 }
 
 // OpenLine opens one in the network namespace of the calling thread.
@@ -67,29 +74,39 @@ func (l *Line) Close() error {
 }
 
 // Add puts elements into sets in one transaction; those that are there are no error.
-func (l *Line) Add(list []Elements) error {
-	return l.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, list)
-}
+func (l *Line) Add(list []Elements) error { return l.Apply(changes(list, false)) }
 
 // Delete takes elements out in one transaction: unix.ENOENT where one is not there, and
 // then all stay.
-func (l *Line) Delete(list []Elements) error { return l.change(unix.NFT_MSG_DELSETELEM, 0, list) }
+func (l *Line) Delete(list []Elements) error { return l.Apply(changes(list, true)) }
+
+func changes(list []Elements, remove bool) []Change {
+	out := make([]Change, len(list))
+	for i, e := range list {
+		out[i] = Change{Elements: e, Delete: remove}
+	}
+	return out
+}
 
 // perMessage bounds a message: the length of its list of elements has sixteen bits.
 const perMessage = 512
 
-func (l *Line) change(kind, flags uint16, list []Elements) error {
+// Apply carries changes out in their order, in one transaction, with the errors of Add and
+// Delete: unix.EEXIST where a key is there with another value; unix.EBADF after Close.
+func (l *Line) Apply(list []Change) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf = l.buf[:0]
 	l.message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES, nil)
 	last := -1
-	for _, e := range list {
-		for keys := e.Keys; len(keys) > 0; {
-			n := min(perMessage, len(keys))
+	for _, c := range list {
+		kind, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE)
+		if c.Delete {
+			kind, flags = unix.NFT_MSG_DELSETELEM, 0
+		}
+		for at := 0; at < len(c.Keys); at += perMessage {
 			last = len(l.buf)
-			l.message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, byte(e.Set.Table.Family), 0, func() { l.elements(e.Set, keys[:n]) })
-			keys = keys[n:]
+			l.message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, byte(c.Set.Table.Family), 0, func() { l.elements(&c.Elements, at, min(at+perMessage, len(c.Keys))) })
 		}
 	}
 	if last < 0 {
@@ -100,7 +117,11 @@ func (l *Line) change(kind, flags uint16, list []Elements) error {
 	binary.NativeEndian.PutUint16(header[6:], binary.NativeEndian.Uint16(header[6:])|unix.NLM_F_ACK)
 	acknowledged := binary.NativeEndian.Uint32(header[8:])
 	l.message(unix.NFNL_MSG_BATCH_END, 0, 0, unix.NFNL_SUBSYS_NFTABLES, nil)
-	if err := l.send(); err != nil {
+	err := l.send()
+	if cap(l.buf) > 64<<10 {
+		l.buf = nil // a thousand ports do not come with every container
+	}
+	if err != nil {
 		return fmt.Errorf("change nftables: %w", err)
 	}
 	return l.outcome(acknowledged)
@@ -158,17 +179,24 @@ func (l *Line) message(kind, flags uint16, family byte, resource uint16, body fu
 	binary.NativeEndian.PutUint32(l.buf[start:], uint32(len(l.buf)-start))
 }
 
-func (l *Line) elements(set *nftables.Set, keys [][]byte) {
-	l.attribute(unix.NFTA_SET_ELEM_LIST_TABLE, func() { l.buf = append(append(l.buf, set.Table.Name...), 0) })
-	l.attribute(unix.NFTA_SET_ELEM_LIST_SET, func() { l.buf = append(append(l.buf, set.Name...), 0) })
+func (l *Line) elements(e *Elements, from, to int) {
+	l.attribute(unix.NFTA_SET_ELEM_LIST_TABLE, func() { l.buf = append(append(l.buf, e.Set.Table.Name...), 0) })
+	l.attribute(unix.NFTA_SET_ELEM_LIST_SET, func() { l.buf = append(append(l.buf, e.Set.Name...), 0) })
 	l.attribute(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, func() {
-		for _, key := range keys {
+		for i := from; i < to; i++ {
 			l.attribute(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
-				l.attribute(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, func() {
-					l.attribute(unix.NFTA_DATA_VALUE, func() { l.buf = append(l.buf, key...) })
-				})
+				l.data(unix.NFTA_SET_ELEM_KEY, e.Keys[i])
+				if e.Values != nil {
+					l.data(unix.NFTA_SET_ELEM_DATA, e.Values[i])
+				}
 			})
 		}
+	})
+}
+
+func (l *Line) data(kind uint16, value []byte) {
+	l.attribute(kind|unix.NLA_F_NESTED, func() {
+		l.attribute(unix.NFTA_DATA_VALUE, func() { l.buf = append(l.buf, value...) })
 	})
 }
 

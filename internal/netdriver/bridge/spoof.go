@@ -175,6 +175,17 @@ func (s *spoof) change(ports map[string]guardedPort, how func(*nft.Line, []nft.E
 	return how(s.line, s.t.elements(ports))
 }
 
+// apply carries out changes of the firewall's table by the same line.
+func (s *spoof) apply(list []nft.Change) error {
+	s.mu.Lock()
+	err := s.openLine()
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.line.Apply(list)
+}
+
 // openLine opens the line if it is not. mu is held.
 func (s *spoof) openLine() (err error) {
 	if s.line == nil {
