@@ -65,7 +65,7 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 // requests lists what is to be published, in a stable order; ranges after fixed
 // ports, so that they do not take those.
 func requests(spec SandboxSpec) ([]port.Request, error) {
-	var list []port.Request
+	list := make([]port.Request, 0, len(spec.Ports))
 	for container, bindings := range spec.Ports {
 		for _, b := range bindings {
 			r, err := port.Parse(container, b)
@@ -82,26 +82,28 @@ func requests(spec SandboxSpec) ([]port.Request, error) {
 			}
 		}
 	}
-	sb := sandbox{spec: spec}
+	owner := (&sandbox{spec: spec}).owner()
 	for i := range list {
-		list[i].Owner = sb.owner()
-	}
-	rank := func(r port.Request) int {
-		switch {
-		case r.Start == 0:
-			return 1 << 20
-		case r.Start != r.End:
-			return 1 << 19
-		}
-		return 0
+		list[i].Owner = owner
 	}
 	slices.SortStableFunc(list, func(a, b port.Request) int {
-		if d := rank(a) + int(a.Container.Num()) - rank(b) - int(b.Container.Num()); d != 0 {
+		if d := rank(&a) - rank(&b); d != 0 {
 			return d
 		}
 		return strings.Compare(string(a.Container.Proto()), string(b.Container.Proto()))
 	})
 	return list, nil
+}
+
+func rank(r *port.Request) int {
+	n := int(r.Container.Num())
+	switch {
+	case r.Start == 0:
+		n += 1 << 20
+	case r.Start != r.End:
+		n += 1 << 19
+	}
+	return n
 }
 
 // together is how many ports are worth another processor: sockets are what
@@ -287,6 +289,7 @@ func (t targets) first() netip.Addr {
 // mappings are where the bindings lead. What the kernel cannot translate, as IPv6 to a
 // container without it, is relayed.
 func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
+	list = make([]netdriver.Mapping, 0, 2*len(bound))
 	for _, b := range bound {
 		for _, host := range b.Hosts() {
 			target := to.v4
@@ -325,7 +328,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 func (s *Service) heldPorts(bound []port.Binding, to targets) ([]runtime.Held, error) {
 	held := make([]runtime.Held, 0, len(bound))
 	for _, b := range bound {
-		h := runtime.Held{Name: b.Name(), File: b.File}
+		h := runtime.Held{Name: b.Name(), File: b.File, Datagram: b.Container.Proto() == network.UDP}
 		switch {
 		case !b.Relays():
 		case to.silent():

@@ -96,6 +96,8 @@ type Held struct {
 	Name    string // unique in the container, given back by Task.Held
 	File    *os.File
 	RelayTo netip.AddrPort
+	// Datagram: a UDP socket is to be relayed.
+	Datagram bool
 }
 
 // Streams is one attachment. Nil members are not connected. A slow reader slows

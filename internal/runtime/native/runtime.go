@@ -274,25 +274,22 @@ func (r *Runtime) send(ctx context.Context, t *task, c *runtime.Container, p *pl
 
 // holdMessage describes descriptors to hold, and lists them.
 func holdMessage(list []runtime.Held) (m shimapi.Hold, fds []int, err error) {
+	m.Held, fds = make([]shimapi.Held, 0, len(list)), make([]int, 0, len(list))
 	for _, h := range list {
 		fd, err := rawFD(h.File)
 		if err != nil {
 			return m, nil, fmt.Errorf("hold %s: %w", h.Name, err)
 		}
-		m.Held = append(m.Held, heldMessage(h, fd))
+		m.Held = append(m.Held, heldMessage(h))
 		fds = append(fds, fd)
 	}
 	return m, fds, nil
 }
 
-func heldMessage(h runtime.Held, fd int) shimapi.Held {
+func heldMessage(h runtime.Held) shimapi.Held {
 	m := shimapi.Held{Name: h.Name}
-	if !h.RelayTo.IsValid() {
-		return m
-	}
-	m.Relay, m.RelayPort = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port()
-	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil {
-		m.Datagram = kind == unix.SOCK_DGRAM
+	if h.RelayTo.IsValid() {
+		m.Relay, m.RelayPort, m.Datagram = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port(), h.Datagram
 	}
 	return m
 }

@@ -114,7 +114,7 @@ func hold(kind string) (h runtime.Held, err error) {
 		l.Close()
 	}
 	if kind == "relay-tcp" || kind == "relay-udp" {
-		h.RelayTo = netip.MustParseAddrPort(echoAddr)
+		h.RelayTo, h.Datagram = netip.MustParseAddrPort(echoAddr), kind == "relay-udp"
 	}
 	return h, nil
 }
