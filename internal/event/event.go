@@ -7,6 +7,7 @@ import (
 	"context"
 	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -166,11 +167,19 @@ func Match(f filter.Args, m events.Message) bool {
 		matchAction(f, string(m.Action)) &&
 		f.ExactMatch("scope", m.Scope) &&
 		f.MatchLabels("label", m.Actor.Attributes) &&
-		matchObject(f, "container", events.ContainerEventType, m) &&
-		matchObject(f, "network", events.NetworkEventType, m) &&
-		matchObject(f, "volume", events.VolumeEventType, m) &&
-		matchObject(f, "daemon", events.DaemonEventType, m) &&
+		matchObjects(f, m) &&
 		matchImage(f, m)
+}
+
+// named are the objects that events may be asked for by a filter of that name. Those of
+// a swarm and plugins have no events here, so that nothing passes their filters.
+var named = []events.Type{
+	events.ContainerEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType,
+	events.PluginEventType, events.NodeEventType, events.ServiceEventType, events.SecretEventType, events.ConfigEventType,
+}
+
+func matchObjects(f filter.Args, m events.Message) bool {
+	return !slices.ContainsFunc(named, func(t events.Type) bool { return !matchObject(f, string(t), t, m) })
 }
 
 // matchAction lets "exec_create" match "exec_create: ls" and "health_status" match

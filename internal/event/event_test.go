@@ -108,6 +108,8 @@ func TestMatch(t *testing.T) {
 		{"container by name", filter.Args{"container": {"web"}}, container, true},
 		{"container by id prefix", filter.Args{"container": {"abc"}}, container, true},
 		{"container against image event", filter.Args{"container": {"web"}}, image, false},
+		{"service", filter.Args{"service": {"web"}}, container, false},
+		{"plugin", filter.Args{"plugin": {"web"}}, container, false},
 		{"image of container without tag", filter.Args{"image": {"nginx"}}, container, true},
 		{"image with port in name", filter.Args{"image": {"localhost:5000/x"}}, image, true},
 		{"label", filter.Args{"label": {"tier=front"}}, container, true},
