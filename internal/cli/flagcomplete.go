@@ -21,7 +21,8 @@ func completing(args []string) (command string, yes bool) {
 	if len(args) < 1 || args[0] != cobra.ShellCompRequestCmd && args[0] != cobra.ShellCompNoDescRequestCmd {
 		return "", false
 	}
-	return firstCommand(args[1:]), true
+	// The last word is the one being typed, and no command yet.
+	return firstCommand(args[1:max(1, len(args)-1)]), true
 }
 
 // fixed are the values of flags that do not depend on the engine, by flag, or by
