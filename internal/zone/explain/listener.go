@@ -65,40 +65,6 @@ func (f *facts) listenerHop() *hop {
 		do("Let it listen on 0.0.0.0:%d", f.serving)
 }
 
-// othersToo names those who listen behind the same published port.
-func (f *facts) othersToo() string {
-	var list []string
-	if f.mapping != nil {
-		for _, o := range f.mapping.others {
-			if o.read {
-				list = append(list, o.sandbox.Name)
-			}
-		}
-	}
-	return strings.Join(list, ", ")
-}
-
-// deafSharer tells of another replica behind the published port that does not listen
-// where the port leads to: what it gets of the connections is refused.
-func (f *facts) deafSharer() *hop {
-	if f.mapping == nil {
-		return nil
-	}
-	for _, o := range f.mapping.others {
-		if !o.read || slices.ContainsFunc(o.listeners, func(l socket.Listener) bool {
-			return l.Proto == f.Proto && l.Addr.Port() == o.target.Port() && covers(l.Addr.Addr(), o.target.Addr())
-		}) {
-			continue
-		}
-		h := broken("listener", "Nothing listens at %s of %s, one of %d containers that share the port: the connections that it gets fail.",
-			o.target, o.sandbox.Name, len(f.mapping.others)+1).because("sockets", "of %s", o.sandbox.Name)
-		h.sometimes = true
-		return h.do("Look at what its program says: muelle logs %s", o.sandbox.Name).
-			do("With a health check, one that does not serve gets no connections: healthcheck or x-health: {tcp: %d}", o.target.Port())
-	}
-	return nil
-}
-
 // server is whose sockets were read.
 func (f *facts) server() string {
 	switch {
@@ -226,10 +192,10 @@ func (f *facts) notItself(h *hop) *hop {
 			if other.Service != "" && other.Project == f.src.Project {
 				name = other.Service
 			}
-			h.do("If %s is meant: %s:%d", name, name, f.Port)
+			h.do("If %s is meant: %s", name, withPort(name, f.Port))
 		}
 	}
-	return h.do("If a program of this host is meant: host.docker.internal:%d", f.Port)
+	return h.do("If a program of this host is meant: %s", withPort("host.docker.internal", f.Port))
 }
 
 // serves tells whether a container exposes or publishes a port.
