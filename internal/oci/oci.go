@@ -176,7 +176,8 @@ func sysctls(o Options) map[string]string {
 
 // lastGroup is the highest group that the kernel takes in a range for all.
 func lastGroup(m *userns.Map) uint32 {
-	last := uint32(1<<31 - 1)
+	const most = 1<<31 - 1 // older kernels refuse more
+	last := uint32(most)
 	if m != nil {
 		last = 0
 		for _, r := range m.GIDs {
@@ -185,7 +186,7 @@ func lastGroup(m *userns.Map) uint32 {
 			}
 		}
 	}
-	return last
+	return min(last, most)
 }
 
 func idMappings(ranges []userns.Range) (out []specs.LinuxIDMapping) {

@@ -333,6 +333,11 @@ func TestUserNamespace(t *testing.T) {
 	if got := s.Linux.Sysctl["net.ipv4.ping_group_range"]; got != "0 499" {
 		t.Errorf("groups that may ping: %s", got)
 	}
+	// Linux 5.10 takes no greater one.
+	s = build(t, func(o *oci.Options) { o.IDs = userns.Same() })
+	if got := s.Linux.Sysctl["net.ipv4.ping_group_range"]; got != "0 2147483647" {
+		t.Errorf("groups that may ping: %s", got)
+	}
 }
 
 func TestDeviceRules(t *testing.T) {
