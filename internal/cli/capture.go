@@ -16,6 +16,7 @@ import (
 	"muelle/client"
 	"muelle/internal/cli/dissect"
 	"muelle/internal/console"
+	"muelle/internal/linux/capture/filter"
 	"muelle/internal/linux/capture/pcap"
 )
 
@@ -31,8 +32,13 @@ func (a *app) netCapture() *cobra.Command {
 		if count < 0 || snaplen < 0 {
 			return errors.New("--count and --snaplen are numbers of 0 or more")
 		}
+		text := strings.Join(args[1:], " ")
+		// Longer ones would be refused by what is in between, and less clearly.
+		if err := filter.TooLong(text); err != nil {
+			return err
+		}
 		q := url.Values{}
-		for k, v := range map[string]string{"interface": device, "filter": strings.Join(args[1:], " ")} {
+		for k, v := range map[string]string{"interface": device, "filter": text} {
 			if v != "" {
 				q.Set(k, v)
 			}

@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,12 +22,12 @@ import (
 // TestCapture: what passes a container's interfaces, as text with names, and as a file.
 func TestCapture(t *testing.T) {
 	c := ours(world.daemon)
-	net, web, peer := c.unique(t, "net"), c.unique(t, "web"), c.unique(t, "peer")
-	c.must(t, "network", "create", net)
-	t.Cleanup(func() { c.try(t, "network", "rm", net) })
-	c.must(t, append([]string{"run", "-d", "--name", web, "--network", net}, httpd...)...)
+	link, web, peer := c.unique(t, "net"), c.unique(t, "web"), c.unique(t, "peer")
+	c.must(t, "network", "create", link)
+	t.Cleanup(func() { c.try(t, "network", "rm", link) })
+	c.must(t, append([]string{"run", "-d", "--name", web, "--network", link}, httpd...)...)
 	c.remove(t, web)
-	c.must(t, "run", "-d", "--name", peer, "--network", net, "busybox", "sh", "-c", "while :; do wget -q -O- http://"+web+"/ >/dev/null; ping -c 1 -W 1 "+web+" >/dev/null; usleep 50000; done")
+	c.must(t, "run", "-d", "--name", peer, "--network", link, "busybox", "sh", "-c", "while :; do wget -q -O- http://"+web+"/ >/dev/null; ping -c 1 -W 1 "+web+" >/dev/null; usleep 50000; done")
 	c.remove(t, peer)
 
 	// A question, its answer, and what else there is of one connection to the web server.
@@ -38,7 +40,7 @@ func TestCapture(t *testing.T) {
 			t.Errorf("line %q", line)
 		}
 	}
-	if r := c.try(t, "net", "capture", "-n", "-c", "1", "-i", net, web, "icmp"); r.code != 0 || strings.Contains(r.out, web) || !strings.Contains(r.out, "ICMP echo") {
+	if r := c.try(t, "net", "capture", "-n", "-c", "1", "-i", link, web, "icmp"); r.code != 0 || strings.Contains(r.out, web) || !strings.Contains(r.out, "ICMP echo") {
 		t.Errorf("numeric: %+v", r)
 	}
 
@@ -89,6 +91,9 @@ func TestCaptureRefused(t *testing.T) {
 		want string
 	}{
 		{[]string{name, "tcp[13] == 2"}, "tcp[13]"},
+		{[]string{name, strings.Repeat("port 80 or ", 400) + "arp"}, "filter: it is longer than 4096 bytes"},
+		{[]string{name, strings.Repeat("port 80 or ", 10000) + "arp"}, "filter: it is longer than 4096 bytes"},
+		{[]string{name, strings.Repeat("( ", 100) + "arp"}, "filter: it is nested more than 64 deep"},
 		{[]string{name, "-i", "nowhere"}, "nowhere"},
 		{[]string{host}, "--host-interfaces"},
 		{[]string{"nobody"}, "No such container"},
@@ -100,6 +105,40 @@ func TestCaptureRefused(t *testing.T) {
 	c.must(t, "stop", "-t", "0", name)
 	if r := c.try(t, "net", "capture", name); r.code == 0 || !strings.Contains(r.err, "is not running") {
 		t.Errorf("stopped: %+v", r)
+	}
+}
+
+// TestCaptureByTLS: the packets come through as they do by the socket, and end with the container.
+func TestCaptureByTLS(t *testing.T) {
+	dir, addr := t.TempDir(), freePort(t)
+	ca := newAuthority(t, dir)
+	ca.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	ca.issue("cert", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	file := func(name string) string { return filepath.Join(dir, name+".pem") }
+	d := own(t, "-H", "tcp://"+addr, "--tlsverify", "--tlscacert", file("ca"), "--tlscert", file("server"), "--tlskey", file("server-key"))
+	c := ours(d)
+	name := c.unique(t, "app")
+	c.must(t, "run", "-d", "--name", name, "busybox", "sh", "-c", "while :; do ping -q -c 1 127.0.0.1 >/dev/null; usleep 20000; done")
+	c.remove(t, name)
+	secure := []string{"-H", "tcp://" + addr, "--tlsverify", "--tlscacert", file("ca"), "--tlscert", file("cert"), "--tlskey", file("cert-key"), "net", "capture", name, "-i", "lo"}
+	if r := c.try(t, append(secure, "-c", "4", "icmp")...); r.code != 0 || strings.Count(r.out, "ICMP echo re") != 4 || !strings.Contains(r.err, "4 packets captured, 0 dropped") {
+		t.Errorf("%+v", r)
+	}
+	done := make(chan result, 1)
+	go func() { done <- c.try(t, append(secure, "-w", "-")...) }()
+	// A line for each packet socket of the namespace, below a heading.
+	err := eventually(10*time.Second, func() error {
+		if out := c.must(t, "exec", name, "cat", "/proc/net/packet"); strings.Count(out, "\n") < 1 {
+			return fmt.Errorf("nobody captures:\n%s", out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "stop", "-t", "0", name)
+	if r := <-done; r.code != 0 || !strings.HasPrefix(r.out, "\x4d\x3c\xb2\xa1") || !strings.Contains(r.err, "packets captured") {
+		t.Errorf("to its end: %d, %s", r.code, r.err)
 	}
 }
 

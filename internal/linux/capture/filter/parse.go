@@ -19,11 +19,19 @@ import (
 // Resolve gives the addresses of a name in a filter, or none.
 type Resolve func(name string) []netip.Addr
 
-// maxLength and maxDepth bound what a stranger's filter costs.
+// MaxLength in bytes and maxDepth bound what a stranger's filter costs.
 const (
-	maxLength = 4096
+	MaxLength = 4096
 	maxDepth  = 64
 )
+
+// TooLong is the error about a filter of more than MaxLength bytes, else nil.
+func TooLong(text string) error {
+	if len(text) > MaxLength {
+		return bad("it is longer than %d bytes", MaxLength)
+	}
+	return nil
+}
 
 // expr is a node of the tree.
 type expr struct {
@@ -68,8 +76,8 @@ func words(text string) (list []string) {
 }
 
 func parse(text string, resolve Resolve) (*expr, error) {
-	if len(text) > maxLength {
-		return nil, bad("it is longer than %d bytes", maxLength)
+	if err := TooLong(text); err != nil {
+		return nil, err
 	}
 	p := &parser{words: words(text), resolve: resolve}
 	if len(p.words) == 0 {
