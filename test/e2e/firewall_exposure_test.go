@@ -196,7 +196,7 @@ func TestExposureByFamily(t *testing.T) {
 				if strings.HasSuffix(proto, "6") {
 					address, home, ways = "::", host6, []string{host6, link6 + "%lan"}
 				}
-				want, patience := "lan", 2*time.Second
+				want, patience := "lan", time.Second
 				if strings.Contains(tt.closed, proto) {
 					want, patience = "host", 300*time.Millisecond
 				}
@@ -223,6 +223,44 @@ func TestExposureByFamily(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExposureOfHostNetwork: a socket that hears IPv4 and IPv6 is told of twice where a
+// firewall makes them differ.
+func TestExposureOfHostNetwork(t *testing.T) {
+	const host6, other6 = "fd00:9::1", "fd00:9::2"
+	addAddress(t, "uplink", host6+"/64")
+	addAddressOutside(t, "lan", other6+"/64")
+	c := ours(world.daemon)
+	name := c.unique(t, "hostnet")
+	c.must(t, "run", "-d", "--name", name, "--network", "host", "-v", world.echo+":/echo:ro", "busybox", "/echo", "18118")
+	c.remove(t, name)
+	if err := eventually(5*time.Second, func() error { return answered("", hostAddr+":18118") }); err != nil {
+		t.Fatal(err)
+	}
+	ps := func(want string) {
+		t.Helper()
+		if got := c.must(t, "ps", "--filter", "name="+name, "--format", "{{.Exposure}}"); got != want {
+			t.Errorf("ps: %q, want %q", got, want)
+		}
+	}
+	ps("LAN")
+	loadRules(t, "table inet test { chain input { type filter hook input priority 5\niifname \"uplink\" meta nfproto ipv4 meta l4proto { tcp, udp } th dport 18118 drop\n}\n}")
+	for _, proto := range []string{"tcp", "udp"} {
+		if got := exposed(t, c, proto, "0.0.0.0", 18118); got.Reach != "host" {
+			t.Errorf("%s by IPv4: told %+v", proto, got)
+		}
+		if got := exposed(t, c, proto, "::", 18118); got.Reach != "lan" {
+			t.Errorf("%s by IPv6: told %+v", proto, got)
+		}
+		if err := outside(func() error { return echoes(proto, "", hostAddr+":18118", 300*time.Millisecond) }); err == nil {
+			t.Errorf("%s by IPv4 gets through", proto)
+		}
+		if err := outside(func() error { return echoes(proto, "", net.JoinHostPort(host6, "18118"), 5*time.Second) }); err != nil {
+			t.Errorf("%s by IPv6: %v", proto, err)
+		}
+	}
+	ps("LAN (IPv4: this host)")
 }
 
 // TestExposureOfAPI: the engine's own port, without certificates, is warned of, by both families.

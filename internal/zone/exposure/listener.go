@@ -83,8 +83,32 @@ func (s *Service) listening(ctx context.Context, h *host, sb *network.SandboxVie
 			ContainerID: sb.ID, Container: sb.Name, Project: sb.Project, Service: sb.Service, Network: "host",
 			Protocol: l.protocol, Address: l.at.Addr().String(), Port: l.at.Port(), ContainerPort: l.at.Port(), Process: l.process,
 		}
-		h.judge(&p, target{protocol: protocols[l.protocol], host: l.at, both: both(l, sockets)})
+		t := target{protocol: protocols[l.protocol], host: l.at, both: both(l, sockets)}
+		h.judge(&p, t)
+		if t.both {
+			list = append(list, h.apart(p, t)...)
+			continue
+		}
 		list = append(list, p)
+	}
+	return list
+}
+
+// apart judges a socket that hears both families by each, and gives both where a
+// firewall makes them differ, else the one that stands for both.
+func (h *host) apart(p api.ExposedPort, t target) []api.ExposedPort {
+	list := make([]api.ExposedPort, 2)
+	for i, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		one := p
+		one.Address, one.Reach, one.Partly, one.RouterDecides, one.Because = a.String(), "", false, false, nil
+		h.judge(&one, target{protocol: t.protocol, host: netip.AddrPortFrom(a, t.host.Port())})
+		list[i] = one
+	}
+	v4, v6 := &list[0], &list[1]
+	same := v4.Reach == v6.Reach && v4.Partly == v6.Partly && v4.RouterDecides == v6.RouterDecides
+	// Narrower by IPv6 and no rule for it: the host has no such address.
+	if same || len(v4.Because) == 0 && len(v6.Because) == 0 && !v6.Wider(v4) {
+		return []api.ExposedPort{p}
 	}
 	return list
 }
