@@ -176,6 +176,13 @@ func TestJudge(t *testing.T) {
 		{"listens elsewhere", func(f *scene) { f.listens("172.21.0.3:5000"); f.refuses(unix.ECONNREFUSED) }, "listener", []string{"at 172.21.0.3:5000, and not at 172.19.0.3"}},
 		{"another port", func(f *scene) { f.listens("0.0.0.0:8080", "127.0.0.11:10053"); f.refuses(unix.ECONNREFUSED) }, "listener",
 			[]string{"Nothing listens on port 5000 of app", "it listens at 0.0.0.0:8080\n", "Ask for app:8080"}},
+		{"the other protocol", func(f *scene) { f.listens("0.0.0.0:5000"); f.Proto = "udp"; f.refuses(unix.ECONNREFUSED) }, "listener",
+			[]string{"it listens on port 5000 by TCP", "here that is app:5000/tcp"}},
+		{"another port of UDP", func(f *scene) {
+			f.listens("0.0.0.0:53")
+			f.listeners[0].Proto, f.Proto = "udp", "udp"
+			f.refuses(unix.ECONNREFUSED)
+		}, "listener", []string{"Ask for app:53/udp"}},
 		{"the host's port", func(f *scene) { f.Port, f.toPort, f.serving = 15000, 15000, 15000; f.refuses(unix.ECONNREFUSED) }, "listener",
 			[]string{"15000 is the port of this host", "Ask for app:5000"}},
 		{"nothing listens", func(f *scene) { f.listens(); f.refuses(unix.ECONNREFUSED) }, "listener", []string{"no other port either", "muelle logs"}},

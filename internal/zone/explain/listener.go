@@ -140,7 +140,9 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 		return h.do("Start the program, on an address that %s can ask, as 0.0.0.0; or publish the port of a container: -p %d:PORT", f.Source.Text, f.Port)
 	}
 	if slices.ContainsFunc(f.listeners, func(l socket.Listener) bool { return l.Proto != f.Proto && l.Addr.Port() == f.serving }) {
-		h.because("sockets", "it listens on port %d of the other protocol", f.serving)
+		other := map[string]string{"tcp": "udp", "udp": "tcp"}[f.Proto]
+		return h.because("sockets", "it listens on port %d by %s", f.serving, strings.ToUpper(other)).
+			do("Ask by %s; here that is %s/%s", strings.ToUpper(other), withPort(name, f.Port), other)
 	}
 	if len(elsewhere) > 0 {
 		h.because("sockets", "it listens at %s", f.bound(elsewhere[:min(len(elsewhere), 8)]))
@@ -163,7 +165,7 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	case f.mapping != nil && len(open) > 0:
 		return h.do("Publish the port that it listens on: -p %d:%d", f.mapping.host.Port(), open[0].Addr.Port())
 	case len(open) == 1:
-		return h.do("Ask for %s:%d", name, open[0].Addr.Port())
+		return h.do("Ask for %s%s", withPort(name, open[0].Addr.Port()), map[bool]string{true: "/udp"}[f.Proto == "udp"])
 	case len(open) > 1:
 		return h.do("Ask for one of the ports that it listens on: %s", ports(open))
 	}
