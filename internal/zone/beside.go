@@ -41,7 +41,14 @@ func (sc *scene) besides(snapshot network.Snapshot, all bool) error {
 
 // drops names the rule that drops a way for certain, and whose it is.
 func (f *filters) drops(w policy.Way) string {
-	if rule, ok := f.known[w]; ok {
+	key := w
+	if w.From != policy.LAN && w.From != policy.Internet {
+		key.From = "" // the rules see networks: In says which
+		if !w.Host.IsValid() && w.Out != "" {
+			key.To = ""
+		}
+	}
+	if rule, ok := f.known[key]; ok {
 		return rule
 	}
 	rule := ""
@@ -51,7 +58,7 @@ func (f *filters) drops(w policy.Way) string {
 			rule += " (" + owner + ")"
 		}
 	}
-	f.known[w] = rule
+	f.known[key] = rule
 	return rule
 }
 
