@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,10 @@ func forgets(release string) bool {
 func (g *Group) forgotten(dir string) bool {
 	return Version() == 2 && forgetful() && narrowed(Root, dir)
 }
+
+// Forgotten tells whether who enters by an Entry that was opened before the group's
+// limits were what they are would have other processors or memory nodes.
+func (g *Group) Forgotten() bool { return slices.ContainsFunc(g.dirs, g.forgotten) }
 
 // narrowed tells whether a group has other processors or memory nodes than the root.
 func narrowed(root, dir string) bool {

@@ -27,8 +27,9 @@ type process struct {
 
 // Exec implements runtime.Task.
 func (t *task) Exec(ctx context.Context, spec *specs.Process, o runtime.ExecOptions) (runtime.Process, error) {
-	// Of a container that another runtime makes the shim has no control groups.
-	return t.exec(ctx, spec, o, o.Tools != nil)
+	// Of a container that another runtime makes the shim has no control groups. Its way
+	// into its own may have become one that forgets limits.
+	return t.exec(ctx, spec, o, o.Tools != nil || t.group.Forgotten())
 }
 
 func (t *task) exec(ctx context.Context, spec *specs.Process, o runtime.ExecOptions, enter bool) (runtime.Process, error) {
