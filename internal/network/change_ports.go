@@ -149,7 +149,7 @@ func (c *portChange) restore(ctx context.Context) error {
 		}
 		again = append(again, bound)
 	}
-	if err := c.s.hold(ctx, c.keeper, again, targetsOf(c.way)); err != nil {
+	if err := c.s.hold(ctx, c.keeper, c.sb, again, targetsOf(c.way)); err != nil {
 		return err
 	}
 	return c.s.lead(ctx, c.sb, c.mappings(again))
@@ -174,7 +174,7 @@ func (c *portChange) handOver(ctx context.Context) error {
 	if len(c.bound) == 0 {
 		return nil
 	}
-	return c.s.hold(ctx, c.keeper, c.bound, targetsOf(c.way))
+	return c.s.hold(ctx, c.keeper, c.sb, c.bound, targetsOf(c.way))
 }
 
 func (c *portChange) letGo(ctx context.Context) error { return c.keeper.LetGo(ctx, names(c.bound)) }

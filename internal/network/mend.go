@@ -118,7 +118,7 @@ func (c *portChange) holdAgain(ctx context.Context, kept []port.Binding) error {
 			}
 		}
 	}
-	if err := c.s.hold(ctx, c.keeper, list, to); err != nil {
+	if err := c.s.hold(ctx, c.keeper, c.sb, list, to); err != nil {
 		return err
 	}
 	return c.s.bridge.Hairpin(c.way.driverView())

@@ -70,7 +70,7 @@ func (c *connection) lead(ctx context.Context, old, published []netdriver.Mappin
 	if err := c.hear(to); err != nil {
 		return err
 	}
-	if err := c.s.hold(ctx, c.keeper, c.moved.bound, to); err != nil {
+	if err := c.s.hold(ctx, c.keeper, c.sb, c.moved.bound, to); err != nil {
 		return err
 	}
 	way := c.publishes

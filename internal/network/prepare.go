@@ -181,7 +181,7 @@ func (p *preparation) register(context.Context) error {
 		out.Held = []runtime.Held{{Name: heldUDP, File: udp}, {Name: heldTCP, File: tcp}}
 	}
 	if way := sb.publisher(); way != nil {
-		ports, err := s.heldPorts(p.bound, targetsOf(way))
+		ports, err := s.heldPorts(sb, p.bound, targetsOf(way))
 		if err != nil {
 			return errors.Join(err, out.Close())
 		}

@@ -325,7 +325,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 // heldPorts hands the sockets over, those of IPv6 with what to relay to: where the port
 // is published by IPv4 as well, to that, where the kernel spreads what replicas share. To
 // a container that is published at its own address instead there is no relay.
-func (s *Service) heldPorts(bound []port.Binding, to targets) ([]runtime.Held, error) {
+func (s *Service) heldPorts(sb *sandbox, bound []port.Binding, to targets) ([]runtime.Held, error) {
 	held := make([]runtime.Held, 0, len(bound))
 	for _, b := range bound {
 		h := runtime.Held{Name: b.Name(), File: b.File, Datagram: b.Container.Proto() == network.UDP}
@@ -340,14 +340,17 @@ func (s *Service) heldPorts(bound []port.Binding, to targets) ([]runtime.Held, e
 		default:
 			h.RelayTo = netip.AddrPortFrom(to.first(), b.Container.Num())
 		}
+		if sb.owner() != "" {
+			h.Farewell = s.bridge.Farewell(mappings([]port.Binding{b}, to))
+		}
 		held = append(held, h)
 	}
 	return held, nil
 }
 
 // hold hands the sockets of published ports to the container's shim.
-func (s *Service) hold(ctx context.Context, keeper Keeper, bound []port.Binding, to targets) error {
-	held, err := s.heldPorts(bound, to)
+func (s *Service) hold(ctx context.Context, keeper Keeper, sb *sandbox, bound []port.Binding, to targets) error {
+	held, err := s.heldPorts(sb, bound, to)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	mobynet "github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/netns"
 	"muelle/internal/network"
@@ -263,4 +264,68 @@ func (w *world) accepts(sb *network.Sandbox, name string, from *os.File, addr st
 		return l.Accept()
 	}
 	return nil, fmt.Errorf("no socket %q is held", name)
+}
+
+// TestFarewell: what a shim sends when its container ends while no daemon is there has the
+// others take its share, by both families; the daemon that comes back starts anew.
+func TestFarewell(t *testing.T) {
+	w := sixWorld(t, "1")
+	yes := true
+	w.network("six", func(r *mobynet.CreateRequest) { r.EnableIPv6 = &yes })
+	var replicas []*network.Sandbox
+	var specs []network.SandboxSpec
+	for i := range 3 {
+		s := replicaOf(published(spec(fmt.Sprint("web", i), "six"), "8080->80/tcp", "8080->80/udp"))
+		sb := w.start(s)
+		specs, replicas = append(specs, s), append(replicas, sb)
+		for _, proto := range []string{"tcp", "tcp6", "udp", "udp6"} {
+			w.serve(sb.NetNS, proto, ":80", fmt.Sprint("web", i))
+		}
+	}
+	at4, at6 := hostOnLAN+":8080", net.JoinHostPort(host6OnLAN, "8080")
+	all := map[string]int{"web0": 2, "web1": 2, "web2": 2}
+	w.spreads(w.lan, "tcp4", at4, 6, all)
+	w.spreads(w.lan, "tcp6", at6, 6, all)
+	w.kill()
+	w.farewell(replicas[0])
+	w.spreads(w.lan, "tcp4", at4, 6, map[string]int{"web1": 4, "web2": 2})
+	w.spreads(w.lan, "tcp6", at6, 6, map[string]int{"web1": 4, "web2": 2})
+	for proto, addr := range map[string]string{"udp4": at4, "udp6": at6} {
+		if got := w.spread(w.lan, proto, addr, 12); got["web0"] > 0 || got["web1"]+got["web2"] != 12 {
+			t.Errorf("%s: %v", proto, got)
+		}
+	}
+	w.farewell(replicas[1])
+	w.spreads(w.lan, "tcp4", at4, 6, map[string]int{"web2": 6})
+	w.open()
+	for i := range specs {
+		w.adopt(specs[i], replicas[i])
+	}
+	must(t, w.Adopted(context.Background()))
+	w.spreads(w.lan, "tcp4", at4, 6, all)
+	// Where the port is no longer shared there is nothing to empty, and nothing happens.
+	w.stop(replicas[0].ID)
+	w.stop(replicas[1].ID)
+	w.spreads(w.lan, "tcp4", at4, 2, map[string]int{"web2": 2})
+	w.farewell(replicas[2])
+	w.spreads(w.lan, "tcp4", at4, 2, map[string]int{"web2": 2})
+}
+
+// farewell is the shim's part of a container's end without a daemon.
+func (w *world) farewell(sb *network.Sandbox) {
+	w.Helper()
+	said := 0
+	for _, h := range sb.Held {
+		if len(h.Farewell) == 0 {
+			continue
+		}
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		must(w.TB, err)
+		must(w.TB, unix.Sendto(fd, h.Farewell, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
+		must(w.TB, unix.Close(fd))
+		said++
+	}
+	if said == 0 {
+		w.Error("the container has no farewell")
+	}
 }

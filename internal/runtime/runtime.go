@@ -98,6 +98,10 @@ type Held struct {
 	RelayTo netip.AddrPort
 	// Datagram: a UDP socket is to be relayed.
 	Datagram bool
+	// Farewell, where it is not empty, is sent to the kernel by a socket of
+	// NETLINK_NETFILTER in the shim's network namespace when the container ends while no
+	// daemon is connected.
+	Farewell []byte
 }
 
 // Streams is one attachment. Nil members are not connected. A slow reader slows

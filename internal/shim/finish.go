@@ -20,6 +20,7 @@ func (s *shim) finish() {
 	if err := s.writeFile(shimapi.ExitFile, shimapi.Encode(&s.exit)); err != nil {
 		s.complain("write exit status", err)
 	}
+	s.farewell()
 	for _, h := range s.held {
 		s.drop(h)
 	}

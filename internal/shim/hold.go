@@ -30,6 +30,9 @@ func (s *shim) hold(list []shimapi.Held, fds []int) error {
 	for i := range list {
 		// The name is copied out of a message whose bytes are not kept.
 		h := held{Held: shimapi.Held{Name: list[i].Name}, fd: fds[i]}
+		if len(list[i].Farewell) > 0 {
+			h.Farewell = append([]byte(nil), list[i].Farewell...)
+		}
 		if len(list[i].Relay) > 0 {
 			r, err := s.relay(h.fd, &list[i])
 			if err != nil {
@@ -72,4 +75,28 @@ func (s *shim) drop(h held) {
 		return
 	}
 	unix.Close(h.fd)
+}
+
+// farewell tells the kernel what a daemon would have told it, if there is none.
+func (s *shim) farewell() {
+	if len(s.conns) > 0 {
+		return
+	}
+	for _, h := range s.held {
+		if len(h.Farewell) == 0 {
+			continue
+		}
+		if err := tellNetfilter(h.Farewell); err != nil {
+			s.complain("take the container out of its shared ports", err)
+		}
+	}
+}
+
+func tellNetfilter(batch []byte) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }

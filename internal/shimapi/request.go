@@ -7,6 +7,9 @@ type Held struct {
 	Relay     []byte
 	RelayPort uint16
 	Datagram  bool
+	// Farewell is sent to the kernel's netfilter when the container ends while no daemon
+	// is connected.
+	Farewell []byte
 }
 
 func (m *Held) fields(c *coder) {
@@ -14,6 +17,7 @@ func (m *Held) fields(c *coder) {
 	c.bytes(&m.Relay)
 	unsigned(c, &m.RelayPort)
 	c.bool(&m.Datagram)
+	c.bytes(&m.Farewell)
 }
 
 // Hold gives a running container's shim further descriptors to keep, one for each

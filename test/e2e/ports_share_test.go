@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,33 @@ func TestReplicasShareAPort(t *testing.T) {
 	c.must(t, "rm", "-f", "shop-web-1")
 	evenly(t, here, 1)
 	evenly(t, "http://[::1]:18400", 1)
+
+	// One that ends while no daemon is there leaves no hole.
+	compose("up", "-d", "--wait", "--scale", "web=3")
+	evenly(t, here, 3)
+	pid, err := strconv.Atoi(c.must(t, "inspect", "-f", "{{.State.Pid}}", "shop-web-3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.kill(t)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(10*time.Second, func() error {
+		got := answers(here, 6)
+		for text := range got {
+			if len(got) != 2 || len(text) != 12 { // else an error's
+				return fmt.Errorf("answers: %v", got)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	evenly(t, here, 2)
 }
 
 // TestReplicasOfDockerCompose: what shares a port is told by Docker Compose's labels.

@@ -183,31 +183,30 @@ func VerdictByPort(m *nftables.Set) Expr {
 		&expr.Lookup{SourceRegister: reg1, SetName: m.Name, SetID: m.ID, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
 }
 
-// DNATByTurn is dnat ip to numgen inc mod n map @m: each new connection to the next
-// of n targets; DNATByTurn6 is the same for ip6.
-func DNATByTurn(m *nftables.Set, n int) Expr {
-	return Expr{turn(n), lookup(m, reg1, reg1, false), dnat()}
-}
+// ByTurn is numgen inc mod n vmap @m: each new connection to the next of n chains.
+func ByTurn(m *nftables.Set, n int) Expr { return Expr{turn(n), verdictOf(m)} }
 
-// DNATByTurn6 is dnat ip6 to numgen inc mod n map @m.
-func DNATByTurn6(m *nftables.Set, n int) Expr {
-	return Expr{turn(n), lookup(m, reg1, reg1, false), dnat6()}
+func verdictOf(m *nftables.Set) expr.Any {
+	return &expr.Lookup{SourceRegister: reg1, SetName: m.Name, SetID: m.ID, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}
 }
 
 func turn(n int) expr.Any {
 	return &expr.Numgen{Register: reg1, Modulus: uint32(n), Type: unix.NFT_NG_INCREMENTAL}
 }
 
-// DNATBySource is dnat ip to jhash ip saddr . th sport mod n map @m: what comes from
-// one socket keeps its target.
-func DNATBySource(m *nftables.Set, n int) Expr {
-	return Expr{network(12, 4, reg1), sport(reg1Word + 1), hash(8, n), lookup(m, reg1, reg1, false), dnat()}
+// BySource is jhash ip saddr . th sport mod n vmap @m: what comes from one socket goes to
+// one of n chains.
+func BySource(m *nftables.Set, n int) Expr {
+	return Expr{network(12, 4, reg1), sport(reg1Word + 1), hash(8, n), verdictOf(m)}
 }
 
-// DNATBySource6 is dnat ip6 to jhash ip6 saddr . th sport mod n map @m.
-func DNATBySource6(m *nftables.Set, n int) Expr {
-	return Expr{network(8, 16, reg1), sport(reg1Word + 4), hash(20, n), lookup(m, reg1, reg1, false), dnat6()}
+// BySource6 is jhash ip6 saddr . th sport mod n vmap @m.
+func BySource6(m *nftables.Set, n int) Expr {
+	return Expr{network(8, 16, reg1), sport(reg1Word + 4), hash(20, n), verdictOf(m)}
 }
+
+// Jump is jump chain.
+func Jump(chain string) Expr { return Expr{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}} }
 
 // hash has a seed of its own: the kernel's would be another for every rule.
 func hash(length uint32, n int) expr.Any {
@@ -265,6 +264,15 @@ func DNAT(addr []byte, port uint16) Expr {
 		&expr.Immediate{Register: reg1, Data: addr},
 		&expr.Immediate{Register: reg2, Data: binaryutil.BigEndian.PutUint16(port)},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1, RegProtoMin: reg2, Specified: true},
+	}
+}
+
+// DNAT6 is dnat ip6 to addr:port.
+func DNAT6(addr []byte, port uint16) Expr {
+	return Expr{
+		&expr.Immediate{Register: reg1, Data: addr},
+		&expr.Immediate{Register: reg2, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV6, RegAddrMin: reg1, RegProtoMin: reg2, Specified: true},
 	}
 }
 

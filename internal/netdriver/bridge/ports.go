@@ -234,7 +234,7 @@ func (f *firewall) ended(removed []netdriver.Mapping) []netdriver.Mapping {
 type memory struct {
 	changed       []netdriver.Mapping
 	ports, doomed map[portKey]netdriver.Mapping
-	chains        map[shareKey]bool
+	chains        map[shareKey][]string
 }
 
 // take remembers the ports as published, and gives what putBack needs.

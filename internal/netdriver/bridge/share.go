@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -17,6 +18,10 @@ import (
 // "shared" (protocol . port → goto): a rule for each of its addresses of the host gives
 // every new connection to the next target in turn. Datagrams go by a hash of where they
 // come from, so that a client's stay together beyond the time that a flow is tracked.
+//
+// Each target has a chain too, which translates. Where a container ends while no daemon is
+// there, its shim empties that (see Farewell): what comes back from it is given to the
+// first target whose chain is not empty. A daemon that starts writes all of it anew.
 
 // shareKey identifies such a chain.
 type shareKey struct {
@@ -25,6 +30,15 @@ type shareKey struct {
 }
 
 func (k shareKey) chain() string { return "shared-" + k.protocol + "-" + strconv.Itoa(int(k.port)) }
+
+// target is the name of a target's chain; one of IPv6 is written in hexadecimal digits.
+func (k shareKey) target(t netip.AddrPort) string {
+	addr := t.Addr().String()
+	if t.Addr().Is6() {
+		addr = hex.EncodeToString(t.Addr().AsSlice())
+	}
+	return k.chain() + "-" + addr + "-" + strconv.Itoa(int(t.Port()))
+}
 
 func (k shareKey) element() nftables.SetElement {
 	m := netdriver.Mapping{Protocol: k.protocol, Host: netip.AddrPortFrom(netip.IPv4Unspecified(), k.port)}
@@ -38,7 +52,7 @@ func (t *table) share(c *nftables.Conn, ports map[portKey]netdriver.Mapping, cha
 	want := map[shareKey][]netdriver.Mapping{}
 	for _, p := range changed {
 		key := shareKey{p.Protocol, p.Host.Port()}
-		if shared(p) || t.chains[key] {
+		if shared(p) || t.chains[key] != nil {
 			want[key] = nil
 		}
 	}
@@ -62,60 +76,104 @@ func (t *table) share(c *nftables.Conn, ports map[portKey]netdriver.Mapping, cha
 func (t *table) writeShare(c *nftables.Conn, key shareKey, list []netdriver.Mapping) error {
 	chain := &nftables.Chain{Name: key.chain(), Table: t.table}
 	element := []nftables.SetElement{key.element()}
+	before, written := t.chains[key]
+	var err error
 	if len(list) == 0 {
-		if !t.chains[key] {
+		if !written {
 			return nil
 		}
 		delete(t.chains, key)
-		err := c.SetDeleteElements(t.shared, element)
-		c.FlushChain(chain)
-		c.DelChain(chain)
-		return err
+		err = c.SetDeleteElements(t.shared, element)
+	} else {
+		c.AddChain(chain)
 	}
-	c.AddChain(chain)
 	c.FlushChain(chain)
 	// An address of its own comes before all of them.
 	slices.SortFunc(list, func(a, b netdriver.Mapping) int { return b.Host.Addr().Compare(a.Host.Addr()) })
+	targets := t.writeTargets(c, key, list)
 	for _, m := range list {
-		rule, err := t.spread(c, m)
-		if err != nil {
+		if err := t.spread(c, chain, key, m); err != nil {
 			return err
 		}
-		c.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: rule})
 	}
-	if t.chains[key] {
+	for _, name := range before {
+		if !slices.Contains(targets, name) {
+			c.FlushChain(&nftables.Chain{Name: name, Table: t.table})
+			c.DelChain(&nftables.Chain{Name: name, Table: t.table})
+		}
+	}
+	if len(list) == 0 {
+		c.DelChain(chain)
+		return err
+	}
+	t.chains[key] = targets
+	if written {
 		return nil
 	}
-	t.chains[key] = true
 	return c.SetAddElements(t.shared, element)
 }
 
-// spread is the rule that gives what comes for a host's address to the targets.
-func (t *table) spread(c *nftables.Conn, m netdriver.Mapping) (nft.Expr, error) {
+// writeTargets writes the chains of all targets of a shared port, and gives their names.
+func (t *table) writeTargets(c *nftables.Conn, key shareKey, list []netdriver.Mapping) (names []string) {
+	for _, m := range list {
+		for _, target := range m.Targets {
+			name := key.target(target)
+			if slices.Contains(names, name) {
+				continue
+			}
+			names = append(names, name)
+			chain := c.AddChain(&nftables.Chain{Name: name, Table: t.table})
+			c.FlushChain(chain)
+			to := nft.Rule(nft.IPv4(), nft.DNAT(target.Addr().AsSlice(), target.Port()))
+			if target.Addr().Is6() {
+				to = nft.Rule(nft.IPv6(), nft.DNAT6(target.Addr().AsSlice(), target.Port()))
+			}
+			c.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: to})
+		}
+	}
+	return names
+}
+
+// spread writes the rules that give what comes for a host's address to the targets: each
+// in turn, and where that one has ended, the first that has not.
+func (t *table) spread(c *nftables.Conn, chain *nftables.Chain, key shareKey, m netdriver.Mapping) error {
 	host, n := m.Host.Addr(), len(m.Targets)
-	targets := &nftables.Set{Table: t.table, Anonymous: true, Constant: true, IsMap: true,
-		KeyType: nftables.TypeInteger, KeyByteOrder: binaryutil.NativeEndian, DataType: targetType(host)}
+	turns := &nftables.Set{Table: t.table, Anonymous: true, Constant: true, IsMap: true,
+		KeyType: nftables.TypeInteger, KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeVerdict}
 	elements := make([]nftables.SetElement, 0, n)
 	for i, target := range m.Targets {
-		elements = append(elements, nftables.SetElement{Key: binaryutil.NativeEndian.PutUint32(uint32(i)), Val: elementTarget(target)})
+		elements = append(elements, nftables.SetElement{
+			Key: binaryutil.NativeEndian.PutUint32(uint32(i)), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: key.target(target)},
+		})
 	}
-	if err := c.AddSet(targets, elements); err != nil {
-		return nil, err
+	if err := c.AddSet(turns, elements); err != nil {
+		return err
 	}
-	match := nft.Rule(nft.IPv4(), nft.ToLocal())
+	by := nft.ByTurn(turns, n)
+	switch {
+	case m.Protocol == "udp" && host.Is6():
+		by = nft.BySource6(turns, n)
+	case m.Protocol == "udp":
+		by = nft.BySource(turns, n)
+	}
+	c.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: nft.Rule(forHost(host), by)})
+	for _, target := range m.Targets {
+		c.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: nft.Rule(forHost(host), nft.Jump(key.target(target)))})
+	}
+	return nil
+}
+
+// forHost matches what comes for an address of the host, or for any of a family.
+func forHost(host netip.Addr) nft.Expr {
 	switch {
 	case host.Is6() && host.IsUnspecified():
-		match = nft.Rule(nft.IPv6(), nft.ToLocal())
+		return nft.Rule(nft.IPv6(), nft.ToLocal())
 	case host.Is6():
-		match = nft.To6(host.AsSlice())
+		return nft.To6(host.AsSlice())
 	case !host.IsUnspecified():
-		match = nft.To(host.AsSlice())
+		return nft.To(host.AsSlice())
 	}
-	by := map[bool]func(*nftables.Set, int) nft.Expr{false: nft.DNATByTurn, true: nft.DNATByTurn6}
-	if m.Protocol == "udp" {
-		by = map[bool]func(*nftables.Set, int) nft.Expr{false: nft.DNATBySource, true: nft.DNATBySource6}
-	}
-	return nft.Rule(match, by[host.Is6()](targets, n)), nil
+	return nft.Rule(nft.IPv4(), nft.ToLocal())
 }
 
 func targetType(host netip.Addr) nftables.SetDatatype {

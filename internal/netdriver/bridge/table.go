@@ -37,14 +37,14 @@ type table struct {
 	relays *relayTable
 	host   hostSets
 	access accessSets
-	// chains are those of shared ports that are in the kernel.
-	chains map[shareKey]bool
+	// chains are those of shared ports that are in the kernel, each with its targets'.
+	chains map[shareKey][]string
 	// forwards6: the host forwards IPv6, and what comes from others is translated.
 	forwards6 bool
 }
 
 func newTable(name string) *table {
-	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}, chains: map[shareKey]bool{}}
+	t := &table{table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet}, chains: map[shareKey][]string{}}
 	t.host, t.access = newHostSets(t.table), newAccessSets(t.table)
 	t.forwarding = &nftables.Chain{Name: "forward", Table: t.table}
 	names := func(name string) *nftables.Set {

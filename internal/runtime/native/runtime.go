@@ -287,7 +287,7 @@ func holdMessage(list []runtime.Held) (m shimapi.Hold, fds []int, err error) {
 }
 
 func heldMessage(h runtime.Held) shimapi.Held {
-	m := shimapi.Held{Name: h.Name}
+	m := shimapi.Held{Name: h.Name, Farewell: h.Farewell}
 	if h.RelayTo.IsValid() {
 		m.Relay, m.RelayPort, m.Datagram = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port(), h.Datagram
 	}
