@@ -378,6 +378,29 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// TestLinksOfTheDefaultBridge: who is linked to is made first, though its name comes later.
+func TestLinksOfTheDefaultBridge(t *testing.T) {
+	e := newEngine()
+	s := open(t, e)
+	p := spec("asks", "answers")
+	for i := range p.Services {
+		p.Services[i].HostConfig.NetworkMode, p.Services[i].Endpoints = "bridge", nil
+	}
+	p.Services[0].HostConfig.Links = []string{"answers:a", "container:old:o"}
+	mustUp(t, s, p, api.ProjectUpOptions{})
+	answers, err := e.find("p-answers-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks, err := e.find("p-asks-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{answers.id + ":a", "old:o"}, asks.o.HostConfig.Links); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	tests := []struct {
 		name string

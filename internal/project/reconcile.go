@@ -28,7 +28,7 @@ func references(svc *api.ProjectService) []string {
 			out = append(out, name)
 		}
 	}
-	for _, from := range svc.HostConfig.VolumesFrom {
+	for _, from := range slices.Concat(svc.HostConfig.VolumesFrom, svc.HostConfig.Links) {
 		if !strings.HasPrefix(from, containerPrefix) {
 			name, _, _ := strings.Cut(from, ":")
 			out = append(out, name)
