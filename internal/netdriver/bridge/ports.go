@@ -167,7 +167,7 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 // anyway: a third of the time for a thousand ports.
 func (f *firewall) writePorts(removed, added []netdriver.Mapping) error {
 	chained := func(p netdriver.Mapping) bool {
-		return shared(p) || len(f.t.chains) > 0 && f.t.chains[shareKey{p.Protocol, p.Host.Port()}]
+		return shared(p) || len(f.t.chains) > 0 && f.t.chains[shareKey{p.Protocol, p.Host.Port()}] != nil
 	}
 	if f.t.zones == nil && f.t.relays == nil && !slices.ContainsFunc(removed, chained) && !slices.ContainsFunc(added, chained) {
 		var list []nft.Change
