@@ -78,7 +78,7 @@ func TestForeignFirewallIsReported(t *testing.T) {
 		{"answers to the host", "table ip mine { chain in { type filter hook input priority 5\n policy drop\n }\n}",
 			`nft insert rule ip mine in iifname "mue*" ct state established,related accept`},
 		{"jumps", "table ip mine { chain no { reject\n }\nchain through { type filter hook forward priority 5\n ct state established accept; oifname \"mue*\" jump no\n }\n}",
-			`(to published ports; rule 1 of ip mine no`},
+			`; rule 1 of ip mine no`},
 		{"flushed beside Docker", "table ip filter { chain DOCKER-USER { }\nchain FORWARD { type filter hook forward priority 0\n policy drop\n }\n}",
 			`to allow it: iptables -I FORWARD -i mue+ -j ACCEPT && iptables -I FORWARD -o mue+ -j ACCEPT`},
 		{"one direction", "table ip mine { chain through { type filter hook forward priority 5\n iifname \"mue*\" ct state new drop\n }\n}",
