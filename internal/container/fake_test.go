@@ -166,7 +166,7 @@ func (p fakePrepared) Discard() error {
 	return nil
 }
 
-func (f *fakeRuntime) Prepare(string, string, string) (runtime.Prepared, error) {
+func (f *fakeRuntime) Prepare(string, string, string, int) (runtime.Prepared, error) {
 	f.prepared.Add(1)
 	return fakePrepared{f}, nil
 }

@@ -253,9 +253,17 @@ func (n *starting) resolveUser() (err error) {
 // prepareShim has the process beside the container come up while its network does.
 func (n *starting) prepareShim(context.Context) (err error) {
 	if n.s.runtimeOf(n.rec.HostConfig.Runtime) == "" {
-		n.ready, err = n.s.o.Runtime.Prepare(n.c.id, n.c.execDir, n.s.cgroupsPath(n.c.id, n.rec.HostConfig))
+		n.ready, err = n.s.o.Runtime.Prepare(n.c.id, n.c.execDir, n.s.cgroupsPath(n.c.id, n.rec.HostConfig), bindings(n.rec.HostConfig))
 	}
 	return err
+}
+
+// bindings counts the published ports, where each has its line.
+func bindings(hc *ctypes.HostConfig) (n int) {
+	for _, b := range hc.PortBindings {
+		n += len(b)
+	}
+	return n
 }
 
 func (n *starting) discardShim(context.Context) error {

@@ -194,9 +194,10 @@ type Runtime interface {
 	// nothing is left behind. Errors of the image's program are a *StartError.
 	Start(ctx context.Context, c *Container) (Task, error)
 	// Prepare does the part of a start that needs no document, while its caller sees to
-	// the rest; cgroupsPath is what the document will have. For Muelle's own runtime only.
+	// the rest; cgroupsPath is what the document will have, descriptors about how many
+	// sockets of published ports it will be given. For Muelle's own runtime only.
 	// When it returns an error nothing is left behind.
-	Prepare(id, dir, cgroupsPath string) (Prepared, error)
+	Prepare(id, dir, cgroupsPath string, descriptors int) (Prepared, error)
 	// Load adopts what runs, or ran, below dir, after the daemon was restarted. A
 	// container that ended meanwhile gives a Task whose Wait answers at once.
 	// errdefs.ErrNotFound: there is nothing, or it is of another boot.

@@ -72,17 +72,21 @@ type launched struct {
 }
 
 // launch starts a shim for the folder dir.
-func (r *Runtime) launch(id, dir string) (*launched, error) {
-	l, err := r.launchIn(id, dir, false)
+func (r *Runtime) launch(id, dir string, descriptors int) (*launched, error) {
+	l, err := r.launchIn(id, dir, descriptors, false)
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
 		// The shims' cgroup was removed by somebody else meanwhile.
-		l, err = r.launchIn(id, dir, true)
+		l, err = r.launchIn(id, dir, descriptors, true)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start shim: %w%s", err, noDescriptors(err))
 	}
 	return l, nil
 }
+
+// fewDescriptors is how many a shim has room for anyway: the kernel's smallest table
+// holds 64, of which its own and its streams take some.
+const fewDescriptors = 40
 
 // noDescriptors explains a failure that only kernels with TOMOYO know (Debian 11's): they
 // look for what is executed by descriptor as /dev/fd/N.
@@ -97,7 +101,7 @@ func noDescriptors(err error) string {
 	return ": this kernel needs /dev/fd for it: ln -s /proc/self/fd /dev/fd"
 }
 
-func (r *Runtime) launchIn(id, dir string, again bool) (*launched, error) {
+func (r *Runtime) launchIn(id, dir string, descriptors int, again bool) (*launched, error) {
 	entry, err := r.shims.enter(again)
 	if err != nil {
 		return nil, err
@@ -133,6 +137,11 @@ func (r *Runtime) launchIn(id, dir string, again bool) (*launched, error) {
 	stderr := int(r.stderr.Fd())
 	p.Move(null, null, stderr, theirs, socket, dirfd)
 	p.CloseOnExec(shimapi.FirstFree)
+	if descriptors > fewDescriptors {
+		// A table of descriptors that threads share grows by waiting for a grace period of
+		// RCU, each time that it doubles: the shim's has its size before there are threads.
+		p.Do("make room for descriptors", unix.SYS_FCNTL, spawn.Int(0), spawn.Int(unix.F_DUPFD_CLOEXEC), spawn.Int(descriptors+fewDescriptors)).Optional()
+	}
 	p.ResetSignals()
 	// An idle shim never collects; one that serves health checks stays at two MiB.
 	p.Exec(int(r.binary.Fd()), "", []string{shimapi.BinaryName, id}, []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", "GOGC=25"})

@@ -165,7 +165,7 @@ func (r *Runtime) started(c *runtime.Container, begin func(*task) error) (*task,
 	}
 	if !ok {
 		var err error
-		if t, err = r.newShim(c.ID, c.Dir, c.Spec.Linux.CgroupsPath); err != nil {
+		if t, err = r.newShim(c.ID, c.Dir, c.Spec.Linux.CgroupsPath, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -183,7 +183,7 @@ func discard(c *runtime.Container) error {
 }
 
 // newShim starts a shim that is told nothing yet. After an error nothing is left.
-func (r *Runtime) newShim(id, dir, cgroupsPath string) (*task, error) {
+func (r *Runtime) newShim(id, dir, cgroupsPath string, descriptors int) (*task, error) {
 	g, err := cgroup.Open(cgroupsPath)
 	if err != nil {
 		return nil, err
@@ -191,7 +191,7 @@ func (r *Runtime) newShim(id, dir, cgroupsPath string) (*task, error) {
 	if err := os.Mkdir(filepath.Join(dir, shimapi.RootDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make mount point: %w", err)
 	}
-	l, err := r.launch(id, dir)
+	l, err := r.launch(id, dir, descriptors)
 	if err != nil {
 		r.clearDir(dir)
 		return nil, err
@@ -201,8 +201,8 @@ func (r *Runtime) newShim(id, dir, cgroupsPath string) (*task, error) {
 
 // Prepare implements runtime.Runtime: a shim, and while that comes up the cgroup, where it
 // is not one below a scope that the shim has to be in first.
-func (r *Runtime) Prepare(id, dir, cgroupsPath string) (runtime.Prepared, error) {
-	t, err := r.newShim(id, dir, cgroupsPath)
+func (r *Runtime) Prepare(id, dir, cgroupsPath string, descriptors int) (runtime.Prepared, error) {
+	t, err := r.newShim(id, dir, cgroupsPath, descriptors)
 	if err != nil {
 		return nil, err
 	}

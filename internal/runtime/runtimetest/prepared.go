@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 func testPrepared(t *testing.T, s *suite) {
 	prepare := func(t *testing.T, h *host, c *runtime.Container) {
 		t.Helper()
-		p, err := h.r.Prepare(c.ID, c.Dir, c.Spec.Linux.CgroupsPath)
+		p, err := h.r.Prepare(c.ID, c.Dir, c.Spec.Linux.CgroupsPath, 100)
 		must(t, err)
 		c.Prepared = p
 	}
@@ -47,6 +48,22 @@ func testPrepared(t *testing.T, s *suite) {
 			t.Errorf("got %q", a.stdout.String())
 		}
 		h.gone(t, c)
+	})
+	s.run(t, "room for the sockets of many ports", func(t *testing.T) {
+		h := s.host(t)
+		c := h.container("true")
+		p, err := h.r.Prepare(c.ID, c.Dir, c.Spec.Linux.CgroupsPath, 1000)
+		must(t, err)
+		await(t, "no shim comes up", func() bool { return len(shims(c.ID)) == 1 })
+		status, err := os.ReadFile("/proc/" + shims(c.ID)[0] + "/status")
+		must(t, err)
+		// FDSize is the size of the table (proc_pid_status(5)).
+		_, rest, _ := strings.Cut(string(status), "FDSize:")
+		size, _, _ := strings.Cut(rest, "\n")
+		if n, err := strconv.Atoi(strings.TrimSpace(size)); err != nil || n < 1000 {
+			t.Errorf("the shim's table has room for %q descriptors: %v", size, err)
+		}
+		must(t, p.Discard())
 	})
 	s.run(t, "discarded", func(t *testing.T) {
 		h := s.host(t)
