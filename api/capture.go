@@ -19,4 +19,6 @@ const (
 	CaptureDropped = "Muelle-Dropped"
 	// CaptureMedia is the answer's Content-Type.
 	CaptureMedia = "application/vnd.tcpdump.pcap"
+	// CaptureFilterMost is how many bytes a filter may have.
+	CaptureFilterMost = 4096
 )

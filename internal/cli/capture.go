@@ -13,10 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"muelle/api"
 	"muelle/client"
 	"muelle/internal/cli/dissect"
 	"muelle/internal/console"
-	"muelle/internal/linux/capture/filter"
 	"muelle/internal/linux/capture/pcap"
 )
 
@@ -34,8 +34,8 @@ func (a *app) netCapture() *cobra.Command {
 		}
 		text := strings.Join(args[1:], " ")
 		// Longer ones would be refused by what is in between, and less clearly.
-		if err := filter.TooLong(text); err != nil {
-			return err
+		if len(text) > api.CaptureFilterMost {
+			return fmt.Errorf("filter: it is longer than %d bytes", api.CaptureFilterMost)
 		}
 		q := url.Values{}
 		for k, v := range map[string]string{"interface": device, "filter": text} {

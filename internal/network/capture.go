@@ -20,6 +20,9 @@ import (
 	"muelle/internal/linux/rtnl"
 )
 
+// The bound that clients know is the compiler's.
+var _ = [1]struct{}{}[api.CaptureFilterMost-filter.MaxLength]
+
 // CaptureOptions say what to capture.
 type CaptureOptions struct {
 	// Interface is one inside the container, or a network that it is on; empty: all but

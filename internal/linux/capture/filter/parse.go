@@ -25,14 +25,6 @@ const (
 	maxDepth  = 64
 )
 
-// TooLong is the error about a filter of more than MaxLength bytes, else nil.
-func TooLong(text string) error {
-	if len(text) > MaxLength {
-		return bad("it is longer than %d bytes", MaxLength)
-	}
-	return nil
-}
-
 // expr is a node of the tree.
 type expr struct {
 	op   string // "and", "or", "not", "test"
@@ -76,8 +68,8 @@ func words(text string) (list []string) {
 }
 
 func parse(text string, resolve Resolve) (*expr, error) {
-	if err := TooLong(text); err != nil {
-		return nil, err
+	if len(text) > MaxLength {
+		return nil, bad("it is longer than %d bytes", MaxLength)
 	}
 	p := &parser{words: words(text), resolve: resolve}
 	if len(p.words) == 0 {
