@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/id"
@@ -55,14 +54,7 @@ func (s *Service) createConfig(r network.CreateRequest) (network.CreateResponse,
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
-	if err := s.save(n, true); err != nil {
-		return network.CreateResponse{}, err
-	}
-	s.mu.Lock()
-	s.networks[n.ID] = n
-	s.mu.Unlock()
-	s.publish(n, events.ActionCreate, nil)
-	return network.CreateResponse{ID: n.ID}, nil
+	return s.enter(n)
 }
 
 // fromConfig completes a request by the configuration network that it names.

@@ -62,6 +62,11 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	if err := s.interfaceIsFree(n.Interface); err != nil {
 		return network.CreateResponse{}, err
 	}
+	return s.enter(n)
+}
+
+// enter saves a new network, and has it known from then on.
+func (s *Service) enter(n *net) (network.CreateResponse, error) {
 	if err := s.save(n, true); err != nil {
 		return network.CreateResponse{}, err
 	}
