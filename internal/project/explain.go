@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"regexp"
@@ -47,6 +48,9 @@ func (s *Service) Explain(ctx context.Context, r api.ExplainRequest) (*api.Expla
 	targets, err := s.targets(ctx, r, ref, source)
 	if err != nil {
 		return nil, err
+	}
+	if k := targets[0].Kind; source.Kind == explain.World && (k == explain.Outside || k == explain.World || k == explain.Itself) {
+		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("what goes from %s to %s does not pass this host: name a service, a container, host or an address of this host as the target", r.Source, ref))
 	}
 	if source.Kind == explain.Container && source.ID != "" {
 		s.files(ctx, source)
@@ -211,6 +215,16 @@ func (s *Service) byAddress(ctx context.Context, addr netip.Addr) ([]explain.Par
 				return found, err
 			}
 		}
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	if slices.ContainsFunc(own, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr() == addr
+	}) {
+		return []explain.Party{{Kind: explain.Host, Text: addr.String(), Addr: addr}}, nil
 	}
 	return []explain.Party{{Kind: explain.Outside, Text: addr.String(), Addr: addr}}, nil
 }

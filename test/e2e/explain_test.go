@@ -127,6 +127,8 @@ func TestExplain(t *testing.T) {
 		{"cliente", "app:5000", "", []string{"Both are on hops_public_net", "answers after"}},
 		{"cliente", "app", "", []string{"httpd (pid "}},
 		{"cliente", "sick:80", "", []string{"sick is unhealthy"}},
+		{"/lan", "/" + hostAddr + ":15080", "", []string{"Port 15080 of this host leads to hops-app-1, port 5000", "what the rules say"}},
+		{"/outside", "/" + hostAddr + ":15999", "listener", []string{"Nothing listens on port 15999 of this host"}},
 		{"cliente", "/host:15080", "", []string{"Port 15080 of this host leads to hops-app-1, port 5000"}},
 		{"cliente", "/host.docker.internal:15080", "", []string{"host.docker.internal is "}},
 		{"cliente", "/www.example.test:53", "", []string{"www.example.test is " + outsideAddr}},

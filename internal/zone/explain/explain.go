@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"muelle/api"
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/linux/socket"
 	"muelle/internal/network"
 )
@@ -109,6 +110,8 @@ type facts struct {
 	// to the target, where the way goes through one.
 	shared  []network.NetworkView
 	mapping *mapping
+	// sentOn: others' rules send on the port of the host that is asked for.
+	sentOn *ruleset.Translation
 	// to are the addresses that the source connects to, by name or by the model, and
 	// toPort their port; serving is the port that the listener needs.
 	to              []netip.Addr

@@ -67,22 +67,22 @@ func (f *facts) dropped() ruleset.Fate {
 
 // legs are the connection's packets as the hooks of this host see them.
 func (f *facts) legs() []leg {
-	p := ruleset.Packet{Protocol: unix.IPPROTO_TCP, DestinationPort: f.toPort}
-	if f.Proto == "udp" {
-		p.Protocol = unix.IPPROTO_UDP
-	}
+	p := ruleset.Packet{Protocol: protocolOf(f.Proto), DestinationPort: f.toPort}
 	to := netip.Addr{}
 	if len(f.to) > 0 {
 		to = f.to[0]
 		p.V6, p.Destination = to.Is6(), single(to)
 	}
 	switch {
-	case f.itself:
+	case f.itself, f.sentOn != nil:
 		return nil
 	case f.Source.Kind == World && f.mapping != nil:
 		p.V6 = f.mapping.target.Addr().Is6()
 		p.In, p.Destination, p.DestinationPort = f.filters.uplink, netip.Prefix{}, f.mapping.host.Port()
 		return f.translated(p)
+	case f.Source.Kind == World && f.Target.Kind == Host:
+		p.In, p.ToLocal = f.filters.uplink, true
+		return []leg{{p, arriving}, {reply(p, false), leaving}}
 	case f.src != nil && !f.src.Host && to.IsValid():
 		return f.fromContainer(p, to)
 	case f.onHost(&f.Source, f.src) && f.dst != nil && !f.dst.Host && to.IsValid():
@@ -143,6 +143,42 @@ func (f *facts) translated(p ruleset.Packet) []leg {
 	p.Destination, p.DestinationPort = single(f.mapping.target.Addr()), f.mapping.target.Port()
 	p.Out, p.OutBridge = n.Interface, true
 	return []leg{{p, passing}, {reply(p, false), passing}}
+}
+
+// findSentOn asks others' rules whether they send on the port of the host that is asked
+// for; what this host itself asks for passes other rules.
+func (f *facts) findSentOn() {
+	if f.filters == nil || f.mapping != nil || f.Target.Kind != Host || f.onHost(&f.Source, f.src) || f.Source.Kind != World && f.src == nil {
+		return
+	}
+	p := ruleset.Packet{Protocol: protocolOf(f.Proto), DestinationPort: f.toPort, In: f.filters.uplink, ToLocal: true}
+	if f.Source.Kind != World {
+		n := f.way()
+		if n == nil || n.Interface == "" {
+			return
+		}
+		p.In, p.InBridge = n.Interface, true
+	}
+	to := f.to
+	if len(to) == 0 {
+		to = []netip.Addr{uplinkAddress(false)}
+	}
+	for _, a := range to {
+		if !a.IsValid() {
+			continue
+		}
+		p.V6, p.Destination = a.Is6(), single(a)
+		if f.sentOn = f.filters.rules.Translated(p, nil); f.sentOn != nil {
+			return
+		}
+	}
+}
+
+func protocolOf(name string) uint8 {
+	if name == "udp" {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
 }
 
 // reply is the answer to a packet.

@@ -31,6 +31,7 @@ func gather(ctx context.Context, networks Networks, q Question) *facts {
 	f.choosePort(networks)
 	f.chooseAddresses()
 	f.findMapping()
+	f.findSentOn()
 	f.findAstray()
 	f.readListeners(networks)
 	if f.Source.Kind == World {

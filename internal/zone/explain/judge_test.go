@@ -99,6 +99,13 @@ func (f *scene) beyond(addr string, h ruleset.Hook) {
 	f.refuses(context.DeadlineExceeded)
 }
 
+// toHost is somebody outside who asks for a port at an address of this host's.
+func (f *scene) toHost(addr string, port uint16) {
+	a := netip.MustParseAddr(addr)
+	f.Source, f.lookup, f.route, f.attempt = Party{Kind: World, Text: "outside"}, nil, nil, nil
+	f.Target, f.to, f.Port, f.toPort, f.serving = Party{Kind: Host, Text: addr, Addr: a}, []netip.Addr{a}, port, port, port
+}
+
 func (f *scene) listens(at ...string) {
 	f.listeners = nil
 	for _, a := range at {
@@ -312,6 +319,26 @@ func TestJudge(t *testing.T) {
 			f.all.Sandboxes[0].Mappings[0].Host = netip.MustParseAddrPort("127.0.0.1:15000")
 			f.refuses(unix.ECONNREFUSED)
 		}, "port", []string{"for this host only", "client asks at 172.19.0.1", "ask for app:5000", "ports: [\"15000:5000\"]"}},
+		{"from outside to the host, at an address", func(f *scene) {
+			f.toHost("192.0.2.1", 15000)
+		}, "", []string{"Port 15000 of this host leads to zones-app-1", "what the rules say"}},
+		{"from outside to the host, by the family that is not published", func(f *scene) {
+			f.toHost("2001:db8::1", 15000)
+		}, "port", []string{"0.0.0.0:15000 leads to zones-app-1"}},
+		{"from outside to the host, a port of nobody's", func(f *scene) {
+			f.toHost("192.0.2.1", 15001)
+			f.listeners = nil
+		}, "listener", []string{"Nothing listens on port 15001 of this host"}},
+		{"from outside to the host, guarded", func(f *scene) {
+			f.toHost("192.0.2.1", 15001)
+			f.listens("0.0.0.0:15001")
+			f.drops(ruleset.Input)
+		}, "policy", []string{"policy of ip filter X"}},
+		{"from outside to the host, sent on by others", func(f *scene) {
+			f.toHost("192.0.2.1", 15001)
+			f.listeners = nil
+			f.sentOn = &ruleset.Translation{Rule: "rule 3 of ip nat DOCKER", To: netip.MustParseAddrPort("172.17.0.2:80")}
+		}, "", []string{"send port 15001 of this host on to 172.17.0.2:80", "what the rules say"}},
 		{"from the LAN into a zone for the LAN", func(f *scene) {
 			f.Source, f.lookup, f.to, f.route, f.attempt = Party{Kind: World, Text: "lan"}, nil, nil, nil, nil
 			f.all.Networks[0].Zone.Publish = "lan"

@@ -19,7 +19,7 @@ import (
 
 // listenerHop tells who listens on the port, and where.
 func (f *facts) listenerHop() *hop {
-	if !f.listened || f.Target.Kind == Outside {
+	if !f.listened || f.Target.Kind == Outside || f.sentOn != nil {
 		return nil
 	}
 	who := f.server()
@@ -214,7 +214,7 @@ func serves(sb *network.SandboxView, port uint16, proto string) bool {
 func (f *facts) answerHop() *hop {
 	a := f.attempt
 	switch {
-	case f.Source.Kind == World && f.mapping != nil && (a == nil || a.err == nil):
+	case f.Source.Kind == World && (f.mapping != nil || f.Target.Kind == Host) && (a == nil || a.err == nil):
 		h := newHop("answer", api.HopUnknown, "From outside nothing can be tried here: this is what the rules say.")
 		if a != nil {
 			h.because("connection", "%s answers this host itself after %s", a.to, short(a.took))
