@@ -38,7 +38,7 @@ func (s *Service) findLocked(ref string) (*net, error) {
 	}
 	switch len(byPrefix) {
 	case 0:
-		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
+		return nil, notFound(ref)
 	case 1:
 		return byPrefix[0], nil
 	}
@@ -130,6 +130,10 @@ func (s *Service) Inspect(_ context.Context, ref string, status bool) (network.I
 	return in, nil
 }
 
+func notFound(ref string) error {
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
+}
+
 // Remove removes a network without endpoints, and its bridge.
 func (s *Service) Remove(ctx context.Context, ref string) error {
 	n, err := s.find(ref)
@@ -165,7 +169,7 @@ func (s *Service) unlist(n *net) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n.removed {
-		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", n.Name))
+		return notFound(n.Name)
 	}
 	if len(n.endpoints) > 0 || n.pending > 0 {
 		var who []string

@@ -2,17 +2,20 @@ package network_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	mobynet "github.com/moby/moby/api/types/network"
 
+	"muelle/api"
 	"muelle/internal/filter"
 	"muelle/internal/network"
 )
@@ -175,4 +178,44 @@ func many(n int) map[string]string {
 		m[strconv.Itoa(i)] = ""
 	}
 	return m
+}
+
+// TestRemovedWhileZonesChange: nothing of a network comes back that was removed while
+// others changed its zone, or took note that it had changed.
+func TestRemovedWhileZonesChange(t *testing.T) {
+	root, ctx := t.TempDir(), context.Background()
+	s := open(t, root)
+	var all []string
+	for i := range 60 {
+		name := "n" + strconv.Itoa(i)
+		if _, err := s.Create(ctx, mobynet.CreateRequest{Name: name, IPAM: ipam(subnet(fmt.Sprintf("10.44.%d.0/24", i)))}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetZone(ctx, name, api.Zone{Between: api.ZoneDeny}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, name)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.ZonesFollowed(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range all {
+		wg.Go(func() {
+			if err := s.SetZone(ctx, name, api.Zone{Between: api.ZoneAllow}); err != nil && !errdefs.IsNotFound(err) {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := s.Remove(ctx, name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := names(t, open(t, root), filter.Args{"type": {"custom"}}); got != "" {
+		t.Errorf("after all were removed there are %s", got)
+	}
 }

@@ -78,7 +78,11 @@ func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
 	defer n.up.Unlock()
 	s.mu.Lock()
 	options := policy.ToOptions(n.Options, z)
-	if err := checkZone(n, options); err != nil {
+	err = checkZone(n, options)
+	if n.removed { // meanwhile: its record must not come back
+		err = notFound(n.Name)
+	}
+	if err != nil {
 		s.mu.Unlock()
 		return err
 	}
@@ -128,14 +132,22 @@ func (s *Service) ZonesFollowed() error {
 	s.mu.RUnlock()
 	var errs []error
 	for _, n := range list {
-		n.up.Lock()
-		s.mu.Lock()
-		n.Unfollowed = false
-		s.mu.Unlock()
-		errs = append(errs, s.save(n, true))
-		n.up.Unlock()
+		errs = append(errs, s.followed(n))
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Service) followed(n *net) error {
+	n.up.Lock()
+	defer n.up.Unlock()
+	s.mu.Lock()
+	n.Unfollowed = false
+	removed := n.removed
+	s.mu.Unlock()
+	if removed {
+		return nil
+	}
+	return s.save(n, true)
 }
 
 // Answered implements resolver.Directory: what a zone of the asker lists by name is open
