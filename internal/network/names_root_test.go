@@ -231,6 +231,10 @@ func TestNamesMeanHealthyReplicas(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", what, got, addrs)
 		}
 	}
+	want("neither is ready yet", both)
+	must(t, w.SetReady(one.ID, true))
+	want("one is, the other is being started", a)
+	must(t, w.SetReady(two.ID, true))
 	want("both", both)
 	must(t, w.SetReady(one.ID, false))
 	want("one is unhealthy", b)

@@ -41,8 +41,8 @@ type SandboxSpec struct {
 	// Linked are lines of the hosts file about other containers.
 	Linked  []Linked
 	Sysctls map[string]string
-	// Ready: the container takes new connections at once where it shares ports with
-	// other replicas of its service; else SetReady says when.
+	// Ready: the container takes new connections at once where it shares a name or ports
+	// with others; else SetReady says when.
 	Ready bool
 	// UserNS owns the network namespace; nil: the host's. Prepare only reads it.
 	UserNS *os.File

@@ -44,9 +44,6 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 // netns that of its namespace. Adopt owns the files from then on, also on error.
 func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*os.File, netns *os.File) error {
 	sb := newSandbox(spec)
-	if !spec.Ready {
-		sb.readiness.Store(int32(notReady))
-	}
 	sb.ns = netns
 	udp, tcp := held[heldUDP], held[heldTCP]
 	var bound []port.Binding

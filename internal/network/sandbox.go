@@ -35,7 +35,11 @@ type sandbox struct {
 }
 
 func newSandbox(spec SandboxSpec) *sandbox {
-	return &sandbox{id: spec.ID, name: strings.TrimPrefix(spec.Name, "/"), spec: spec}
+	sb := &sandbox{id: spec.ID, name: strings.TrimPrefix(spec.Name, "/"), spec: spec}
+	if !spec.Ready {
+		sb.readiness.Store(int32(notReady))
+	}
+	return sb
 }
 
 func (sb *sandbox) close() {

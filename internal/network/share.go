@@ -145,9 +145,10 @@ func (sh *sharing) remove(container string, list []netdriver.Mapping) {
 	}
 }
 
-// SetReady says whether a container can take new connections by a name or through a
-// port that it shares with others: one that runs and has no health check, or is healthy. While none of them is, all get their share. Until the first call the
-// container is what its SandboxSpec said; after Drain, none counts.
+// SetReady says whether a container can take new connections by a name or through a port
+// that it shares with others: one that runs and has no health check, or is healthy. While
+// none of them is, all get their share. Until the first call the container is what its
+// SandboxSpec said; after Drain, none counts.
 func (s *Service) SetReady(containerID string, ready bool) error {
 	if ready {
 		return s.setReadiness(containerID, isReady)
