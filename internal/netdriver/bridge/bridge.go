@@ -104,8 +104,8 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 		return fmt.Errorf("bring up network %s: %w", n.Name, err)
 	}
 	d.bridges[n.ID] = st
+	d.watch.start() // before it is looked at: what changes afterwards is heard of
 	d.fw.inspect()
-	d.watch.start()
 	return nil
 }
 

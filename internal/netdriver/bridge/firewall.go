@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -48,11 +47,10 @@ type firewall struct {
 	guarded [2]bool
 	// advertised are the interfaces that believe routers although we have forwarding on,
 	// forced those that forwarded IPv6 before.
-	advertised map[string]bool
-	forced     []string
-	foreign    foreign
-	// translate is what is known of others' translations, one of the constants.
-	translate atomic.Int32
+	advertised  map[string]bool
+	forced      []string
+	foreign     foreign
+	translators translators
 	// incomparable is a difference between what is written and what the kernel tells,
 	// which writing again does not end.
 	incomparable string

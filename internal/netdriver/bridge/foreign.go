@@ -63,11 +63,12 @@ func readForeign() (*ruleset.Ruleset, error) {
 // lookAround finds base chains that would drop the bridges' traffic. For those whose
 // owner offers something it does that, if act is set; for the rest it keeps warnings.
 func (f *firewall) lookAround(act bool) error {
+	at := f.translators.now()
 	rules, err := readForeign()
 	if err != nil {
 		return err
 	}
-	f.noteTranslations(rules)
+	f.translators.note(at, rules)
 	users := dockerUsers(rules)
 	hadDocker := f.foreign.docker
 	f.foreign.docker, f.foreign.paired, f.foreign.warnings = len(users) > 0, false, nil

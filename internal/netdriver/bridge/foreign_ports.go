@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"muelle/internal/linux/ruleset"
 )
@@ -18,23 +19,17 @@ type Translations struct {
 	local []netip.Addr
 }
 
-// What is known of others' rules that change destinations.
-const (
-	translateUnknown int32 = iota
-	translateNothing
-	translateSome
-)
-
 // Translations reads others' rules, if any of them changes destinations.
 func (d *Driver) Translations() (*Translations, error) {
-	if d.fw.translate.Load() == translateNothing && !legacyNAT() {
+	if d.fw.translators.none() && !legacyNAT() {
 		return nil, nil
 	}
+	at := d.fw.translators.now()
 	rules, err := readForeign()
 	if err != nil {
 		return nil, err
 	}
-	if !d.fw.noteTranslations(rules) {
+	if !d.fw.translators.note(at, rules) {
 		return nil, nil
 	}
 	t := &Translations{rules: rules}
@@ -57,15 +52,39 @@ func (d *Driver) Translations() (*Translations, error) {
 	return t, nil
 }
 
-// noteTranslations keeps whether there is anything to look at when a port is published.
-func (f *firewall) noteTranslations(rules *ruleset.Ruleset) bool {
+// translators is whether any of others' rules changes destinations, as far as that is
+// known: while their changes are followed, and until the next one.
+type translators struct {
+	followed atomic.Bool
+	// changes counts them; unused is the count from before a reading that found no such
+	// rule, and one more.
+	changes, unused atomic.Int64
+}
+
+// none tells that there is nothing to look at when a port is published.
+func (t *translators) none() bool { return t.followed.Load() && t.unused.Load() == t.now()+1 }
+
+// now is to be asked before rules are read: what changes meanwhile is not in them.
+func (t *translators) now() int64 { return t.changes.Load() }
+
+// note keeps what was read, and tells whether any rule changes destinations.
+func (t *translators) note(at int64, rules *ruleset.Ruleset) bool {
 	if rules.Translates() {
-		f.translate.Store(translateSome)
+		t.unused.Store(0)
 		return true
 	}
-	f.translate.Store(translateNothing)
+	t.unused.Store(at + 1)
 	return false
 }
+
+// follow says whether changes are heard of from now on.
+func (t *translators) follow(on bool) {
+	t.changed()
+	t.followed.Store(on)
+}
+
+// changed makes what is known out of date.
+func (t *translators) changed() { t.changes.Add(1) }
 
 // legacyNAT: the old iptables tells nobody of its changes, but which tables are in use.
 func legacyNAT() bool {

@@ -69,6 +69,7 @@ func (w *watch) start() {
 		return
 	}
 	w.conn = conn
+	w.fw.translators.follow(true)
 	changed := make(chan struct{}, 1)
 	w.wg.Go(func() { w.receive(conn, changed) })
 	w.wg.Go(func() { w.react(changed) })
@@ -158,6 +159,7 @@ func (w *watch) receive(conn *netlink.Conn, changed chan<- struct{}) {
 			w.mu.Lock()
 			closed := w.closed
 			w.mu.Unlock()
+			w.fw.translators.follow(false)
 			if !closed {
 				w.log.Warn("changes of the firewall are no longer followed", "err", err)
 			}
@@ -196,7 +198,7 @@ func (w *watch) tell(n news, changed chan<- struct{}) {
 	w.seen.add(n)
 	w.mu.Unlock()
 	if n.others {
-		w.fw.translate.Store(translateUnknown)
+		w.fw.translators.changed()
 	}
 	select {
 	case changed <- struct{}{}:
