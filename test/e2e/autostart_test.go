@@ -62,8 +62,22 @@ $muelle ps -q 2>&1
 
 func TestAutostart(t *testing.T) {
 	bin := filepath.Join(world.dir, "autostart")
-	if err := os.CopyFS(bin, os.DirFS(world.bin)); err != nil {
+	if err := os.Mkdir(bin, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	// The programs alone: a former run of the virtual machines left devices beside them.
+	programs, err := filepath.Glob(filepath.Join(world.bin, "muelle*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range programs {
+		data, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(bin, filepath.Base(program)), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Chmod(world.dir, 0o711); err != nil { // for nobody
 		t.Fatal(err)

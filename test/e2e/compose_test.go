@@ -221,8 +221,13 @@ volumes: {data: {}}
 	if r := compose("up", "-d"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
-	if r := compose("logs", "--no-log-prefix", "app"); strings.TrimSpace(r.out) != "migrated" {
-		t.Errorf("%+v", r)
+	if err := eventually(10*time.Second, func() error {
+		if r := compose("logs", "--no-log-prefix", "app"); strings.TrimSpace(r.out) != "migrated" {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	if r := compose("ps", "-a", "--services"); strings.Join(strings.Fields(r.out), " ") != "app job slow" {
 		t.Errorf("%+v", r)

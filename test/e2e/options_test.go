@@ -208,7 +208,8 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 		"dns":                  {inside("cat /etc/resolv.conf"), "nameserver 192.0.2.53"}, "dns-opts": {inside("cat /etc/resolv.conf"), "options .*ndots:3"},
 		"dns-search": {inside("cat /etc/resolv.conf"), "search example.test"}, "host-gateway-ips": {inside("cat /etc/hosts"), "192.0.2.7\tgate"},
 		"default-stop-timeout": {func() string {
-			c.must(t, "run", "-d", "--name", "two", img, "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+			c.must(t, "run", "-d", "--name", "two", img, "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done")
+			c.eventuallyLogs(t, "two", "deaf")
 			return c.must(t, "stop", "two") + inspectOf(c, t, "two")
 		}, "^two137$"},
 	}
