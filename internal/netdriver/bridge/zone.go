@@ -92,11 +92,26 @@ func newZoneTable(t *nftables.Table) *zoneTable {
 		z.own[i] = concat("egress_own"+suffix, name, ip)
 		z.gate[i] = concat("egress_gate"+suffix, name, ip)
 		z.static[i] = concat("egress_static"+suffix, name, ip)
-		z.own[i].Interval, z.static[i].Interval, z.lan[i].Interval = true, true, true
+		for _, s := range []*nftables.Set{z.own[i], z.static[i], z.lan[i]} {
+			s.Interval = true
+			inWords(&s.KeyType)
+		}
 		z.following[i] = concat("egress_names"+suffix, name, ip)
 		z.following[i].HasTimeout = true
 	}
 	return z
+}
+
+// inWords has the kernel take a key of intervals for fields of four bytes, in which a
+// prefix is a range each, and leaves its type to who reads the table. With fields of 16
+// bytes Linux before 6.15 (and 6.1.134, 5.10.236) does not look at their sixth byte on
+// processors with AVX2: "nft_set_pipapo: fix incorrect avx2 match of 5th field octet".
+func inWords(key *nftables.SetDatatype) {
+	words := make([]string, key.Bytes/4)
+	for i := range words {
+		words[i] = nftables.TypeIPAddr.Name
+	}
+	key.Name = strings.Join(words, " . ")
 }
 
 // writeZones adds what zones need to the table, where any bridge has one.
