@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -51,6 +52,10 @@ type firewall struct {
 	forced      []string
 	foreign     foreign
 	translators translators
+	// changed is when others' rules last did, as nanoseconds of Unix, 0 where that is not
+	// known; unsure asks for another look, when they have been left alone.
+	changed atomic.Int64
+	unsure  chan struct{}
 	// incomparable is a difference between what is written and what the kernel tells,
 	// which writing again does not end.
 	incomparable string
@@ -67,7 +72,8 @@ func newFirewall(instance string, log *slog.Logger) *firewall {
 		name += "-" + instance
 	}
 	return &firewall{
-		name: name, log: log, recovering: true,
+		unsure: make(chan struct{}, 1),
+		name:   name, log: log, recovering: true,
 		bridges: map[string]bridgeRules{},
 		ports:   map[portKey]netdriver.Mapping{},
 		doomed:  map[portKey]netdriver.Mapping{},

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,7 +28,17 @@ type foreign struct {
 	zoned    map[string]string
 	warnings []string
 	logged   map[string]bool
+	// suspected is since when what is not logged yet has been found by every look.
+	suspected map[string]time.Time
 }
+
+// Other firewalls change their rules by several transactions, between which anything may
+// be dropped: what is found is logged when nobody has changed rules for as long as settled,
+// or, where somebody does all the time, when every look for as long as persists has found it.
+const (
+	settled  = 1500 * time.Millisecond
+	persists = 3 * time.Second
+)
 
 const dockerUser = "DOCKER-USER"
 
@@ -88,8 +99,18 @@ func (f *firewall) lookAround(act bool) error {
 			}
 		}
 	}
+	found := map[string]bool{}
 	for _, t := range f.troubles(rules) {
-		f.warn(t, act)
+		if f.warn(t, act) {
+			found[t.key()] = true
+		}
+	}
+	maps.DeleteFunc(f.foreign.suspected, func(key string, _ time.Time) bool { return !found[key] })
+	if len(found) > 0 {
+		select {
+		case f.unsure <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -302,20 +323,43 @@ func uplinks() []string {
 // reloading is a table that firewalld has while it reloads.
 const reloading = "firewalld_policy_drop"
 
-func (f *firewall) warn(t *trouble, act bool) {
+func (t *trouble) key() string { return t.chain.String() + t.remedy() }
+
+// warn keeps a warning, and logs it unless it has been or may pass: then it says so.
+func (f *firewall) warn(t *trouble, act bool) (unsure bool) {
 	text := fmt.Sprintf("the firewall chain %q drops the containers' traffic (%s; %s); to allow it: %s", t.chain, strings.Join(t.what, ", "), t.rule, t.remedy())
 	if slices.Contains(f.foreign.warnings, text) {
-		return
+		return false
 	}
 	f.foreign.warnings = append(f.foreign.warnings, text)
-	key := t.chain.String() + t.remedy()
-	if act && !f.foreign.logged[key] && t.chain.Table != reloading {
-		if f.foreign.logged == nil {
-			f.foreign.logged = map[string]bool{}
-		}
-		f.foreign.logged[key] = true
-		f.log.Warn(text)
+	key := t.key()
+	if !act || f.foreign.logged[key] || t.chain.Table == reloading {
+		return false
 	}
+	if !f.lasts(key) {
+		return true
+	}
+	if f.foreign.logged == nil {
+		f.foreign.logged = map[string]bool{}
+	}
+	f.foreign.logged[key] = true
+	f.log.Warn(text)
+	return false
+}
+
+// lasts tells whether what was found is no middle of a change.
+func (f *firewall) lasts(key string) bool {
+	if time.Since(time.Unix(0, f.changed.Load())) >= settled {
+		return true
+	}
+	since, known := f.foreign.suspected[key]
+	if !known {
+		if f.foreign.suspected == nil {
+			f.foreign.suspected = map[string]time.Time{}
+		}
+		f.foreign.suspected[key] = time.Now()
+	}
+	return known && time.Since(since) >= persists
 }
 
 // warnings looks again: rules of the old iptables change without news.

@@ -199,6 +199,7 @@ func (w *watch) tell(n news, changed chan<- struct{}) {
 	w.mu.Unlock()
 	if n.others {
 		w.fw.translators.changed()
+		w.fw.changed.Store(time.Now().UnixNano())
 	}
 	select {
 	case changed <- struct{}{}:
@@ -243,9 +244,9 @@ func (w *watch) take() news {
 
 // react mends what is ours at once. Others' rules are looked at when a rest has passed
 // that is many times what the last look took; however often they change, the last
-// change is seen.
+// change is seen, and what may have been the middle of one is looked at again.
 func (w *watch) react(changed <-chan struct{}) {
-	var due <-chan time.Time
+	var due, again <-chan time.Time
 	var rested time.Time
 	for {
 		select {
@@ -258,6 +259,15 @@ func (w *watch) react(changed <-chan struct{}) {
 				w.fw.restore()
 			}
 			if n.others && due == nil {
+				due = time.After(time.Until(rested))
+			}
+		case <-w.fw.unsure:
+			if again == nil {
+				again = time.After(settled)
+			}
+		case <-again:
+			again = nil
+			if due == nil {
 				due = time.After(time.Until(rested))
 			}
 		case <-due:
