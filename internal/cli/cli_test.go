@@ -385,12 +385,8 @@ func TestRunAtOnce(t *testing.T) {
 		frame(api.RunFrame, `{"ExitCode":7}`)
 	}
 	t.Setenv("DOCKER_CLIENT", "")
-	cid := filepath.Join(t.TempDir(), "cid")
-	if d := cmp.Diff(result{"to out\nhello", "WARNING: beware\nto err\n", 7}, e.run("muelle", "hello", "run", "--rm", "-i", "--cidfile", cid, "bb", "cat")); d != "" {
+	if d := cmp.Diff(result{"to out\nhello", "WARNING: beware\nto err\n", 7}, e.run("muelle", "hello", "run", "--rm", "-i", "bb", "cat")); d != "" {
 		t.Error(d)
-	}
-	if b, err := os.ReadFile(cid); err != nil || string(b) != "theid" {
-		t.Errorf("cidfile: %q, %v", b, err)
 	}
 	if !asked.HostConfig.AutoRemove || !asked.Stdin || !asked.Stdout || !asked.Stderr || asked.Detach {
 		t.Errorf("asked for %+v", asked)
@@ -401,6 +397,28 @@ func TestRunAtOnce(t *testing.T) {
 	want := result{"", "muelle: Error response from daemon: exec: \"nosuch\": executable file not found in $PATH\n\nRun 'muelle run --help' for more information\n", 127}
 	if d := cmp.Diff(want, e.run("muelle", "", "run", "bb", "nosuch")); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestCIDFile holds that the id is in its file when the container starts, and stays
+// there when it does not.
+func TestCIDFile(t *testing.T) {
+	t.Setenv("DOCKER_CLIENT", "")
+	cid := filepath.Join(t.TempDir(), "cid")
+	e := newEngine(t, map[string]string{"POST /containers/create": `{"Id":"theid"}`})
+	e.handlers["POST /containers/theid/start"] = func(w http.ResponseWriter, _ *http.Request) {
+		if b, err := os.ReadFile(cid); err != nil || string(b) != "theid" {
+			t.Errorf("cidfile at the start: %q, %v", b, err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"message":"exec: \"nosuch\": executable file not found in $PATH"}`)
+	}
+	if got := e.run("muelle", "", "run", "-d", "--cidfile", cid, "bb", "nosuch"); got.Code != 127 || got.Out != "theid\n" {
+		t.Errorf("%+v", got)
+	}
+	if b, err := os.ReadFile(cid); err != nil || string(b) != "theid" {
+		t.Errorf("cidfile after the failure: %q, %v", b, err)
 	}
 	if got := e.run("muelle", "", "run", "--cidfile", cid, "bb", "true"); got.Code != 125 || !strings.Contains(got.Err, "container ID file found") {
 		t.Errorf("%+v", got)

@@ -82,6 +82,11 @@ func (a *app) runContainer(ctx context.Context, f *runFlags, spec *runflags.Spec
 	if err != nil {
 		return a.failed(err)
 	}
+	// A file of the id is written before the container starts, which may have it
+	// mounted, and stays with a container that failed to start.
+	if f.options.CIDFile != "" {
+		return a.runInSteps(ctx, api, f, spec)
+	}
 	err = a.runAtOnce(ctx, api, f, spec)
 	if errors.Is(err, errNoRun) {
 		return a.runInSteps(ctx, api, f, spec)

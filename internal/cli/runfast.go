@@ -25,11 +25,6 @@ var errNoRun = errors.New("the server does not run in one request")
 // runAtOnce is run by one request, which Muelle's daemon serves.
 func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec *runflags.Spec) error {
 	cfg := spec.Config
-	cid, err := openCIDFile(f.options.CIDFile)
-	if err != nil {
-		return a.failed(err)
-	}
-	defer cid.close()
 	w, h := console.Size(a.Out)
 	spec.HostConfig.ConsoleSize = [2]uint{h, w}
 	r := api.RunRequest{
@@ -38,10 +33,10 @@ func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec
 		Stdin:  cfg.AttachStdin, Stdout: cfg.AttachStdout, Stderr: cfg.AttachStderr, DetachKeys: f.detachKeys,
 	}
 	if r.Detach {
-		return a.runDetached(ctx, c, f, spec, r, cid)
+		return a.runDetached(ctx, c, f, spec, r)
 	}
 	var conn *client.Conn
-	err = a.withImage(ctx, &f.createFlags, cfg.Image, func() (err error) {
+	err := a.withImage(ctx, &f.createFlags, cfg.Image, func() (err error) {
 		conn, err = c.Hijack(ctx, api.Prefix+"/run", nil, "tcp", nil, r)
 		return runError(err)
 	})
@@ -54,9 +49,6 @@ func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec
 	defer func() { _ = conn.Close() }()
 	id := conn.Header.Get(api.HeaderContainerID)
 	a.warn(append(conn.Header.Values(api.HeaderWarning), dnsWarnings(spec)...))
-	if err := cid.write(id); err != nil {
-		return err
-	}
 	if f.sigProxy {
 		defer a.forwardSignals(c, id)()
 	}
@@ -78,7 +70,7 @@ func (a *app) runAtOnce(ctx context.Context, c *client.Client, f *runFlags, spec
 	return nil
 }
 
-func (a *app) runDetached(ctx context.Context, c *client.Client, f *runFlags, spec *runflags.Spec, r api.RunRequest, cid *cidFile) error {
+func (a *app) runDetached(ctx context.Context, c *client.Client, f *runFlags, spec *runflags.Spec, r api.RunRequest) error {
 	var out container.CreateResponse
 	err := a.withImage(ctx, &f.createFlags, spec.Config.Image, func() error {
 		return runError(c.Post(ctx, api.Prefix+"/run", nil, r, &out))
@@ -89,17 +81,13 @@ func (a *app) runDetached(ctx context.Context, c *client.Client, f *runFlags, sp
 	if err != nil {
 		// Created and not started: Docker's client has printed the id by then.
 		if e := new(client.Error); errors.As(err, &e) && e.Header.Get(api.HeaderContainerID) != "" && !spec.HostConfig.AutoRemove {
-			id := e.Header.Get(api.HeaderContainerID)
-			_, _ = fmt.Fprintln(a.Out, id)
-			if werr := cid.write(id); werr != nil {
-				return werr
-			}
+			_, _ = fmt.Fprintln(a.Out, e.Header.Get(api.HeaderContainerID))
 		}
 		return a.failed(err)
 	}
 	a.warn(append(out.Warnings, dnsWarnings(spec)...))
 	_, _ = fmt.Fprintln(a.Out, out.ID)
-	return cid.write(out.ID)
+	return nil
 }
 
 // runError tells a server without the endpoint from a failed run, which names its

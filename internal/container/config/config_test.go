@@ -71,7 +71,7 @@ func TestMergeImage(t *testing.T) {
 }
 
 func TestParseSignal(t *testing.T) {
-	for in, want := range map[string]syscall.Signal{"9": 9, "KILL": 9, "sigterm": 15, "SIGUSR1": 10, "RTMIN+3": 37, "SIGRTMAX-1": 63} {
+	for in, want := range map[string]syscall.Signal{"9": 9, "KILL": 9, "sigterm": 15, "SIGUSR1": 10, "RTMIN+3": 37, "SIGRTMAX-1": 63, "CLD": 17, "SIGIOT": 6, "poll": 29} {
 		if got, err := config.ParseSignal(in); err != nil || got != want {
 			t.Errorf("%s: got %v, %v", in, got, err)
 		}

@@ -20,6 +20,15 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	if sig := unix.SignalNum("SIG" + name); sig != 0 {
 		return sig, nil
 	}
+	// Second names that the kernel's headers, and Docker, have too.
+	switch name {
+	case "CLD":
+		return syscall.SIGCHLD, nil
+	case "IOT":
+		return syscall.SIGABRT, nil
+	case "POLL":
+		return syscall.SIGIO, nil
+	}
 	const rtmin, rtmax = 34, 64
 	for prefix, base := range map[string]int{"RTMIN": rtmin, "RTMAX": rtmax} {
 		rest, ok := strings.CutPrefix(name, prefix)
