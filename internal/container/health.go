@@ -155,6 +155,9 @@ func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, 
 	timer := time.NewTimer(0)
 	<-timer.C
 	defer timer.Stop()
+	// Not whether it turned unhealthy just now: a daemon that ended while it acted
+	// leaves the rest to the next one.
+	acted := false
 	for {
 		c.mu.Lock()
 		wait := p.interval
@@ -176,16 +179,21 @@ func (s *Service) checkHealth(ctx context.Context, c *entry, task runtime.Task, 
 		if r.ExitCode != 0 {
 			s.timers.FailedChecks.Add(1)
 		}
-		s.recordHealth(c, task, p, r)
+		unhealthy := s.recordHealth(c, task, p, r) == ctypes.Unhealthy
+		if unhealthy && !acted && p.onFailure != probe.Nothing {
+			s.background(func() { s.onUnhealthy(c, task, p.onFailure) })
+		}
+		acted = unhealthy
 	}
 }
 
-// recordHealth takes in a result, unless the run is another one by now.
-func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *ctypes.HealthcheckResult) {
+// recordHealth takes in a result and gives the health after it; none if the run is
+// another one by now.
+func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *ctypes.HealthcheckResult) ctypes.HealthStatus {
 	c.mu.Lock()
 	if c.task != task || c.st.Health == nil || c.st.Status != ctypes.StateRunning {
 		c.mu.Unlock()
-		return
+		return ""
 	}
 	before, streak := c.st.Health.Status, c.st.Health.FailingStreak
 	c.st.Health = p.next(*c.st.Health, r, c.st.StartedAt)
@@ -202,9 +210,7 @@ func (s *Service) recordHealth(c *entry, task runtime.Task, p *healthCheck, r *c
 		s.tellReady(c)
 		s.event(c, events.Action("health_status: "+string(status)), nil)
 	}
-	if status == ctypes.Unhealthy && status != before && p.onFailure != probe.Nothing {
-		s.background(func() { s.onUnhealthy(c, task, p.onFailure) })
-	}
+	return status
 }
 
 // execHealth runs a check's command once.

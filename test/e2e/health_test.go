@@ -209,13 +209,22 @@ func TestProbesGoOnAfterACrashOfTheDaemon(t *testing.T) {
 	programImage(t, c, img, program)
 	c.must(t, "run", "-d", "--name", name, "--health-http", ":8080/healthz", "--health-interval", "100ms", "--health-retries", "1", img)
 	c.remove(t, name)
+	// Is asked to stop by a daemon that dies meanwhile, and ends when asked again.
+	stubborn := c.unique(t, "stubborn")
+	c.must(t, "run", "-d", "--name", stubborn, "--stop-timeout", "600", "--health-tcp", "1", "--health-interval", "100ms", "--health-retries", "1",
+		"--health-on-failure", "stop", "busybox", "sh", "-c", `trap "test -e /asked && exit 3; touch /asked" TERM; while :; do sleep 0.02; done`)
+	c.remove(t, stubborn)
 	awaitHealth(t, c, name, ctypes.Healthy)
+	c.must(t, "exec", stubborn, "sh", "-c", "until test -e /asked; do sleep 0.02; done")
 	d.kill(t)
 	if err := d.start(); err != nil {
 		t.Fatal(err)
 	}
 	setHealth(t, c, name, 500)
 	awaitHealth(t, c, name, ctypes.Unhealthy)
+	if code := c.must(t, "wait", stubborn); code != "3" {
+		t.Errorf("asked to stop again: exit code %s, want 3", code)
+	}
 }
 
 func TestComposeHealthExtension(t *testing.T) {
