@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tarNames lists an archive.
@@ -101,6 +103,44 @@ func TestCopy(t *testing.T) {
 		defer c.must(t, "rm", fixed)
 		if r := c.try(t, "cp", filepath.Join(tree, "set"), fixed+":/x"); r.code == 0 || !strings.Contains(r.err, "container rootfs is marked read-only") {
 			t.Errorf("into a read-only root: %+v", r)
+		}
+	})
+}
+
+// TestCopyKeepsKinds holds that what a program may do, names of one file, pipes and
+// devices come back from a container as they went in.
+func TestCopyKeepsKinds(t *testing.T) {
+	const attribute = "security.capability"
+	granted := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // cap_net_raw=ep
+	forEach(t, func(t *testing.T, c client) {
+		dir, name := t.TempDir(), c.unique(t, "c")
+		tree, back := filepath.Join(dir, "tree"), filepath.Join(dir, "back")
+		program, pipe, device := filepath.Join(tree, "program"), filepath.Join(tree, "pipe"), filepath.Join(tree, "device")
+		err := errors.Join(os.Mkdir(tree, 0o755), os.WriteFile(program, []byte("x"), 0o755), unix.Setxattr(program, attribute, granted, 0),
+			os.Link(program, filepath.Join(tree, "same")), unix.Mkfifo(pipe, 0o640), unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.must(t, "create", "--name", name, "busybox", "stat", "-c", "%h", "/tree/program")
+		defer c.must(t, "rm", "-f", name)
+		c.must(t, "cp", tree, name+":/")
+		if out := c.must(t, "start", "-a", name); out != "2" {
+			t.Errorf("%s names of the file in the container, want 2", out)
+		}
+		c.must(t, "cp", name+":/tree", back)
+		got := make([]byte, 64)
+		n, err := unix.Getxattr(filepath.Join(back, "program"), attribute, got)
+		if err != nil || !bytes.Equal(got[:n], granted) {
+			t.Errorf("capabilities %x, %v, want %x", got[:max(n, 0)], err, granted)
+		}
+		for _, file := range []string{"program", "same", "pipe", "device"} {
+			var went, came unix.Stat_t
+			if err := errors.Join(unix.Lstat(filepath.Join(tree, file), &went), unix.Lstat(filepath.Join(back, file), &came)); err != nil {
+				t.Error(err)
+			}
+			if went.Mode != came.Mode || went.Rdev != came.Rdev || went.Nlink != came.Nlink {
+				t.Errorf("%s: mode %o, device %d, %d names; went in as %o, %d, %d", file, came.Mode, came.Rdev, came.Nlink, went.Mode, went.Rdev, went.Nlink)
+			}
 		}
 	})
 }

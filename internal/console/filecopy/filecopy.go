@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -215,7 +216,7 @@ func unpackEntry(root *os.Root, t *tar.Reader, h *tar.Header, target string, arc
 	case tar.TypeReg:
 		return unpackFile(root, t, h, target, archive)
 	}
-	return fmt.Errorf("files of type %q are not supported", h.Typeflag)
+	return unpackNode(root, h, target, archive)
 }
 
 func unpackFile(root *os.Root, t *tar.Reader, h *tar.Header, target string, archive bool) error {
@@ -233,7 +234,10 @@ func unpackFile(root *os.Root, t *tar.Reader, h *tar.Header, target string, arch
 	if err == nil && archive {
 		err = f.Chown(h.Uid, h.Gid)
 	}
-	if err = errors.Join(err, f.Chmod(h.FileInfo().Mode()&modeBits), f.Close()); err != nil {
+	if err == nil {
+		err = errors.Join(f.Chmod(h.FileInfo().Mode()&modeBits), setAttributes(f, h))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return root.Chtimes(target, h.ModTime, h.ModTime)
@@ -291,32 +295,39 @@ func To(ctx context.Context, c *client.Client, ref, src, dst string, o Options) 
 // pack writes a file or folder as an archive whose first name is name; empty for a
 // folder's content.
 func pack(w io.Writer, src, name string) error {
-	t := tar.NewWriter(w)
+	p := &packer{t: tar.NewWriter(w), linked: make(map[inode]string)}
 	src = filepath.Clean(src)
-	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(src, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(src, p)
+		rel, err := filepath.Rel(src, file)
 		if err != nil {
 			return err
 		}
-		return packEntry(t, p, d, path.Join(name, filepath.ToSlash(rel)))
+		return p.entry(file, d, path.Join(name, filepath.ToSlash(rel)))
 	})
 	if err != nil {
 		return err
 	}
-	return t.Close()
+	return p.t.Close()
 }
 
-func packEntry(t *tar.Writer, p string, d fs.DirEntry, as string) error {
+type packer struct {
+	t      *tar.Writer
+	linked map[inode]string // names that files of several have in the archive
+}
+
+type inode struct{ device, number uint64 }
+
+func (p *packer) entry(file string, d fs.DirEntry, as string) error {
 	fi, err := d.Info()
 	if err != nil || fi.Mode()&os.ModeSocket != 0 {
 		return err
 	}
 	link := ""
 	if fi.Mode()&os.ModeSymlink != 0 {
-		if link, err = os.Readlink(p); err != nil {
+		if link, err = os.Readlink(file); err != nil {
 			return err
 		}
 	}
@@ -328,15 +339,34 @@ func packEntry(t *tar.Writer, p string, d fs.DirEntry, as string) error {
 	if fi.IsDir() {
 		h.Name += "/"
 	}
-	if err := t.WriteHeader(h); err != nil || !fi.Mode().IsRegular() {
-		return err
+	if !fi.Mode().IsRegular() {
+		return p.t.WriteHeader(h)
 	}
-	f, err := os.Open(p)
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+		i := inode{uint64(st.Dev), st.Ino}
+		if first, ok := p.linked[i]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+			return p.t.WriteHeader(h)
+		}
+		p.linked[i] = as
+	}
+	return p.file(file, h)
+}
+
+func (p *packer) file(name string, h *tar.Header) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(t, io.LimitReader(f, h.Size))
-	return errors.Join(err, f.Close())
+	defer func() { _ = f.Close() }()
+	if err := addAttributes(f, h); err != nil {
+		return err
+	}
+	if err := p.t.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.Copy(p.t, io.LimitReader(f, h.Size))
+	return err
 }
 
 // ContainerPath splits NAME:PATH. What starts with a slash or a dot is a local path,
