@@ -73,12 +73,16 @@ lint: toolchain ## gofmt, vet, staticcheck
 	go vet -tags root,vm ./...
 	go tool -modfile=hack/tools/go.mod staticcheck -tags root,vm ./...
 
-.PHONY: bench bench-peers
+.PHONY: bench bench-networks bench-peers bench-table
 bench: build ## times and memory, beside the peers that are installed
-	@hack/asroot.sh hack/bench/run.sh
-bench-peers: build ## install Debian's docker.io, podman and crun, then bench
+	@BENCH_COMMAND='make bench' hack/asroot.sh hack/bench/run.sh -part main
+bench-networks: build ## 200 networks and 1,000 ports, beside the same peers: half an hour
+	@BENCH_COMMAND='make bench-networks' hack/asroot.sh hack/bench/run.sh -part networks
+bench-peers: build ## install Debian's docker.io, podman and crun, build nerdctl, then bench
 	@hack/asroot.sh hack/bench/peers.sh
-	@hack/asroot.sh hack/bench/run.sh
+	@BENCH_COMMAND='make bench' hack/asroot.sh hack/bench/run.sh -part main
+bench-table: ## write docs/performance.md's table and picture of the results in bin/bench
+	@hack/bench/table.sh
 
 .PHONY: compare
 compare: build ## type the same commands at Debian's Docker, where installed, and at Muelle

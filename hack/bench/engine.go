@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -28,75 +30,50 @@ type engine struct {
 	env           []string
 	compose       []string // command of Compose, or nil
 	daemon        func(e *engine) *exec.Cmd
+	answers       func(e *engine, c *http.Client) error // to the first question; Docker's API where nil
 	socket        string
-	runtime       string // its OCI runtime, or empty
-	config        string // of its configuration file; "{}" where empty
+	runtime       string   // its OCI runtime, or empty
+	config        string   // of its configuration file; "{}" where empty
+	remove        []string // a running container, at once
+	versions      string   // template of its version
+	loads         bool     // archives of images only; it cannot import a file system
 	proc          *exec.Cmd
 	holder        *exec.Cmd // of a mount namespace; its pid stands for the empty argument
 	// helpers are the names of processes that belong to the engine or its containers.
 	helpers []string
+	// lacks says, by what a row needs, why the engine has nothing there.
+	lacks map[string]notMeasured
+	alone bool // its commands that remove networks cannot run at a time
+	// remark is of the sample that is being taken, for a footnote.
+	remark string
+	// struck counts commands that did not end; out is why the engine is left out since.
+	struck int
+	out    error
 }
 
-// installed gives Muelle and those of its peers that are on the machine.
-func installed(bin, dir string) []*engine {
-	muelle := &engine{
-		name: "Muelle", dir: filepath.Join(dir, "muelle"), path: filepath.Join(bin, "muelle"),
-		compose: []string{filepath.Join(bin, "muelle"), "compose"},
-		helpers: []string{"muelled", "muelle-shim"},
-		daemon: func(e *engine) *exec.Cmd {
-			return exec.Command(filepath.Join(bin, "muelled"), "--data-root", e.dir+"/data", "--exec-root", e.dir+"/run",
-				"-H", "unix://"+e.socket, "--config-file", e.dir+"/daemon.json", "--pidfile", e.dir+"/pid")
-		},
+// without gives the reason for which an engine cannot do what a row needs, or nil.
+func (e *engine) without(what string) error {
+	if reason, ok := e.lacks[what]; ok {
+		return reason
 	}
-	muelle.runtime = filepath.Join(bin, "muelle-oci")
-	muelle.socket = muelle.dir + "/m.sock"
-	muelle.env = []string{"MUELLE_HOST=unix://" + muelle.socket}
-	engines := []*engine{muelle}
-	if dockerd, err := exec.LookPath("dockerd"); err == nil {
-		docker := &engine{
-			name: "Docker", dir: filepath.Join(dir, "docker"),
-			config:  `{"live-restore": true}`, // as Muelle: a restart of the daemon leaves containers alone
-			helpers: []string{"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy"},
-			daemon: func(e *engine) *exec.Cmd {
-				return exec.Command(dockerd, "--data-root", e.dir+"/data", "--exec-root", e.dir+"/run", "-H", "unix://"+e.socket,
-					"--config-file", e.dir+"/daemon.json", "--pidfile", e.dir+"/pid")
-			},
-		}
-		docker.path, _ = exec.LookPath("docker")
-		docker.runtime, _ = exec.LookPath("runc")
-		docker.socket = docker.dir + "/d.sock"
-		docker.env = []string{"DOCKER_HOST=unix://" + docker.socket, "DOCKER_BUILDKIT=0"}
-		if compose, err := exec.LookPath("docker-compose"); err == nil {
-			docker.compose = []string{compose}
-		}
-		engines = append(engines, docker)
-	}
-	if podman, err := exec.LookPath("podman"); err == nil {
-		e := &engine{name: "Podman", dir: filepath.Join(dir, "podman"), helpers: []string{"conmon"}}
-		// Podman raises limits beyond what a root without CAP_SYS_RESOURCE may.
-		e.env = []string{"CONTAINERS_CONF=" + e.dir + "/daemon.json"}
-		e.config = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n"
-		// crun refuses a hybrid host whose v2 hierarchy has a controller: Podman runs in a
-		// mount namespace without that hierarchy, held open by a process that sleeps.
-		e.path = "/usr/bin/nsenter"
-		e.runtime, _ = exec.LookPath("crun")
-		e.holder = exec.Command("unshare", "--mount", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; echo ready; exec sleep 100000")
-		e.prefix = []string{"--mount", "--target", "", podman, "--root", e.dir + "/data", "--runroot", e.dir + "/run", "--cgroup-manager", "cgroupfs", "--log-level", "error"}
-		engines = append(engines, e)
-	}
-	return engines
+	return nil
 }
 
-func (e *engine) cli(args ...string) *exec.Cmd {
-	cmd := exec.Command(e.path, append(append([]string{}, e.prefix...), args...)...)
-	cmd.Env = append(os.Environ(), e.env...)
-	return cmd
+func (e *engine) cli(args ...string) *command {
+	return &command{engine: e, shown: args, args: append(append([]string{e.path}, e.prefix...), args...), limit: patience}
 }
 
-func (e *engine) composeCLI(file string, args ...string) *exec.Cmd {
-	cmd := exec.Command(e.compose[0], append(append(append([]string{}, e.compose[1:]...), "-p", "bench", "-f", file), args...)...)
-	cmd.Env = append(os.Environ(), e.env...)
-	return cmd
+func (e *engine) composeCLI(file string, args ...string) *command {
+	all := append(slices.Clone(e.compose), "-p", "bench", "-f", file)
+	return &command{engine: e, shown: append([]string{"compose"}, args...), args: append(all, args...), limit: patience}
+}
+
+// tidy removes running containers. What fails is said, and shows in the rows that follow.
+func (e *engine) tidy(names ...string) {
+	if err := e.cli(append(slices.Clone(e.remove), names...)...).do(); err != nil {
+		log.Printf("%s: %v", e.name, err)
+		e.strike(err)
+	}
 }
 
 func (e *engine) start() error {
@@ -116,15 +93,11 @@ func (e *engine) start() error {
 			return err
 		}
 	}
-	format := []string{"version", "--format", "{{.Server.Version}}"}
-	if e.daemon == nil {
-		format[2] = "{{.Client.Version}}"
-	}
-	out, err := e.cli(format...).CombinedOutput()
+	out, err := e.cli("version", "--format", cmp.Or(e.versions, "{{.Server.Version}}")).output()
 	if err != nil {
-		return fmt.Errorf("version: %w: %s", err, out)
+		return err
 	}
-	e.version = strings.TrimSpace(string(out))
+	e.version = strings.TrimPrefix(out, "v") + e.version
 	return nil
 }
 
@@ -144,8 +117,8 @@ func (e *engine) hold() error {
 	return nil
 }
 
-// launch starts the daemon and returns how long it took to its first answer.
-func (e *engine) launch() (time.Duration, error) {
+// launch starts the daemon and returns how many milliseconds it took to its first answer.
+func (e *engine) launch() (float64, error) {
 	logFile, err := os.OpenFile(e.dir+"/log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return 0, err
@@ -154,58 +127,104 @@ func (e *engine) launch() (time.Duration, error) {
 	e.proc = e.daemon(e)
 	e.proc.Stdout, e.proc.Stderr = logFile, logFile
 	e.proc.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", e.socket)
-	}}}
+	}}
+	ask := e.answers
+	if ask == nil {
+		ask = pings
+	} else {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	client := http.Client{Transport: transport, Timeout: 10 * time.Second}
 	begin := time.Now()
 	if err := e.proc.Start(); err != nil {
 		return 0, err
 	}
-	for time.Since(begin) < 60*time.Second {
-		resp, err := client.Get("http://engine/_ping")
-		if err == nil {
-			resp.Body.Close()
-			return time.Since(begin), nil
+	for time.Since(begin) < patience {
+		if ask(e, &client) == nil {
+			return float64(time.Since(begin).Microseconds()) / 1000, nil
 		}
 		time.Sleep(500 * time.Microsecond)
 	}
 	text, _ := os.ReadFile(e.dir + "/log")
-	return 0, fmt.Errorf("no answer within a minute: %s", text)
+	return 0, fmt.Errorf("%w: %s", &deadlineError{e.name + "'s daemon", patience}, text[max(0, len(text)-2000):])
 }
 
-// end stops the daemon and keeps its state.
-func (e *engine) end() error {
+func pings(_ *engine, c *http.Client) error {
+	resp, err := c.Get("http://engine/_ping")
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// grpcVersion asks containerd for its version: an empty message over HTTP/2.
+func grpcVersion(_ *engine, c *http.Client) error {
+	resp, err := c.Post("http://engine/containerd.services.version.v1.Version/Version", "application/grpc", strings.NewReader("\x00\x00\x00\x00\x00"))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if status := resp.Trailer.Get("Grpc-Status"); status != "0" {
+		return fmt.Errorf("grpc status %q", status)
+	}
+	return nil
+}
+
+// end stops the daemon and keeps its state; one that does not go is killed.
+func (e *engine) end() error { return e.endWithin(patience) }
+
+func (e *engine) endWithin(limit time.Duration) error {
 	if e.proc == nil {
 		return nil
 	}
-	e.proc.Process.Signal(syscall.SIGTERM)
-	err := e.proc.Wait()
+	proc := e.proc
 	e.proc = nil
-	if _, ok := err.(*exec.ExitError); ok {
+	if err := proc.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	timer := time.AfterFunc(limit, func() { proc.Process.Kill() })
+	err := proc.Wait()
+	if !timer.Stop() {
+		return &deadlineError{"the end of " + e.name + "'s daemon", limit}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
 		return nil
 	}
 	return err
 }
 
 func (e *engine) stop() {
-	if out, err := e.cli("ps", "-aq").Output(); err == nil {
-		if ids := strings.Fields(string(out)); len(ids) > 0 {
-			e.cli(append([]string{"rm", "-f"}, ids...)...).Run()
+	if out, err := e.cli("ps", "-aq").output(); err == nil {
+		if ids := strings.Fields(out); len(ids) > 0 {
+			e.tidy(ids...)
 		}
 	}
-	e.end()
-	if e.holder != nil {
+	if err := e.end(); err != nil {
+		log.Printf("%s: %v", e.name, err)
+	}
+	if e.holder != nil && e.holder.Process != nil {
 		e.holder.Process.Kill()
 		e.holder.Wait()
 	}
 }
 
-// peer turns what a peer cannot do into an empty cell, and keeps Muelle's failures.
-func (e *engine) peer(value float64, err error) (float64, error) {
-	if err != nil && e.name != "Muelle" {
-		log.Printf("%s: %v", e.name, err)
-		return 0, errNotMeasured
+// take makes an image of a root file system in a tar; an engine that only loads gets
+// the archive of it that Muelle, the first of them, saves.
+func (e *engine) take(first *engine, rootfs, ref string) error {
+	if !e.loads {
+		return e.cli("import", rootfs, ref).do()
 	}
-	return value, err
+	archive := filepath.Join(e.dir, "image.tar")
+	if err := first.cli("save", "-o", archive, ref).do(); err != nil {
+		return err
+	}
+	return e.cli("load", "-i", archive).do()
 }

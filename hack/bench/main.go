@@ -1,7 +1,7 @@
 // Command bench measures what docs/performance.md promises, for Muelle and for
-// Docker and Podman where they are installed, in one run and in turns, and prints a
-// Markdown table of medians and ratios. It runs in a network and a mount namespace
-// of its own, with daemons of its own.
+// Docker, Podman and nerdctl where they are installed, in one run and in turns, and
+// prints a Markdown table of medians and ratios, or makes one of several runs. It runs
+// in a network and a mount namespace of its own, with daemons of its own.
 package main
 
 import (
@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -24,27 +26,89 @@ const (
 	dirEnv   = "MUELLE_BENCH_DIR"
 )
 
+// options are the flags.
+type options struct {
+	bin, part, only, engines, plot, save, command, into string
+	runs                                                int
+	table                                               bool
+}
+
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	bin := flag.String("bin", "bin", "folder of Muelle's binaries")
-	runs := flag.Int("runs", 15, "samples of each quick measurement")
-	only := flag.String("only", "", "measure only rows whose name contains this")
-	plot := flag.String("plot", "", "write a picture (SVG) of the rows with times to this file")
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin", "folder of Muelle's binaries; below it, peers/ has such as were built")
+	flag.IntVar(&o.runs, "runs", 15, "samples of each quick measurement")
+	flag.StringVar(&o.part, "part", "", "main (the default) or networks")
+	flag.StringVar(&o.only, "only", "", "measure only rows whose name contains this, of every part")
+	flag.StringVar(&o.engines, "engines", "", "peers to measure beside Muelle, with commas between; all that are installed where empty")
+	flag.StringVar(&o.plot, "plot", "", "write a picture (SVG) of the rows with times to this file")
+	flag.StringVar(&o.save, "save", "", "keep the results in this file (JSON), after every row")
+	flag.StringVar(&o.command, "command", "", "what the results say they were made by")
+	flag.BoolVar(&o.table, "table", false, "measure nothing: make a table of the files of results that are given; of a cell that several have, the newest")
+	flag.StringVar(&o.into, "into", "", "with -table: write the table between the marks in this page")
 	flag.Parse()
+	if err := o.valid(); err != nil {
+		log.Fatal(err)
+	}
+	if o.table {
+		if err := o.writeTable(flag.Args()); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	switch os.Getenv(stageEnv) {
 	case "":
 		os.Exit(outside())
 	case "init":
 		os.Exit(first())
 	}
-	if err := run(*bin, os.Getenv(dirEnv), *runs, *only, *plot); err != nil {
+	if err := o.run(os.Getenv(dirEnv)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(bin, dir string, runs int, only, plot string) error {
-	bin, err := filepath.Abs(bin)
+func (o options) valid() error {
+	switch {
+	case !o.table && flag.NArg() > 0:
+		return fmt.Errorf("unknown argument %q", flag.Arg(0))
+	case o.part != "" && parts[o.part] == nil:
+		return fmt.Errorf("unknown part %q: main or networks", o.part)
+	}
+	return nil
+}
+
+func (o options) writeTable(paths []string) error {
+	all, err := readResults(paths)
+	if err != nil {
+		return err
+	}
+	all = byTime(all)
+	sum := merge(all)
+	var text strings.Builder
+	sum.write(&text, all)
+	if o.plot != "" {
+		if err := sum.plot(o.plot); err != nil {
+			return err
+		}
+	}
+	if o.into == "" {
+		_, err := fmt.Print(text.String())
+		return err
+	}
+	page, err := os.ReadFile(o.into)
+	if err != nil {
+		return err
+	}
+	changed, err := replaceTable(string(page), text.String())
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.into, err)
+	}
+	return os.WriteFile(o.into, []byte(changed), 0o644)
+}
+
+func (o options) run(dir string) error {
+	bin, err := filepath.Abs(o.bin)
 	if err != nil {
 		return err
 	}
@@ -55,26 +119,43 @@ func run(bin, dir string, runs int, only, plot string) error {
 	if err != nil {
 		return err
 	}
-	var engines []*engine
-	for _, e := range installed(bin, dir) {
-		if err := e.start(); err != nil {
+	if o.part == "" && o.only == "" {
+		o.part = "main"
+	}
+	t := table{runs: o.runs, only: o.only, path: o.save}
+	t.results = results{Made: time.Now(), Host: host(), Command: o.command}
+	if o.command == "" {
+		t.results.Command = strings.Join(append([]string{"hack/bench/run.sh"}, os.Args[1:]...), " ")
+	}
+	for _, e := range installed(bin, dir, strings.FieldsFunc(o.engines, func(r rune) bool { return r == ',' })) {
+		defer e.stop()
+		err := e.start()
+		if err == nil {
+			first := e
+			if len(t.engines) > 0 {
+				first = t.engines[0]
+			}
+			err = e.take(first, rootfs, image)
+		}
+		if err != nil && len(t.engines) == 0 {
 			return fmt.Errorf("start %s: %w", e.name, err)
 		}
-		defer e.stop()
-		if out, err := e.cli("import", rootfs, image).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s import: %w: %s", e.name, err, out)
+		if err != nil {
+			log.Printf("%s cannot be measured: %v", e.name, err)
+			e.out = notMeasured("did not start: " + note(err))
 		}
-		engines = append(engines, e)
+		t.engines = append(t.engines, e)
+		t.results.Engines = append(t.results.Engines, engineName{e.name, e.version})
 	}
-	t := table{runs: runs, only: only, engines: engines}
-	if err := t.measure(dir); err != nil {
+	if err := t.measure(dir, o.part); err != nil {
 		return err
 	}
-	t.print(os.Stdout)
-	if plot == "" {
+	fmt.Println()
+	t.results.write(os.Stdout, []results{t.results})
+	if o.plot == "" {
 		return nil
 	}
-	return t.plot(plot)
+	return t.results.plot(o.plot)
 }
 
 // isolate gives the network namespace an interface with a default route, as every

@@ -10,18 +10,26 @@ import (
 
 // plot draws the rows as bars on a logarithmic scale, one group a row, in a picture
 // that is readable on light and dark paper.
-func (t *table) plot(path string) error {
+func (t results) plot(path string) error {
 	const left, width, bar, gap, head = 430, 430, 13, 12, 46
 	colours := []string{"#0a7d6c", "#8a8f98", "#c58a3d", "#7a6fb0"}
 	low, high := math.Inf(1), 0.0
-	rows := t.rows[:0:0]
-	for _, r := range t.rows {
-		if r.unit != "ms" || len(r.cells) < 2 {
+	var rows []row
+	for _, r := range t.Rows {
+		bars := 0
+		for _, c := range r.Cells {
+			if c.Value > 0 {
+				bars++
+			}
+		}
+		if r.Unit != "ms" || bars < 2 {
 			continue // a picture of one bar says nothing
 		}
 		rows = append(rows, r)
-		for _, v := range r.cells {
-			low, high = min(low, v), max(high, v)
+		for _, c := range r.Cells {
+			if c.Value > 0 {
+				low, high = min(low, c.Value), max(high, c.Value)
+			}
 		}
 	}
 	if len(rows) == 0 {
@@ -32,10 +40,10 @@ func (t *table) plot(path string) error {
 	var b strings.Builder
 	y := head
 	for _, r := range rows {
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+bar, html.EscapeString(strings.ReplaceAll(r.name, "`", "")))
-		for i, e := range t.engines {
-			v, ok := r.cells[e.name]
-			if !ok {
+		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+bar, html.EscapeString(strings.ReplaceAll(r.Name, "`", "")))
+		for i, e := range t.Engines {
+			v := r.Cells[e.Name].Value
+			if v <= 0 {
 				continue
 			}
 			fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n",
@@ -47,8 +55,8 @@ func (t *table) plot(path string) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", left+width+70, y+4)
 	x := 12
-	for i, e := range t.engines {
-		label := e.name + " " + e.version
+	for i, e := range t.Engines {
+		label := e.Name + " " + e.Version
 		fmt.Fprintf(&out, "<rect x=\"%d\" y=\"12\" width=\"11\" height=\"11\" fill=\"%s\"/><text x=\"%d\" y=\"22\">%s</text>\n", x, colours[i%len(colours)], x+16, html.EscapeString(label))
 		x += 40 + 7*len(label)
 	}
@@ -59,8 +67,11 @@ func (t *table) plot(path string) error {
 }
 
 func short(v float64) string {
-	if v < 100 {
+	switch {
+	case v < 100:
 		return fmt.Sprintf("%.1f", v)
+	case v < 10000:
+		return fmt.Sprintf("%.0f", v)
 	}
-	return fmt.Sprintf("%.0f", v)
+	return fmt.Sprintf("%.1f s", v/1000)
 }

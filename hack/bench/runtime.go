@@ -22,16 +22,16 @@ func (t *table) runtimes(dir string) error {
 		return err
 	}
 	n := 0
-	return t.quick(name, "12 ms", func(e *engine) *exec.Cmd {
-		if e.runtime == "" {
-			return nil
+	return t.quick(name, "12 ms", func(e *engine) (*command, error) {
+		if err := e.without("runtime"); err != nil {
+			return nil, err
 		}
 		n++
-		cmd := exec.Command(e.runtime, "--root", filepath.Join(dir, "oci-"+e.name), "run", "--bundle", bundle, "bench"+strconv.Itoa(n))
+		args := []string{e.runtime, "--root", filepath.Join(dir, "oci-"+e.name), "run", "--bundle", bundle, "bench" + strconv.Itoa(n)}
 		if e.holder != nil {
-			cmd = exec.Command(e.path, append([]string{"--mount", "--target", strconv.Itoa(e.holder.Process.Pid)}, cmd.Args...)...)
+			args = append([]string{e.path, "--mount", "--target", strconv.Itoa(e.holder.Process.Pid)}, args...)
 		}
-		return cmd
+		return &command{args: args, limit: patience}, nil
 	})
 }
 
@@ -68,15 +68,14 @@ func makeBundle(runtime, dir string) (string, error) {
 	return bundle, os.WriteFile(path, data, 0o644)
 }
 
-// quick repeats a command in turns over the engines; none where there is nothing to
-// compare.
-func (t *table) quick(name, budget string, command func(e *engine) *exec.Cmd) error {
+// quick repeats a command in turns over the engines.
+func (t *table) quick(name, budget string, command func(e *engine) (*command, error)) error {
 	return t.row(name, budget, "ms", t.runs, func(e *engine) (float64, error) {
-		cmd := command(e)
-		if cmd == nil {
-			return 0, errNotMeasured
+		c, err := command(e)
+		if err != nil {
+			return 0, err
 		}
 		time.Sleep(pause)
-		return timed(cmd)
+		return c.timed()
 	})
 }

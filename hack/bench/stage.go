@@ -22,6 +22,11 @@ func outside() int {
 		log.Print(err)
 		return 1
 	}
+	made, err := missing(private)
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
 	before := groups()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -39,6 +44,9 @@ func outside() int {
 		}
 	}
 	clean(dir, before)
+	for _, d := range made {
+		_ = os.Remove(d) // which another program may use by now
+	}
 	if err != nil {
 		if _, ok := err.(*exec.ExitError); !ok {
 			log.Print(err)
@@ -82,9 +90,21 @@ func first() int {
 	}
 }
 
-// ownMounts makes mounts private, and gives the namespace its processes and folders for
-// what Podman keeps of networks, wherever its own data are.
+// private are folders that the peers keep things in wherever their own data are: each
+// gets an empty one over it.
+var private = []string{"/run", "/etc/cni/net.d", "/etc/containers/networks", "/var/lib/cni", "/var/lib/containers", "/opt/containerd"}
+
+// ownMounts makes mounts private, gives the namespace its processes, and empty folders
+// over those that the peers share with the machine's own.
 func ownMounts() error {
+	names, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	resolv, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err
 	}
@@ -92,12 +112,38 @@ func ownMounts() error {
 	if err := syscall.Mount("proc", "/proc", "proc", flags, ""); err != nil {
 		return err
 	}
-	for _, dir := range []string{"/etc/cni/net.d", "/etc/containers/networks", "/var/lib/cni", "/run/cni"} {
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, "mode=755"); err != nil && err != syscall.ENOENT {
+	for _, dir := range private {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, "mode=755"); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := os.MkdirAll("/run/lock", 0o755); err != nil || !strings.HasPrefix(resolv, "/run/") {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(resolv), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(resolv, names, 0o644)
+}
+
+// missing makes those folders that are not there, to be mounted upon, and gives what it
+// made, the deepest first.
+func missing(dirs []string) ([]string, error) {
+	var made []string
+	for _, dir := range dirs {
+		var above []string
+		for d := dir; ; d = filepath.Dir(d) {
+			if _, err := os.Lstat(d); err == nil {
+				break
+			}
+			above = append(above, d)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return made, err
+		}
+		made = append(above, made...)
+	}
+	return made, nil
 }
 
 // groups are the directories of control groups, down to those of containers.
