@@ -21,7 +21,7 @@ apt-get install -y -qq --no-install-recommends docker.io docker-compose podman c
 # ask the proxy for a list of all its versions first, which not every proxy gives.
 version=v1.7.7 sum=h1:NmtSMmpF4qbS4aVj1/wyj2HTD3synzGFLXc4RC74Hwg=
 module=github.com/containerd/nerdctl
-nerdctl() {
+build() {
 	got=$(cd / && GOFLAGS=-mod=mod go mod download -json $module@$version) || return
 	case $got in
 	*"$sum"*) ;;
@@ -34,5 +34,5 @@ nerdctl() {
 	out=$PWD/bin/peers/nerdctl
 	go -C "$(go env GOMODCACHE)/$module@$version" build -trimpath -ldflags "-s -w -X $module/pkg/version.Version=$version" -o "$out" ./cmd/nerdctl
 }
-command -v nerdctl >/dev/null 2>&1 || [ "$(bin/peers/nerdctl --version 2>/dev/null)" = "nerdctl version ${version#v}" ] || nerdctl ||
+command -v nerdctl >/dev/null 2>&1 || [ "$(bin/peers/nerdctl --version 2>/dev/null)" = "nerdctl version ${version#v}" ] || build ||
 	echo "peers.sh: nerdctl $version could not be built: the benchmark runs without it" >&2
