@@ -247,7 +247,7 @@ func (w *watch) take() news {
 // change is seen, and what may have been the middle of one is looked at again.
 func (w *watch) react(changed <-chan struct{}) {
 	var due, again <-chan time.Time
-	var rested time.Time
+	var rested, early time.Time
 	for {
 		select {
 		case <-w.done:
@@ -267,7 +267,13 @@ func (w *watch) react(changed <-chan struct{}) {
 			}
 		case <-again:
 			again = nil
-			if due == nil {
+			// Where looking takes long, a few looks a minute need not wait for the rest.
+			if time.Since(early) > time.Minute {
+				early = time.Now()
+			}
+			if time.Since(early) < 2*persists {
+				due = time.After(0)
+			} else if due == nil {
 				due = time.After(time.Until(rested))
 			}
 		case <-due:
