@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -17,7 +16,6 @@ import (
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/network/hostfile"
 	"muelle/internal/network/resolver"
-	"muelle/internal/runtime"
 	"muelle/internal/step"
 )
 
@@ -45,7 +43,7 @@ type connection struct {
 	// published and publishes are those that published ports lead to, or nil.
 	published, publishes *endpoint
 	joined               bool
-	udp, tcp             *os.File
+	names                resolver.Sockets
 	moved                *move
 	out                  *Change
 }
@@ -127,12 +125,13 @@ func (c *connection) listen(ctx context.Context) error {
 		return nil
 	}
 	before := c.s.resolvConf(c.sb)
-	err := netns.Do(c.sb.ns, func() (err error) { c.udp, c.tcp, err = resolver.Listen(); return err })
+	err := netns.Do(c.sb.ns, func() (err error) { c.names, err = resolver.Listen(); return err })
 	if err != nil {
 		return err
 	}
-	if err := c.keeper.Hold(ctx, []runtime.Held{{Name: heldUDP, File: c.udp}, {Name: heldTCP, File: c.tcp}}); err != nil {
-		return errors.Join(err, c.udp.Close(), c.tcp.Close())
+	if err := c.keeper.Hold(ctx, heldNames(c.names)); err != nil {
+		c.names.Close()
+		return err
 	}
 	c.out.OldResolvConf = before
 	c.out.ResolvConf = c.s.resolvConf(&sandbox{spec: c.sb.spec, ns: c.sb.ns, endpoints: []*endpoint{c.e}})
@@ -140,11 +139,11 @@ func (c *connection) listen(ctx context.Context) error {
 }
 
 func (c *connection) deafen(ctx context.Context) error {
-	if c.udp == nil {
+	if c.names[0] == nil {
 		return nil
 	}
-	err := c.keeper.LetGo(ctx, []string{heldUDP, heldTCP})
-	return errors.Join(err, c.udp.Close(), c.tcp.Close())
+	c.names.Close()
+	return c.keeper.LetGo(ctx, resolver.Names[:])
 }
 
 // join plugs the container in; the default route is a step of its own.
@@ -247,12 +246,12 @@ func (c *connection) register(context.Context) error {
 	s, sb := c.s, c.sb
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.udp != nil {
+	if c.names[0] != nil {
 		// The resolver owns the files from here on.
-		udp, tcp := c.udp, c.tcp
-		c.udp, c.tcp = nil, nil
-		if err := s.resolver.Add(sb.id, udp, tcp); err != nil {
-			return errors.Join(err, c.keeper.LetGo(context.Background(), []string{heldUDP, heldTCP}))
+		own := c.names
+		c.names = resolver.Sockets{}
+		if err := s.resolver.Add(sb.id, own); err != nil {
+			return errors.Join(err, c.keeper.LetGo(context.Background(), resolver.Names[:]))
 		}
 		sb.resolving = true
 	}

@@ -19,20 +19,14 @@ import (
 	"muelle/internal/step"
 )
 
-// Names of the resolver's sockets in Sandbox.Held; those of ports are port.Binding's.
-const (
-	heldUDP = "dns-udp"
-	heldTCP = "dns-tcp"
-)
-
 // preparation is one Prepare under way.
 type preparation struct {
-	s        *Service
-	sb       *sandbox
-	out      *Sandbox
-	udp, tcp *os.File
-	bound    []port.Binding
-	joined   int // endpoints that the drivers know
+	s      *Service
+	sb     *sandbox
+	out    *Sandbox
+	names  resolver.Sockets // none: names are not resolved
+	bound  []port.Binding
+	joined int // endpoints that the drivers know
 }
 
 // Prepare makes the network side of a container: namespace, endpoints, names,
@@ -91,7 +85,7 @@ func (p *preparation) makeNamespace(context.Context) error {
 			}
 		}
 		if p.sb.resolves() {
-			p.udp, p.tcp, err = resolver.Listen()
+			p.names, err = resolver.Listen()
 		}
 		return err
 	})
@@ -100,10 +94,9 @@ func (p *preparation) makeNamespace(context.Context) error {
 }
 
 func (p *preparation) closeNamespace(context.Context) error {
-	for _, f := range []*os.File{p.udp, p.tcp, p.sb.ns} {
-		if f != nil {
-			f.Close()
-		}
+	p.names.Close()
+	if p.sb.ns != nil {
+		p.sb.ns.Close()
 	}
 	return nil
 }
@@ -169,16 +162,12 @@ func (p *preparation) register(context.Context) error {
 			return err
 		}
 	}
-	if p.udp != nil {
-		udp, err := duplicate(p.udp)
-		if err != nil {
-			return errors.Join(err, out.NetNS.Close())
+	for _, h := range heldNames(p.names) {
+		var err error
+		if h.File, err = duplicate(h.File); err != nil {
+			return errors.Join(err, out.Close())
 		}
-		tcp, err := duplicate(p.tcp)
-		if err != nil {
-			return errors.Join(err, udp.Close(), out.NetNS.Close())
-		}
-		out.Held = []runtime.Held{{Name: heldUDP, File: udp}, {Name: heldTCP, File: tcp}}
+		out.Held = append(out.Held, h)
 	}
 	if way := sb.publisher(); way != nil {
 		ports, err := s.heldPorts(sb, p.bound, targetsOf(way))
@@ -195,8 +184,8 @@ func (p *preparation) register(context.Context) error {
 		e.net.endpoints[e.id] = e
 		e.list()
 	}
-	if p.udp != nil {
-		if err := s.resolver.Add(sb.id, p.udp, p.tcp); err != nil {
+	if p.names[0] != nil {
+		if err := s.resolver.Add(sb.id, p.names); err != nil {
 			s.dropLocked(sb)
 			for _, e := range sb.endpoints {
 				e.net.pending++
@@ -209,6 +198,16 @@ func (p *preparation) register(context.Context) error {
 	view.NetNS, view.Held, view.Hosts, view.ResolvConf = out.NetNS, out.Held, p.out.Hosts, p.out.ResolvConf
 	p.out = view
 	return nil
+}
+
+// heldNames are the resolver's sockets for Sandbox.Held; those of ports are port.Binding's.
+func heldNames(own resolver.Sockets) (list []runtime.Held) {
+	for i, f := range own {
+		if f != nil {
+			list = append(list, runtime.Held{Name: resolver.Names[i], File: f})
+		}
+	}
+	return list
 }
 
 // dropLocked takes a sandbox out of all indexes.

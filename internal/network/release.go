@@ -12,6 +12,7 @@ import (
 
 	"muelle/internal/id"
 	"muelle/internal/network/port"
+	"muelle/internal/network/resolver"
 )
 
 // Release gives back name, addresses and host ports of a container before it
@@ -45,12 +46,9 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*os.File, netns *os.File) error {
 	sb := newSandbox(spec)
 	sb.ns = netns
-	udp, tcp := held[heldUDP], held[heldTCP]
+	own, resolving := resolver.SocketsOf(held)
 	var bound []port.Binding
 	for name, f := range held {
-		if f == udp || f == tcp {
-			continue
-		}
 		if b, ok := port.ParseName(name); ok {
 			b.File = f
 			bound = append(bound, b)
@@ -74,16 +72,11 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 		e.list()
 	}
 	s.mu.Unlock()
-	if udp != nil && tcp != nil {
+	if resolving {
 		s.mu.Lock()
 		sb.resolving = true
 		s.mu.Unlock()
-		return errors.Join(err, s.resolver.Add(sb.id, udp, tcp))
-	}
-	for _, f := range []*os.File{udp, tcp} {
-		if f != nil {
-			f.Close()
-		}
+		return errors.Join(err, s.resolver.Add(sb.id, own))
 	}
 	return err
 }

@@ -89,8 +89,9 @@ func TestLookupsAreRecorded(t *testing.T) {
 	}
 }
 
-// A lookup that the daemon asks a name server for when it is killed is answered by the
-// next daemon, though the program asked once only.
+// Lookups that the daemon asks a name server for when it is killed, or ends, are answered
+// as soon as that says something, though it is asked once only and the program too; and
+// so are those of a TCP connection from before.
 func TestLookupOutlivesTheDaemon(t *testing.T) {
 	d := own(t)
 	c := ours(d)
@@ -104,28 +105,42 @@ func TestLookupOutlivesTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	var conn *dns.Conn
-	if err := netns.Do(ns, func() (err error) {
-		conn, err = dns.Dial("udp", "127.0.0.11:53")
-		return err
-	}); err != nil {
-		t.Fatal(err)
+	conns := map[string]*dns.Conn{}
+	for _, proto := range []string{"udp", "tcp"} {
+		if err := netns.Do(ns, func() (err error) {
+			conns[proto], err = dns.Dial(proto, "127.0.0.11:53")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[proto].Close()
 	}
-	defer conn.Close()
-	if err := conn.WriteMsg(new(dns.Msg).SetQuestion("held.example.test.", dns.TypeA)); err != nil {
-		t.Fatal(err)
-	}
-	<-held.asked
-	d.kill(t)
-	held.answer.Store(true)
-	if err := d.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := conn.ReadMsg(); err != nil || len(r.Answer) != 1 {
-		t.Errorf("got %v, %v", r, err)
+	for _, end := range []struct {
+		name string
+		do   func(*testing.T)
+	}{{"killed", d.kill}, {"ended", d.leave}} {
+		var answers []chan struct{}
+		for proto, conn := range conns {
+			if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.WriteMsg(new(dns.Msg).SetQuestion(end.name+"-"+proto+".held.example.test.", dns.TypeA)); err != nil {
+				t.Fatal(end.name, proto, err)
+			}
+			answers = append(answers, <-held.asked)
+		}
+		end.do(t)
+		if err := d.start(); err != nil {
+			t.Fatal(err)
+		}
+		for _, answer := range answers {
+			close(answer)
+		}
+		for proto, conn := range conns {
+			if r, err := conn.ReadMsg(); err != nil || len(r.Answer) != 1 {
+				t.Errorf("%s, %s: got %v, %v", end.name, proto, r, err)
+			}
+		}
 	}
 }
 

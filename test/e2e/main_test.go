@@ -16,7 +16,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -170,11 +171,12 @@ func makeNetwork() error {
 	return netns.Set(here)
 }
 
-// held is the name held.example.test, which is answered only when a test says so.
+// held are the names below held.example.test: of each the first question is answered, when
+// a test says so by closing what it finds in asked, and no other.
 var held = struct {
-	asked  chan struct{}
-	answer atomic.Bool
-}{asked: make(chan struct{}, 1)}
+	names sync.Map
+	asked chan chan struct{}
+}{asked: make(chan chan struct{})}
 
 // startDNS serves names below example.test in the outside namespace and makes it
 // the resolver of this mount namespace.
@@ -183,16 +185,16 @@ func startDNS() (stop func(), err error) {
 	mux := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		r := new(dns.Msg)
 		r.SetReply(q)
-		if name := q.Question[0].Name; name == "held.example.test." {
-			select {
-			case held.asked <- struct{}{}:
-			default:
-			}
-			if !held.answer.Load() {
+		waits := strings.HasSuffix(q.Question[0].Name, ".held.example.test.")
+		if waits {
+			if _, again := held.names.LoadOrStore(q.Question[0].Name, true); again {
 				return
 			}
+			answer := make(chan struct{})
+			held.asked <- answer
+			<-answer
 		}
-		if name := q.Question[0].Name; name == "www.example.test." || name == "held.example.test." {
+		if name := q.Question[0].Name; name == "www.example.test." || waits {
 			if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + outsideAddr); err == nil && q.Question[0].Qtype == dns.TypeA {
 				r.Answer = []dns.RR{rr}
 			}

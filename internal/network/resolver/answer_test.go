@@ -236,7 +236,7 @@ func TestTooManyLookups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.datagram(data, nil)
+	k.datagram(data, nil, nil)
 	if list, _, _ := k.client.ring.since(0); len(list) != 1 || list[0].Code != "" || !strings.Contains(list[0].Reason, "the limit is 256") {
 		t.Errorf("got %v", list)
 	}

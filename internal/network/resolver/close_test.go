@@ -26,12 +26,12 @@ func (d thinking) Lookup(asker, name string) Answer {
 // A lookup that the server was still thinking about when it let go of the socket is the
 // next server's: it has not been taken.
 func TestUnansweredLookupIsTheNextServers(t *testing.T) {
-	uf, tf, at, _ := sockets(t)
-	nextUDP, nextTCP := again(t, uf), again(t, tf)
+	own, at, _ := sockets(t)
+	next := again(t, own)
 	dir := thinking{asked: make(chan struct{}), answer: make(chan struct{})}
 	s := New(dir, "", slog.New(slog.DiscardHandler))
 	s.Serve()
-	if err := s.Add("asker", uf, tf); err != nil {
+	if err := s.Add("asker", own); err != nil {
 		t.Fatal(err)
 	}
 	conn := dialed(t, "udp4", at)
@@ -44,7 +44,7 @@ func TestUnansweredLookupIsTheNextServers(t *testing.T) {
 	s.Close()
 	n := New(fake{}, "", slog.New(slog.DiscardHandler))
 	defer n.Close()
-	if err := n.Add("asker", nextUDP, nextTCP); err != nil {
+	if err := n.Add("asker", next); err != nil {
 		t.Fatal(err)
 	}
 	n.Serve()
@@ -57,11 +57,11 @@ func TestForwardedLookupSurvives(t *testing.T) {
 	heard := make(chan struct{}, 8)
 	deaf := server(t, func(dns.ResponseWriter, *dns.Msg) { heard <- struct{}{} })
 	path := filepath.Join(t.TempDir(), "lookups")
-	uf, tf, at, _ := sockets(t)
-	nextUDP, nextTCP := again(t, uf), again(t, tf)
+	own, at, _ := sockets(t)
+	next := again(t, own)
 	s := New(&upstreams{servers: []Forwarder{deaf}}, path, slog.New(slog.DiscardHandler))
 	s.Serve()
-	if err := s.Add("asker", uf, tf); err != nil {
+	if err := s.Add("asker", own); err != nil {
 		t.Fatal(err)
 	}
 	conn := dialed(t, "udp4", at)
@@ -75,7 +75,7 @@ func TestForwardedLookupSurvives(t *testing.T) {
 		t.Fatalf("%x, %v: the lookup is not kept", left, err)
 	}
 	n := New(&upstreams{servers: []Forwarder{server(t, says("192.0.2.1"))}}, path, slog.New(slog.DiscardHandler))
-	if err := n.Add("asker", nextUDP, nextTCP); err != nil {
+	if err := n.Add("asker", next); err != nil {
 		t.Fatal(err)
 	}
 	n.Serve()
@@ -88,7 +88,7 @@ func TestForwardedLookupSurvives(t *testing.T) {
 
 // Until all names are known nothing is answered.
 func TestNothingIsAnsweredTooEarly(t *testing.T) {
-	uf, tf, at, _ := sockets(t)
+	own, at, _ := sockets(t)
 	asked := make(chan struct{})
 	dir := thinking{asked: asked, answer: make(chan struct{})}
 	close(dir.answer)
@@ -98,7 +98,7 @@ func TestNothingIsAnsweredTooEarly(t *testing.T) {
 	if err := conn.WriteMsg(new(dns.Msg).SetQuestion("web.", dns.TypeA)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add("asker", uf, tf); err != nil {
+	if err := s.Add("asker", own); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -115,19 +115,19 @@ func TestParseWaiters(t *testing.T) {
 	p := pending{path: filepath.Join(t.TempDir(), "lookups")}
 	from := &unix.SockaddrInet4{Port: 40000, Addr: [4]byte{127, 0, 0, 1}}
 	first, second := p.put(7, from, []byte("one")), p.put(8, from, []byte("two"))
-	if first != 0 || second != 1 {
-		t.Fatalf("slots %d and %d", first, second)
+	if first.slot != 0 || second.slot != 1 {
+		t.Fatalf("tickets %v and %v", first, second)
 	}
 	p.drop(first)
-	if n := p.put(9, from, make([]byte, slotSize)); n != -1 {
-		t.Errorf("a lookup that is too long is in slot %d", n)
+	if got := p.put(9, from, make([]byte, slotSize)); got != untold {
+		t.Errorf("a lookup that is too long has the ticket %v", got)
 	}
 	data, err := os.ReadFile(p.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := parseWaiters(data, time.Now())
-	if len(got) != 1 || got[0].inode != 8 || string(got[0].data) != "two" || got[0].from.String() != "127.0.0.1:40000" {
+	if len(got) != 1 || got[0].ticket != second || got[0].inode != 8 || string(got[0].data) != "two" || got[0].from.String() != "127.0.0.1:40000" {
 		t.Errorf("got %+v", got)
 	}
 	if got := parseWaiters(data, time.Now().Add(time.Minute)); len(got) != 0 {
@@ -136,8 +136,8 @@ func TestParseWaiters(t *testing.T) {
 	for range mostPending {
 		p.put(1, from, nil)
 	}
-	if n := p.put(1, from, nil); n != -1 {
-		t.Errorf("slot %d though all are taken", n)
+	if got := p.put(1, from, nil); got != untold {
+		t.Errorf("%v though all places are taken", got)
 	}
 }
 
@@ -152,14 +152,17 @@ func FuzzParseWaiters(f *testing.F) {
 	})
 }
 
-// again is the same socket once more, as the shim holds it for the next daemon.
-func again(t *testing.T, f *os.File) *os.File {
+// again is the same sockets once more, as the shim holds them for the next daemon.
+func again(t *testing.T, own Sockets) (next Sockets) {
 	t.Helper()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+	for i, f := range own {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next[i] = rawFile(fd)
 	}
-	return rawFile(fd)
+	return next
 }
 
 func answered(t *testing.T, conn *dns.Conn, records int) {

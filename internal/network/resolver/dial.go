@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +20,18 @@ import (
 type connection interface {
 	io.ReadWriteCloser
 	SetDeadline(t time.Time) error
+	syscall.Conn
 }
 
 // dial connects from the forwarder's namespace. Only the socket is made inside it:
 // waiting there for a server that is dead would hold a thread for each lookup.
 func dial(ctx context.Context, up Forwarder, proto string) (connection, error) {
 	if up.NetNS == nil {
-		return new(net.Dialer).DialContext(ctx, proto, up.Addr.String())
+		conn, err := new(net.Dialer).DialContext(ctx, proto, up.Addr.String())
+		if err != nil {
+			return nil, err
+		}
+		return conn.(connection), nil // a *net.UDPConn or *net.TCPConn
 	}
 	var f *os.File
 	err := netns.Do(up.NetNS, func() (err error) {

@@ -13,18 +13,23 @@ import (
 
 // ask puts a question to one server. What does not fit into a datagram is asked for
 // again by TCP.
-func ask(ctx context.Context, up Forwarder, tcp bool, query *dns.Msg) result {
+func ask(ctx context.Context, up Forwarder, l *errand) result {
 	r := result{from: up.Addr}
-	if tcp {
-		r.msg, r.raw, r.err = exchange(ctx, up, "tcp", query)
+	if l.tcp {
+		r.msg, r.raw, r.err = exchange(ctx, up, "tcp", l)
 		if r.err == nil || ctx.Err() != nil {
 			return r
 		}
 		// Some servers know UDP only.
 	}
-	r.msg, r.raw, r.err = exchange(ctx, up, "udp", query)
+	r.msg, r.raw, r.err = exchange(ctx, up, "udp", l)
+	return r.whole(ctx, up, l)
+}
+
+// whole asks again by TCP for an answer that was too long for a datagram.
+func (r result) whole(ctx context.Context, up Forwarder, l *errand) result {
 	if r.err == nil && r.msg.Truncated {
-		if m, raw, err := exchange(ctx, up, "tcp", query); err == nil {
+		if m, raw, err := exchange(ctx, up, "tcp", l); err == nil {
 			r.msg, r.raw = m, raw
 		}
 	}
@@ -52,15 +57,16 @@ func question(query *dns.Msg) (*dns.Msg, []byte, error) {
 // exchange sends the query and waits for its answer. The socket is connected and its
 // port the kernel's random choice, so that only the server itself is heard; the id and
 // the question must be ours (RFC 5452).
-func exchange(ctx context.Context, up Forwarder, proto string, query *dns.Msg) (*dns.Msg, []byte, error) {
-	q, data, err := question(query)
+func exchange(ctx context.Context, up Forwarder, proto string, l *errand) (*dns.Msg, []byte, error) {
+	q, data, err := question(l.query)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := dial(ctx, up, proto)
+	dialed, err := dial(ctx, up, proto)
 	if err != nil {
 		return nil, nil, err
 	}
+	conn := l.client.safe.hold(dialed, asked{proto: proto, from: up.Addr, id: q.Id, ticket: l.ticket}.note())
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if proto == "tcp" {
@@ -90,6 +96,11 @@ func converse(conn connection, proto string, data []byte, q *dns.Msg) (*dns.Msg,
 	if _, err := conn.Write(data); err != nil {
 		return nil, nil, err
 	}
+	return hear(conn, proto, q)
+}
+
+// hear waits for the answer to q.
+func hear(conn connection, proto string, q *dns.Msg) (*dns.Msg, []byte, error) {
 	for {
 		raw, err := receive(conn, proto)
 		if err != nil {

@@ -64,16 +64,27 @@ func plain(err error) string {
 	return err.Error()
 }
 
+// errand is a lookup that others are asked for.
+type errand struct {
+	client *client
+	tcp    bool
+	query  *dns.Msg
+	ticket ticket
+	before []asked // by the daemon before
+}
+
 // forward asks the upstreams and gives the first good answer, with the query's id.
-// nil: there is no answer, for the daemon ends; the next one's resolver is asked again.
-func (s *Server) forward(c *client, tcp bool, query *dns.Msg, e *record) []byte {
+// nil: there is no answer, for the daemon ends; the next one goes on.
+func (s *Server) forward(l *errand, e *record) []byte {
+	query, tcp, c := l.query, l.tcp, l.client
 	up := s.dir.Upstream(c.id)
 	if len(up.Servers) == 0 {
+		closeAll(l.before)
 		return pack(fail(query, dns.RcodeServerFailure, e, up.Reason), e)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	best, failed := s.race(ctx, c, up.Servers, tcp, query)
+	best, failed := s.settle(ctx, l, up.Servers)
 	if s.ctx.Err() != nil {
 		e.code = -1
 		return nil
@@ -128,10 +139,11 @@ func (s *Server) opened(asker string, m *dns.Msg, name string) error {
 // race asks one server after the other, the next as soon as one fails or has said
 // nothing for a while, and gives the first good answer; without one, an answer that
 // refuses, if there is any. The others' failures are told in words.
-func (s *Server) race(ctx context.Context, c *client, servers []Forwarder, tcp bool, query *dns.Msg) (best *result, failed []string) {
+func (s *Server) race(ctx context.Context, l *errand, servers []Forwarder) (best *result, failed []string) {
+	c := l.client
 	servers = c.ordered(servers)
 	if len(servers) == 1 { // nobody to race with
-		r := ask(ctx, servers[0], tcp, query)
+		r := ask(ctx, servers[0], l)
 		if r.err == nil {
 			best = &r
 		}
@@ -150,7 +162,7 @@ func (s *Server) race(ctx context.Context, c *client, servers []Forwarder, tcp b
 		up := servers[0]
 		servers = servers[1:]
 		waiting[up.Addr] = time.Now()
-		wg.Go(func() { results <- ask(ctx, up, tcp, query) })
+		wg.Go(func() { results <- ask(ctx, up, l) })
 	}
 	next()
 	tick := time.NewTicker(stagger)

@@ -77,7 +77,7 @@ func put(t *testing.T, u *upstreams, c *client, tcp bool) (string, record) {
 	defer s.Close()
 	q := new(dns.Msg).SetQuestion("example.org.", dns.TypeA)
 	e := record{name: "example.org"}
-	data := s.forward(c, tcp, q, &e)
+	data := s.forward(&errand{client: c, tcp: tcp, query: q, ticket: untold}, &e)
 	r := new(dns.Msg)
 	if err := r.Unpack(data); err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestForwardTruncated(t *testing.T) {
 		if tc.size > 0 {
 			q.SetEdns0(tc.size, false)
 		}
-		data := s.forward(&client{}, false, q, &record{})
+		data := s.forward(&errand{client: &client{}, query: q, ticket: untold}, &record{})
 		r := new(dns.Msg)
 		if err := r.Unpack(data); err != nil || r.Truncated == tc.whole || tc.whole && len(r.Answer) != tc.answers || len(data) > max(512, int(tc.size)) || r.Id != q.Id {
 			t.Errorf("%d bytes taken: got %d, %v, %v", tc.size, len(data), r.MsgHdr, err)

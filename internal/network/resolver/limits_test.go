@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,7 +14,7 @@ import (
 )
 
 // sockets are those of one asker, on loopback.
-func sockets(t *testing.T) (udp, tcp *os.File, udpAddr, tcpAddr string) {
+func sockets(t *testing.T) (own Sockets, udpAddr, tcpAddr string) {
 	t.Helper()
 	u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -27,13 +26,16 @@ func sockets(t *testing.T) (udp, tcp *os.File, udpAddr, tcpAddr string) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if udp, err = u.File(); err != nil {
+	if own[0], err = u.File(); err != nil {
 		t.Fatal(err)
 	}
-	if tcp, err = l.File(); err != nil {
+	if own[1], err = l.File(); err != nil {
 		t.Fatal(err)
 	}
-	return udp, tcp, u.LocalAddr().String(), l.Addr().String()
+	if own[2], own[3], err = newSafe(); err != nil {
+		t.Fatal(err)
+	}
+	return own, u.LocalAddr().String(), l.Addr().String()
 }
 
 func dialed(t *testing.T, proto, to string) *dns.Conn {
@@ -67,8 +69,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	defer s.Close()
 	ask := map[string][2]string{}
 	for _, asker := range []string{"greedy", "other"} {
-		uf, tf, ua, ta := sockets(t)
-		if err := s.Add(asker, uf, tf); err != nil {
+		own, ua, ta := sockets(t)
+		if err := s.Add(asker, own); err != nil {
 			t.Fatal(err)
 		}
 		ask[asker] = [2]string{ua, ta}
@@ -136,14 +138,14 @@ func TestFloodIsServedInTurns(t *testing.T) {
 	s.Serve()
 	defer s.Close()
 	fill := func(asker string, n int) {
-		uf, tf, ua, _ := sockets(t)
+		own, ua, _ := sockets(t)
 		conn := dialed(t, "udp4", ua)
 		for range n {
 			if err := conn.WriteMsg(new(dns.Msg).SetQuestion("web.", dns.TypeA)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Add(asker, uf, tf); err != nil {
+		if err := s.Add(asker, own); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,12 +166,12 @@ func TestWaitingLookupsAreBounded(t *testing.T) {
 	s := New(dir, "", slog.New(slog.DiscardHandler))
 	s.Serve()
 	defer s.Close()
-	uf, tf, flood, _ := sockets(t)
-	if err := s.Add("flood", uf, tf); err != nil {
+	own, flood, _ := sockets(t)
+	if err := s.Add("flood", own); err != nil {
 		t.Fatal(err)
 	}
-	qf, qt, quiet, _ := sockets(t)
-	if err := s.Add("quiet", qf, qt); err != nil {
+	others, quiet, _ := sockets(t)
+	if err := s.Add("quiet", others); err != nil {
 		t.Fatal(err)
 	}
 	conn := dialed(t, "udp4", flood)

@@ -22,20 +22,26 @@ var address = [4]byte{127, 0, 0, 11}
 
 // Listen makes the sockets and the redirection in the network namespace of the
 // calling thread, whose loopback interface is up.
-func Listen() (udp, tcp *os.File, err error) {
-	if udp, err = listen(unix.SOCK_DGRAM); err != nil {
-		return nil, nil, fmt.Errorf("listen on 127.0.0.11 (udp): %w", err)
+func Listen() (s Sockets, err error) {
+	defer func() {
+		if err != nil {
+			s.Close()
+			s = Sockets{}
+		}
+	}()
+	if s[0], err = listen(unix.SOCK_DGRAM); err != nil {
+		return s, fmt.Errorf("listen on 127.0.0.11 (udp): %w", err)
 	}
-	if tcp, err = listen(unix.SOCK_STREAM); err != nil {
-		udp.Close()
-		return nil, nil, fmt.Errorf("listen on 127.0.0.11 (tcp): %w", err)
+	if s[1], err = listen(unix.SOCK_STREAM); err != nil {
+		return s, fmt.Errorf("listen on 127.0.0.11 (tcp): %w", err)
+	}
+	if s[2], s[3], err = newSafe(); err != nil {
+		return s, fmt.Errorf("make a safe for lookups: %w", err)
 	}
 	if err = redirect(); err != nil {
-		udp.Close()
-		tcp.Close()
-		return nil, nil, fmt.Errorf("redirect lookups: %w", err)
+		return s, fmt.Errorf("redirect lookups: %w", err)
 	}
-	return udp, tcp, nil
+	return s, nil
 }
 
 func listen(kind int) (*os.File, error) {

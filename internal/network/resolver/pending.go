@@ -23,6 +23,15 @@ const (
 	tooOld = 10 * time.Second
 )
 
+// ticket is a lookup's place in the file, and the time that tells it from the one which
+// was there before. The place is -1 if it is not kept.
+type ticket struct {
+	slot int
+	at   int64
+}
+
+var untold = ticket{slot: -1}
+
 // pending keeps the lookups that an upstream is being asked for in a file: they have
 // been taken from their socket, and if the daemon is killed nobody else knows of them.
 // The next one asks again. A write of some hundred bytes to a file in memory is nothing
@@ -38,22 +47,23 @@ type pending struct {
 
 // waiter is a lookup of the daemon before.
 type waiter struct {
+	ticket
 	inode uint64
-	at    time.Time
 	from  netip.AddrPort
 	data  []byte
 }
 
-// put keeps a lookup; the number is for drop. -1: it is not kept.
-func (p *pending) put(inode uint64, from unix.Sockaddr, data []byte) int {
+// put keeps a lookup; the ticket is for drop.
+func (p *pending) put(inode uint64, from unix.Sockaddr, data []byte) ticket {
 	sa, ok := from.(*unix.SockaddrInet4)
 	if !ok || p.path == "" || len(data) > slotSize-slotHead {
-		return -1
+		return untold
 	}
+	at := time.Now().UnixNano()
 	var b [slotSize]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(len(data)))
 	binary.LittleEndian.PutUint64(b[8:], inode)
-	binary.LittleEndian.PutUint64(b[16:], uint64(time.Now().UnixNano()))
+	binary.LittleEndian.PutUint64(b[16:], uint64(at))
 	binary.LittleEndian.PutUint16(b[24:], uint16(sa.Port))
 	copy(b[26:], sa.Addr[:])
 	n := slotHead + copy(b[slotHead:], data)
@@ -61,13 +71,13 @@ func (p *pending) put(inode uint64, from unix.Sockaddr, data []byte) int {
 	defer p.mu.Unlock()
 	slot := p.free()
 	if slot < 0 || p.open() != nil {
-		return -1
+		return untold
 	}
 	if _, err := p.file.WriteAt(b[:n], int64(slot)*slotSize); err != nil {
-		return -1 // the disk is full: as if there were no file
+		return untold // the disk is full: as if there were no file
 	}
 	p.used[slot] = true
-	return slot
+	return ticket{slot, at}
 }
 
 // free finds an empty slot, beginning behind the last one that was taken.
@@ -89,16 +99,16 @@ func (p *pending) open() (err error) {
 }
 
 // drop forgets a lookup that was answered.
-func (p *pending) drop(slot int) {
-	if slot < 0 {
+func (p *pending) drop(t ticket) {
+	if t.slot < 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.used[slot] = false
+	p.used[t.slot] = false
 	if p.file != nil {
 		// Left behind, it would be asked for once more, to no harm.
-		_, _ = p.file.WriteAt(make([]byte, 4), int64(slot)*slotSize)
+		_, _ = p.file.WriteAt(make([]byte, 4), int64(t.slot)*slotSize)
 	}
 }
 
@@ -124,15 +134,15 @@ func (p *pending) take() ([]waiter, error) {
 
 // parseWaiters reads the file; what is no lookup, or too old, is passed over.
 func parseWaiters(data []byte, now time.Time) (out []waiter) {
-	for len(data) > slotHead {
+	for n := 0; len(data) > slotHead; n++ {
 		slot := data[:min(slotSize, len(data))]
 		data = data[len(slot):]
 		size := binary.LittleEndian.Uint32(slot)
 		w := waiter{
-			inode: binary.LittleEndian.Uint64(slot[8:]), at: time.Unix(0, int64(binary.LittleEndian.Uint64(slot[16:]))),
+			ticket: ticket{n, int64(binary.LittleEndian.Uint64(slot[16:]))}, inode: binary.LittleEndian.Uint64(slot[8:]),
 			from: netip.AddrPortFrom(netip.AddrFrom4([4]byte(slot[26:30])), binary.LittleEndian.Uint16(slot[24:])),
 		}
-		if age := now.Sub(w.at); size == 0 || int64(size) > int64(len(slot)-slotHead) || age < 0 || age > tooOld {
+		if age := now.Sub(time.Unix(0, w.at)); size == 0 || int64(size) > int64(len(slot)-slotHead) || age < 0 || age > tooOld {
 			continue
 		}
 		w.data = slot[slotHead:][:size]

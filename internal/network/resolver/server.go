@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,8 @@ type Server struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	pending pending
+	// leaving: what is not answered is the next server's from here on.
+	leaving atomic.Bool
 
 	mu      sync.Mutex
 	poll    *os.File // an epoll instance, made with the first sandbox
@@ -49,6 +52,7 @@ type Server struct {
 type client struct {
 	id      string
 	sockets []*socket
+	safe    *safe
 	// slots are for lookups that wait for an upstream, streams for TCP connections.
 	slots, streams chan struct{}
 	ring           *ring
@@ -79,35 +83,29 @@ func (s *Server) Serve() {
 	if err != nil {
 		s.log.Warn("read the lookups that were under way", "err", err)
 	}
-	for _, sock := range s.sockets {
-		for _, w := range left {
-			if !sock.stream && sock.inode == w.inode {
-				s.wg.Go(func() {
-					sock.datagram(w.data, &unix.SockaddrInet4{Port: int(w.from.Port()), Addr: w.from.Addr().As4()})
-				})
-			}
-		}
+	for _, c := range s.clients {
+		s.resume(c, left)
 	}
 	s.loop()
 }
 
 // Add serves the sockets of an asker; they belong to the server then, also on error.
 // What waits in them already is answered.
-func (s *Server) Add(asker string, udp, tcp *os.File) error {
+func (s *Server) Add(asker string, own Sockets) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.start()
 	c := &client{id: asker, slots: make(chan struct{}, perAsker), streams: make(chan struct{}, streams), ring: s.ringOf(asker)}
 	s.clients[asker] = c
-	for _, in := range []struct {
-		file   *os.File
-		stream bool
-	}{{udp, false}, {tcp, true}} {
+	if own[2] != nil && own[3] != nil {
+		c.safe = &safe{in: own[2], out: own[3]}
+	}
+	for i, file := range own[:2] {
 		if err != nil {
-			in.file.Close()
+			file.Close()
 			continue
 		}
-		sock := newSocket(s, c, in.file, in.stream)
+		sock := newSocket(s, c, file, i == 1)
 		// Registered before it is polled: the loop must find it.
 		s.sockets[sock.fd] = sock
 		c.sockets = append(c.sockets, sock)
@@ -116,6 +114,9 @@ func (s *Server) Add(asker string, udp, tcp *os.File) error {
 	if err != nil {
 		s.remove(asker)
 		return fmt.Errorf("serve lookups: %w", err)
+	}
+	if s.serving {
+		s.resume(c, nil)
 	}
 	return nil
 }
@@ -194,6 +195,7 @@ func (s *Server) remove(asker string) {
 		delete(s.sockets, sock.fd)
 		sock.close(s.pollFD)
 	}
+	c.safe.close()
 	delete(s.clients, asker)
 	s.keep(asker, c.ring)
 }
@@ -242,10 +244,10 @@ func (s *Server) Queries(asker string, n uint64) (list []api.DNSQuery, next uint
 	return r.since(n)
 }
 
-// Close stops to serve, and waits for what is under way. The sockets stay open
-// where others hold them.
+// Close stops to serve. What is under way is the next server's: lookups that others are
+// being asked for, and connections. The sockets stay open where others hold them.
 func (s *Server) Close() {
-	s.cancel()
+	s.leaving.Store(true)
 	s.mu.Lock()
 	s.closed = true
 	for asker := range s.clients {
@@ -255,6 +257,8 @@ func (s *Server) Close() {
 		s.poll.Close()
 	}
 	s.mu.Unlock()
+	// Not before the safes are closed: what is given up here stays in them.
+	s.cancel()
 	s.wg.Wait()
 	s.pending.close()
 }

@@ -1,9 +1,6 @@
 package resolver
 
 import (
-	"context"
-	"encoding/binary"
-	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -41,7 +38,7 @@ type socket struct {
 	client *client
 	stream bool
 	fd     int32
-	inode  uint64 // the kernel's number of the socket, whoever has it open
+	inode  uint64
 
 	mu     sync.Mutex
 	file   *os.File
@@ -51,12 +48,7 @@ type socket struct {
 func newSocket(s *Server, c *client, f *os.File, stream bool) *socket {
 	fd := int32(f.Fd())
 	_ = unix.SetNonblock(int(fd), true) // shared with the shim, which may see it otherwise
-	k := &socket{server: s, client: c, stream: stream, fd: fd, file: f}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(fd), &st); err == nil {
-		k.inode = st.Ino
-	}
-	return k
+	return &socket{server: s, client: c, stream: stream, fd: fd, inode: inodeOf(int(fd)), file: f}
 }
 
 func (k *socket) close(poll int) {
@@ -82,7 +74,7 @@ func (k *socket) ready() {
 		if err != nil {
 			return
 		}
-		k.datagram(buf[:n], from)
+		k.datagram(buf[:n], from, nil)
 		if _, _, err := k.receive(nil, 0); err != nil {
 			return
 		}
@@ -98,27 +90,32 @@ func (k *socket) receive(buf []byte, flags int) (int, unix.Sockaddr, error) {
 	return unix.Recvfrom(int(k.fd), buf, unix.MSG_DONTWAIT|flags)
 }
 
-func (k *socket) datagram(data []byte, from unix.Sockaddr) {
+// datagram answers a lookup; before are the sockets by which the daemon before asked
+// others for it.
+func (k *socket) datagram(data []byte, from unix.Sockaddr, before []asked) {
 	query, e := parse(data)
 	if query == nil {
+		closeAll(before)
 		return
 	}
 	if answer := k.own(query, &e, false); answer != nil {
+		closeAll(before)
 		k.send(answer, from)
 		k.note(e)
 		return
 	}
-	slot := k.server.pending.put(k.inode, from, data)
+	l := &errand{client: k.client, query: query, ticket: k.server.pending.put(k.inode, from, data), before: before}
 	ok := k.spawn(k.client.slots, func() {
-		answer := k.server.forward(k.client, false, query, &e)
+		answer := k.server.forward(l, &e)
 		sent := answer != nil && k.send(answer, from)
-		if sent || k.server.ctx.Err() == nil { // else the next daemon asks again
-			k.server.pending.drop(slot)
+		if sent || !k.server.leaving.Load() { // else the next daemon goes on
+			k.server.pending.drop(l.ticket)
 		}
 		k.note(e)
 	})
 	if !ok {
-		k.server.pending.drop(slot)
+		closeAll(before)
+		k.server.pending.drop(l.ticket)
 		e.reason = busy
 		k.note(e)
 	}
@@ -185,66 +182,4 @@ func (k *socket) spawn(slots chan struct{}, f func()) bool {
 		f()
 	})
 	return true
-}
-
-// accept takes connections, and closes those that are too many.
-func (k *socket) accept() {
-	for range turn {
-		k.mu.Lock()
-		if k.closed {
-			k.mu.Unlock()
-			return
-		}
-		fd, _, err := unix.Accept4(int(k.fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		k.mu.Unlock()
-		if err != nil {
-			return
-		}
-		conn := os.NewFile(uintptr(fd), "lookup")
-		if !k.spawn(k.client.streams, func() { k.serve(conn) }) {
-			conn.Close()
-			k.note(record{at: time.Now(), code: -1, tcp: true, reason: tooMany})
-		}
-	}
-}
-
-// serve answers the queries of one TCP connection.
-func (k *socket) serve(conn *os.File) {
-	defer conn.Close()
-	defer context.AfterFunc(k.server.ctx, func() { conn.Close() })()
-	for {
-		if conn.SetDeadline(time.Now().Add(idle)) != nil {
-			return
-		}
-		var length [2]byte
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		// Memory for what has come, not for what was announced.
-		size := int64(binary.BigEndian.Uint16(length[:]))
-		data, err := io.ReadAll(io.LimitReader(conn, size))
-		if err != nil || int64(len(data)) < size {
-			return
-		}
-		answer := k.exchange(data)
-		if answer == nil || conn.SetDeadline(time.Now().Add(idle)) != nil {
-			return
-		}
-		if _, err := conn.Write(framed(answer)); err != nil {
-			return
-		}
-	}
-}
-
-func (k *socket) exchange(data []byte) []byte {
-	query, e := parse(data)
-	if query == nil {
-		return nil
-	}
-	answer := k.own(query, &e, true)
-	if answer == nil {
-		answer = k.server.forward(k.client, true, query, &e)
-	}
-	k.note(e)
-	return answer
 }
