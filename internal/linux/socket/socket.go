@@ -17,9 +17,10 @@ import (
 	"strings"
 )
 
-// Listener is a TCP socket that listens, or a UDP socket that is bound and not connected.
+// Listener is a socket of TCP or SCTP that listens, or one of UDP that is bound and not
+// connected.
 type Listener struct {
-	Proto string // "tcp" or "udp"
+	Proto string // "tcp", "udp" or "sctp"
 	// Addr is where it is bound; [::] usually means all of IPv4 as well.
 	Addr  netip.AddrPort
 	Inode uint64
@@ -49,7 +50,42 @@ func listeners(dir string) (list []Listener, err error) {
 			list = append(list, found...)
 		}
 	}
-	return list, nil
+	f, err := os.Open(dir + "sctp/eps")
+	if errors.Is(err, os.ErrNotExist) {
+		return list, nil // the kernel has not loaded SCTP
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list sockets: %w", err)
+	}
+	defer f.Close()
+	found, err := ParseEndpoints(f)
+	if err != nil {
+		return nil, fmt.Errorf("list sockets: read %ssctp/eps: %w", dir, err)
+	}
+	return append(list, found...), nil
+}
+
+// ParseEndpoints reads /proc/net/sctp/eps: ENDPT SOCK STY SST HBKT LPORT UID INODE, and the
+// addresses that the socket listens at.
+func ParseEndpoints(r io.Reader) (list []Listener, err error) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 9 || fields[3] != "10" { // 10 is LISTEN
+			continue
+		}
+		port, err := strconv.ParseUint(fields[5], 10, 16)
+		inode, err2 := strconv.ParseUint(fields[7], 10, 64)
+		if err != nil || err2 != nil || port == 0 || inode == 0 {
+			continue
+		}
+		for _, text := range fields[8:] {
+			if a, err := netip.ParseAddr(text); err == nil {
+				list = append(list, Listener{"sctp", netip.AddrPortFrom(a.Unmap(), uint16(port)), inode})
+			}
+		}
+	}
+	return list, lines.Err()
 }
 
 // Parse reads a file such as /proc/net/tcp6. Sockets that wait for nobody are left out.

@@ -40,6 +40,24 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// The lines are those of Linux 6.1.
+func TestParseEndpoints(t *testing.T) {
+	const in = ` ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS
+0000000000000000 0000000000000000 2   10  34   80      0 11434 0000:0000:0000:0000:0000:0000:0000:0000 
+0000000000000000 0000000000000000 2   10  2    7000    0 11435 192.0.2.1 10.0.0.1 
+0000000000000000 0000000000000000 2   7   2    7001    0 11436 192.0.2.1 
+0000000000000000 0000000000000000 2   10  2    x       0 11437 192.0.2.1 
+`
+	got, err := socket.ParseEndpoints(strings.NewReader(in))
+	want := []socket.Listener{
+		{Proto: "sctp", Addr: netip.MustParseAddrPort("[::]:80"), Inode: 11434},
+		{Proto: "sctp", Addr: netip.MustParseAddrPort("192.0.2.1:7000"), Inode: 11435}, {Proto: "sctp", Addr: netip.MustParseAddrPort("10.0.0.1:7000"), Inode: 11435},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
 func TestListeners(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,6 +88,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1\n", "tcp")
 	f.Fuzz(func(t *testing.T, text, proto string) {
 		list, _ := socket.Parse(strings.NewReader(text), proto)
+		endpoints, _ := socket.ParseEndpoints(strings.NewReader(text))
+		list = append(list, endpoints...)
 		for _, l := range list {
 			if !l.Addr.IsValid() || l.Addr.Port() == 0 || l.Inode == 0 {
 				t.Errorf("%q: %+v", text, l)
