@@ -61,6 +61,9 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 	if c.requests, err = requests(SandboxSpec{Ports: add, Project: sb.spec.Project, Service: sb.spec.Service}); err != nil {
 		return nil, err
 	}
+	if err := unserved(c.requests, targetsOf(c.way)); err != nil {
+		return nil, err
+	}
 	if c.dropped, err = c.find(drop); err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func (c *portChange) find(drop network.PortMap) (list []port.Binding, err error)
 		}
 	}
 	for _, r := range c.sb.reserved {
-		all := shown(r)
+		all := shown(r, targetsOf(c.way))
 		i := slices.IndexFunc(all, func(b network.PortBinding) bool { return going(r.Container, b) })
 		if i < 0 {
 			continue
@@ -204,19 +207,23 @@ func (c *portChange) register() network.PortMap {
 	ports := network.PortMap{}
 	for p, bindings := range sb.ports {
 		ports[p] = slices.DeleteFunc(slices.Clone(bindings), func(b network.PortBinding) bool {
-			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && slices.Contains(shown(d), b) })
+			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && slices.Contains(shown(d, targetsOf(c.way)), b) })
 		})
 	}
 	for _, b := range c.bound {
-		ports[b.Container] = append(ports[b.Container], shown(b)...)
+		ports[b.Container] = append(ports[b.Container], shown(b, targetsOf(c.way))...)
 	}
 	sb.ports = ports
 	return sb.view().Ports
 }
 
-// shown is a binding as inspect shows it.
-func shown(b port.Binding) (list []network.PortBinding) {
+// shown is a binding as inspect shows it: without addresses of IPv6 where those are only
+// held, because nobody relays SCTP.
+func shown(b port.Binding, to targets) (list []network.PortBinding) {
 	for _, h := range b.Hosts() {
+		if b.Container.Proto() == network.SCTP && h.Addr().Is6() && !to.v6.IsValid() {
+			continue
+		}
 		list = append(list, network.PortBinding{HostIP: h.Addr(), HostPort: strconv.Itoa(int(h.Port()))})
 	}
 	return list

@@ -49,16 +49,36 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 		}
 	}
 	if !targetsOf(way).valid() {
-		p.sb.ports = showPorts(p.sb.spec, nil)
+		p.sb.ports = showPorts(p.sb.spec, nil, targets{})
 		return nil
+	}
+	if err := unserved(requests, targetsOf(way)); err != nil {
+		return err
 	}
 	bound, failed, err := p.s.reserveAll(ctx, requests, bridge.HostBinding(way.net.Options))
 	if err != nil {
 		return p.s.explainTaken(p.sb, way, requests[failed], err)
 	}
 	p.bound, p.sb.reserved = bound, bound
-	p.sb.ports = showPorts(p.sb.spec, p.bound)
+	p.sb.ports = showPorts(p.sb.spec, p.bound, targetsOf(way))
 	p.sb.mappings = mappings(p.bound, targetsOf(way))
+	return nil
+}
+
+// unserved refuses a port of SCTP at an address of IPv6 from which nothing can be sent on:
+// nobody relays it.
+func unserved(requests []port.Request, to targets) error {
+	for _, r := range requests {
+		if r.Container.Proto() != network.SCTP || !r.Host.Is6() {
+			continue
+		}
+		switch {
+		case r.Host.IsLoopback():
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("publish %s at %s: SCTP is not relayed, and nothing can be sent on from there: publish it at 127.0.0.1, or at another address of this host", r.Container, r.Host))
+		case !to.v6.IsValid():
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("publish %s at %s: SCTP is not relayed, and the container has no address of IPv6: use a network with IPv6 (network create --ipv6), or publish at an address of IPv4", r.Container, r.Host))
+		}
+	}
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 
 // showPorts is what inspect shows of ports: every exposed one, with its bindings
 // where it is published.
-func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
+func showPorts(spec SandboxSpec, bound []port.Binding, to targets) network.PortMap {
 	m := network.PortMap{}
 	for p := range spec.Exposed {
 		m[p] = nil
@@ -135,7 +135,7 @@ func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 		m[p] = nil
 	}
 	for _, b := range bound {
-		m[b.Container] = append(m[b.Container], shown(b)...)
+		m[b.Container] = append(m[b.Container], shown(b, to)...)
 	}
 	return m
 }
