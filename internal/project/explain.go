@@ -67,9 +67,9 @@ func (s *Service) Explain(ctx context.Context, r api.ExplainRequest) (*api.Expla
 	return explain.Together(found, names), ctx.Err()
 }
 
-var portSuffix = regexp.MustCompile(`^(.*):(\d+)(?:/(tcp|udp))?$`)
+var portSuffix = regexp.MustCompile(`^(.*):(\d+)(?:/(tcp|udp|sctp))?$`)
 
-// parseTarget splits TARGET[:PORT[/udp]].
+// parseTarget splits TARGET[:PORT[/udp|/sctp]].
 func parseTarget(text string) (ref string, port uint16, proto string, err error) {
 	invalid := func(format string, args ...any) error {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))

@@ -91,7 +91,7 @@ type Networks interface {
 type Question struct {
 	Source, Target Party
 	Port           uint16 // 0: the one that the target serves
-	Proto          string // "tcp" or "udp"
+	Proto          string // "tcp", "udp" or "sctp"
 }
 
 // facts are what is known and what was tried.

@@ -175,8 +175,11 @@ func (f *facts) findSentOn() {
 }
 
 func protocolOf(name string) uint8 {
-	if name == "udp" {
+	switch name {
+	case "udp":
 		return unix.IPPROTO_UDP
+	case "sctp":
+		return unix.IPPROTO_SCTP
 	}
 	return unix.IPPROTO_TCP
 }

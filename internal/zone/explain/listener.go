@@ -99,10 +99,15 @@ func (f *facts) program(who string) string {
 }
 
 func (f *facts) servingName() string {
-	if f.Proto == "udp" {
-		return fmt.Sprintf("port %d/udp", f.serving)
+	return fmt.Sprintf("port %d%s", f.serving, f.protoSuffix())
+}
+
+// protoSuffix is "/udp" or "/sctp", and nothing for TCP, which needs no word.
+func (f *facts) protoSuffix() string {
+	if f.Proto == "tcp" {
+		return ""
 	}
-	return fmt.Sprintf("port %d", f.serving)
+	return "/" + f.Proto
 }
 
 func (f *facts) bound(list []socket.Listener) string {
@@ -139,8 +144,8 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	if f.server() == thisHost { // its other ports are not what was meant
 		return h.do("Start the program, on an address that %s can ask, as 0.0.0.0; or publish the port of a container: -p %d:PORT", f.Source.Text, f.Port)
 	}
-	if slices.ContainsFunc(f.listeners, func(l socket.Listener) bool { return l.Proto != f.Proto && l.Addr.Port() == f.serving }) {
-		other := map[string]string{"tcp": "udp", "udp": "tcp"}[f.Proto]
+	if i := slices.IndexFunc(f.listeners, func(l socket.Listener) bool { return l.Proto != f.Proto && l.Addr.Port() == f.serving }); i >= 0 {
+		other := f.listeners[i].Proto
 		return h.because("sockets", "it listens on port %d by %s", f.serving, strings.ToUpper(other)).
 			do("Ask by %s; here that is %s/%s", strings.ToUpper(other), withPort(name, f.Port), other)
 	}
@@ -165,7 +170,7 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	case f.mapping != nil && len(open) > 0:
 		return h.do("Publish the port that it listens on: -p %d:%d", f.mapping.host.Port(), open[0].Addr.Port())
 	case len(open) == 1:
-		return h.do("Ask for %s%s", withPort(name, open[0].Addr.Port()), map[bool]string{true: "/udp"}[f.Proto == "udp"])
+		return h.do("Ask for %s%s", withPort(name, open[0].Addr.Port()), f.protoSuffix())
 	case len(open) > 1:
 		return h.do("Ask for one of the ports that it listens on: %s", ports(open))
 	}

@@ -96,10 +96,7 @@ func (f *facts) portName() string {
 	if f.Port == 0 {
 		return "any port"
 	}
-	if f.Proto == "udp" {
-		return fmt.Sprintf("port %d/udp", f.Port)
-	}
-	return fmt.Sprintf("port %d", f.Port)
+	return fmt.Sprintf("port %d%s", f.Port, f.protoSuffix())
 }
 
 // othersToo names those who listen behind the same published port.

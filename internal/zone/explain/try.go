@@ -167,9 +167,12 @@ func (f *facts) try(ctx context.Context, ns *os.File) *attempt {
 		}
 		a.to = netip.AddrPortFrom(to, f.toPort)
 		begun := time.Now()
-		if f.Proto == "udp" {
+		switch f.Proto {
+		case "udp":
 			a.unheard, a.err = tryUDP(ns, a.to)
-		} else {
+		case "sctp":
+			a.err = trySCTP(ns, a.to)
+		default:
 			a.err = tryTCP(ctx, ns, a.to)
 		}
 		if a.took = time.Since(begun); a.err == nil {
@@ -225,6 +228,35 @@ func tryTCP(ctx context.Context, ns *os.File, to netip.AddrPort) error {
 	defer cancel()
 	_, err := check.Run(ctx, &probe.Config{Kind: probe.TCP, Addr: to.Addr(), Port: to.Port()}, check.Place{NetNS: ns})
 	return err
+}
+
+// trySCTP makes an association, which a kernel without SCTP cannot.
+func trySCTP(ns *os.File, to netip.AddrPort) error {
+	var fd int
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
+	domain := unix.AF_INET6
+	if to.Addr().Is4() {
+		sa, domain = &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}, unix.AF_INET
+	}
+	err := in(ns, func() (err error) {
+		fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	patience := unix.NsecToTimeval(answerPatience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		if err == unix.EINPROGRESS || err == unix.EAGAIN { // the patience is over
+			return unix.ETIMEDOUT
+		}
+		return err
+	}
+	return nil
 }
 
 // tryUDP sends an empty datagram: a port where nobody listens refuses it.
