@@ -15,7 +15,7 @@ import (
 
 func (a *app) explain() *cobra.Command {
 	var asJSON bool
-	c := a.command("explain [OPTIONS] SOURCE TARGET[:PORT[/udp]]", "Explain whether one container reaches another, and if not, why", exactArgs(2), func(ctx context.Context, args []string) error {
+	c := a.command("explain [OPTIONS] SOURCE TARGET[:PORT[/PROTOCOL]]", "Explain whether one container reaches another, and if not, why", exactArgs(2), func(ctx context.Context, args []string) error {
 		c, err := a.api(ctx)
 		if err != nil {
 			return err

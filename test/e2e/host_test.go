@@ -5,6 +5,8 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -107,6 +109,8 @@ func loadRules(t *testing.T, rules string) {
 func dialFrom(proto, from, to string, patience time.Duration) (net.Conn, error) {
 	d := net.Dialer{Timeout: patience}
 	switch ip := net.ParseIP(from); {
+	case proto == "sctp":
+		return associate(from, to, patience)
 	case from == "":
 	case strings.HasPrefix(proto, "udp"):
 		d.LocalAddr = &net.UDPAddr{IP: ip}
@@ -114,6 +118,44 @@ func dialFrom(proto, from, to string, patience time.Duration) (net.Conn, error) 
 		d.LocalAddr = &net.TCPAddr{IP: ip}
 	}
 	return d.Dial(proto, to)
+}
+
+// associate is dialFrom by SCTP. To package net one-to-one sockets are those of TCP.
+func associate(from, to string, patience time.Duration) (net.Conn, error) {
+	at, err := netip.ParseAddrPort(to)
+	if err != nil {
+		return nil, err
+	}
+	sockaddr := func(at netip.AddrPort) unix.Sockaddr {
+		if at.Addr().Is4() {
+			return &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
+		}
+		return &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}
+	}
+	domain := unix.AF_INET
+	if at.Addr().Is6() {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "sctp")
+	defer f.Close()
+	if from != "" {
+		err = unix.Bind(fd, sockaddr(netip.AddrPortFrom(netip.MustParseAddr(from), 0)))
+	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	if err == nil {
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait)
+	}
+	if err == nil {
+		err = unix.Connect(fd, sockaddr(at))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("associate with %s: %w", to, err)
+	}
+	return net.FileConn(f)
 }
 
 // answered tells whether something takes a connection there.

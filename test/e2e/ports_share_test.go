@@ -235,29 +235,18 @@ func TestPublishedIPv6(t *testing.T) {
 	}
 }
 
-// TestPublishedSCTP: where the kernel speaks SCTP the port is published, elsewhere the
-// error says so and nothing is left.
-//
-//muelle:ring
+// TestPublishedSCTP: where the kernel speaks no SCTP, which TestSCTP needs, the error says
+// so and nothing is left.
 func TestPublishedSCTP(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)
-	if err == nil {
+	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP); err == nil {
 		unix.Close(fd)
+		return
 	}
 	c := ours(world.daemon)
 	name := c.unique(t, "c")
 	r := c.try(t, "run", "-d", "--name", name, "-p", "18498:80/sctp", "busybox", "sleep", "1000")
 	c.remove(t, name)
-	if err != nil {
-		if r.code != 125 || !strings.Contains(r.err, "host port 0.0.0.0:18498/sctp cannot be reserved: this kernel does not speak SCTP") {
-			t.Errorf("got %+v", r)
-		}
-		return
-	}
-	if got := c.must(t, "port", name); r.code != 0 || !strings.HasPrefix(got, "80/sctp -> 0.0.0.0:18498") {
-		t.Errorf("got %+v, port: %q", r, got)
-	}
-	if got := c.must(t, "inspect", "--kernel", name); !strings.Contains(got, "sctp . 18498") {
-		t.Errorf("the kernel has no translation:\n%s", got)
+	if r.code != 125 || !strings.Contains(r.err, "host port 0.0.0.0:18498/sctp cannot be reserved: this kernel does not speak SCTP") {
+		t.Errorf("got %+v", r)
 	}
 }

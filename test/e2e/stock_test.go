@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // TestZonesOnAStockKernel: what a zone publishes and what it may reach is held by the
@@ -59,26 +61,47 @@ func TestZonesOnAStockKernel(t *testing.T) {
 	}
 }
 
-// TestSubInterfaces: networks of the drivers macvlan and ipvlan; hosts that cannot
-// build them leave their modules out.
+// TestSubInterfaces: networks of the drivers macvlan and ipvlan, and one on a VLAN that is
+// made for it; hosts that cannot build them leave their modules out.
 //
 //muelle:ring
 func TestSubInterfaces(t *testing.T) {
 	c := ours(world.daemon)
-	for driver, address := range map[string]string{"macvlan": "192.0.2.71", "ipvlan": "192.0.2.72"} {
-		name, network := c.unique(t, "c"), c.unique(t, driver)
-		c.must(t, "network", "create", "-d", driver, "-o", "parent=uplink", "--subnet", "192.0.2.0/24", "--gateway", outsideAddr, network)
+	const beyond = "198.18.10.2"
+	if err := outside(func() error {
+		lan, err := netlink.LinkByName("lan")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "lan.10", ParentIndex: lan.Attrs().Index}, VlanId: 10}); err != nil {
+			return err
+		}
+		return upWith("lan.10", beyond+"/24")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ driver, parent, address, subnet, outside string }{
+		{"macvlan", "uplink", "192.0.2.71", "192.0.2.0/24", outsideAddr},
+		{"ipvlan", "uplink", "192.0.2.72", "192.0.2.0/24", outsideAddr},
+		{"ipvlan", "uplink.10", "198.18.10.3", "198.18.10.0/24", beyond},
+	} {
+		driver, address := tc.driver+" on "+tc.parent, tc.address
+		name, network := c.unique(t, "c"), c.unique(t, "n")
+		c.must(t, "network", "create", "-d", tc.driver, "-o", "parent="+tc.parent, "--subnet", tc.subnet, "--gateway", tc.outside, network)
 		c.must(t, "run", "-d", "--name", name, "--network", network, "--ip", address, "-v", world.echo+":/echo:ro", "busybox", "/echo", "7000")
 		try := func() error {
-			return outside(func() error { return echoesFrom("tcp", outsideAddr, net.JoinHostPort(address, "7000"), true) })
+			return outside(func() error { return echoesFrom("tcp", tc.outside, net.JoinHostPort(address, "7000"), true) })
 		}
 		if err := eventually(5*time.Second, try); err != nil {
 			t.Errorf("%s: from outside: %v", driver, err)
 		}
-		if r := c.try(t, "exec", name, "nc", "-w", "3", outsideAddr, "53"); r.code != 0 {
+		if r := c.try(t, "exec", name, "ping", "-c", "1", "-W", "5", tc.outside); r.code != 0 {
 			t.Errorf("%s: to the outside: %+v", driver, r)
 		}
 		c.must(t, "rm", "-f", name)
 		c.must(t, "network", "rm", network)
+	}
+	if _, err := net.InterfaceByName("uplink.10"); err == nil {
+		t.Error("the interface of the VLAN stays when its network is removed")
 	}
 }

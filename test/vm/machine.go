@@ -18,7 +18,7 @@ var modules = []string{
 	"nf_tables", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_reject_inet", "nft_chain_nat", "nft_compat", "nft_log", "nft_limit", "nft_numgen", "nft_hash", "nft_fib_netdev", "nft_meta_bridge", "nf_conntrack_netlink",
 	"nft_counter?", // no module any more since Linux 5.18
 	"bfq?",
-	"nfsd", "nfsv4", "macvlan", "ipvlan", "sctp",
+	"nfsd", "nfsv4", "macvlan", "ipvlan", "8021q", "sctp",
 }
 
 // Kernel is an unpacked kernel package: hack/kernel.sh makes the folder.

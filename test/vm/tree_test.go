@@ -164,7 +164,7 @@ func writeTree(t *testing.T, tree, run string) {
 			t.Fatal(err)
 		}
 	}
-	for _, program := range []string{"docker", "script"} {
+	for _, program := range []string{"docker", "script", "nft"} {
 		install(t, tree, program)
 	}
 	writeAppArmor(t, tree)

@@ -16,7 +16,7 @@ import (
 
 // attacks are what a container does that wants out of its network. Each fails where
 // the kernel refuses.
-var attacks = map[string]func(args []string) error{"raw": raw, "flood": flood, "upon": upon, "within": within}
+var attacks = map[string]func(args []string) error{"raw": raw, "flood": flood, "upon": upon, "within": within, "sctp": sctp}
 
 // raw sends the frames that it reads from standard input, a line of base64 each, by an
 // interface.

@@ -1,0 +1,163 @@
+//go:build root && vm
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// whoBy asks the echo program by SCTP for its name and who it takes the caller for.
+func whoBy(from, to string) (string, error) {
+	conn, err := associate(from, to, 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := conn.Write([]byte("who")); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 200)
+	n, err := conn.Read(buf)
+	return string(buf[:n]), err
+}
+
+// TestSCTP: a published port of SCTP is reached by both families, from this host and from
+// others, held against other programs, and shared by replicas.
+//
+//muelle:ring
+func TestSCTP(t *testing.T) {
+	const here, there = "2001:db8:18::1", "2001:db8:18::2"
+	addAddress(t, "uplink", here+"/64")
+	addAddressOutside(t, "lan", there+"/64")
+	c := ours(world.daemon)
+	six := c.unique(t, "six")
+	c.must(t, "network", "create", "--ipv6", six)
+	t.Cleanup(func() { c.must(t, "network", "rm", six) })
+	plain, both := c.unique(t, "plain"), c.unique(t, "both")
+	serve := []string{"-v", world.echo + ":/echo:ro", "busybox", "/echo", "sctp", "80"}
+	c.must(t, append([]string{"run", "-d", "--name", plain, "-h", "plain", "-p", "18300:80/sctp"}, serve...)...)
+	c.remove(t, plain)
+	c.must(t, append([]string{"run", "-d", "--name", both, "-h", "both", "--network", six, "-p", "18301:80/sctp"}, serve...)...)
+	c.remove(t, both)
+	gateway := c.must(t, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", plain)
+	for _, tc := range []struct {
+		outside  bool
+		to, want string
+	}{
+		{false, "127.0.0.1:18300", "plain " + gateway},
+		{false, hostAddr + ":18300", ""},
+		{true, hostAddr + ":18300", "plain " + outsideAddr},
+		{false, "127.0.0.1:18301", ""},
+		{false, "[" + here + "]:18301", ""},
+		{true, "[" + here + "]:18301", "both " + there},
+		{true, hostAddr + ":18301", ""},
+	} {
+		place := func(f func() error) error { return f() }
+		if tc.outside {
+			place = outside
+		}
+		var got string
+		err := eventually(5*time.Second, func() error {
+			return place(func() (err error) { got, err = whoBy("", tc.to); return err })
+		})
+		if err != nil || tc.want != "" && got != tc.want {
+			t.Errorf("%+v: %q, %v", tc, got, err)
+		}
+	}
+	// Nobody relays it: what would be in vain is not shown, or refused.
+	for name, want := range map[string]string{plain: "80/sctp -> 0.0.0.0:18300", both: "80/sctp -> 0.0.0.0:18301\n80/sctp -> [::]:18301"} {
+		if got := c.must(t, "port", name); got != want {
+			t.Errorf("port %s: %q", name, got)
+		}
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: 18302})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 5)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ publish, want string }{
+		{"[::1]:18303:80/sctp", "publish 80/sctp at ::1: SCTP is not relayed"},
+		{"[" + here + "]:18303:80/sctp", "the container has no address of IPv6"},
+		{"18300:80/sctp", "Bind for 0.0.0.0:18300 failed: port is already allocated (by container " + plain + ")"},
+		{"18302:80/sctp", "address already in use (by process exe (pid "},
+	} {
+		if r := c.try(t, "run", "--rm", "-p", tc.publish, "busybox", "true"); r.code != 125 || !strings.Contains(r.err, tc.want) {
+			t.Errorf("-p %s: %+v, want %q", tc.publish, r, tc.want)
+		}
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Error(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"explain", "host", "host:18300/sctp"}, 0, "host reaches host:18300/sctp"},
+		{[]string{"explain", "host", "host:18304/sctp"}, 1, "18304/sctp"},
+		{[]string{"explain", plain, "localhost:80/sctp"}, 0, "echo (pid "},
+		{[]string{"exposure"}, 0, "0.0.0.0:18300/sctp"},
+		{[]string{"inspect", "--kernel", plain}, 0, "sctp . 18300"},
+	} {
+		if r := c.try(t, tc.args...); r.code != tc.code || !strings.Contains(r.out+r.err, tc.want) || strings.Contains(r.out, "[::]:18300/sctp") {
+			t.Errorf("%v: %+v, want %q", tc.args, r, tc.want)
+		}
+	}
+
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	text := fmt.Sprintf("services:\n  web:\n    image: busybox\n    command: [/echo, sctp, '80']\n    volumes: ['%s:/echo:ro']\n    ports: ['18303:80/sctp']\n    stop_signal: KILL\n    deploy: {replicas: 2}\n"+
+		"networks: {default: {x-zone: {publish: lan}}}\nx-expect: ['host -> web:80/sctp', 'lan -> web:80/sctp', 'internet !-> web:80/sctp']\n", world.echo)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.must(t, "compose", "-p", "sctpshop", "-f", file, "up", "-d")
+	t.Cleanup(func() { c.must(t, "compose", "-p", "sctpshop", "-f", file, "down", "-t", "1") })
+	if err := eventually(10*time.Second, func() error {
+		got := map[string]int{}
+		for range 6 {
+			text, err := whoBy("", "127.0.0.1:18303")
+			if err != nil {
+				return err
+			}
+			name, _, _ := strings.Cut(text, " ")
+			got[name]++
+		}
+		for _, n := range got {
+			if n != 3 {
+				return fmt.Errorf("answers: %v", got)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if r := c.try(t, "zones", "--verify", "sctpshop"); r.code != 0 || !strings.Contains(r.out, "80/sctp") {
+		t.Errorf("zones: %+v", r)
+	}
+	c.must(t, "rm", "-f", plain)
+	if err := eventually(5*time.Second, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Bind(fd, &unix.SockaddrInet4{Port: 18300})
+	}); err != nil {
+		t.Errorf("the port of a removed container: %v", err)
+	}
+}
