@@ -58,7 +58,7 @@ test-vm: deps build ## in virtual machines: marked end-to-end cases on cgroup v2
 	@hack/kernel.sh bin/vm/kernel
 	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
-	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -skip '^TestSELinux$$' ./test/vm
+	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -skip '^(TestSELinux|TestPodman|TestSwapOfVersion1)$$' ./test/vm
 
 .PHONY: test-selinux
 test-selinux: deps build ## in a virtual machine whose kernel enforces a policy of SELinux
@@ -66,6 +66,13 @@ test-selinux: deps build ## in a virtual machine whose kernel enforces a policy 
 	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/unpack.sh bin/vm/checkpolicy checkpolicy
 	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -run '^TestSELinux$$' ./test/vm
+
+.PHONY: test-podman
+test-podman: deps build ## in virtual machines: podman with muelle-oci, systemd's journal, swap on cgroup v1
+	@hack/kernel.sh bin/vm/kernel
+	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
+	@hack/asroot.sh hack/vmsystem.sh bin/vm/podman podman runc conmon
+	hack/asroot.sh go test -tags vm -count=1 -timeout 30m -run '^(TestPodman|TestSwapOfVersion1)$$' ./test/vm
 
 .PHONY: lint
 lint: toolchain ## gofmt, vet, staticcheck

@@ -16,6 +16,15 @@ import (
 //go:embed systemd.sh
 var systemdScript string
 
+//go:embed journal.sh
+var journalScript string
+
+//go:embed podman.sh
+var podmanScript string
+
+//go:embed swap.sh
+var swapScript string
+
 // checked are the lines that the script prints.
 var checked = regexp.MustCompile(`(?m)^--- (PASS|FAIL): (.*)$`)
 
@@ -40,14 +49,39 @@ Wants=muelle.service check.service
 // TestSystemd boots a Debian whose first process is systemd, with our unit and the
 // systemd cgroup driver; TestSystemdHybrid does with cgroup v1 and the unified hierarchy
 // beside it, as systemd before version 247 had them.
-func TestSystemd(t *testing.T) { underSystemd(t, "systemd", "") }
+func TestSystemd(t *testing.T) { underSystemd(t, "systemd", "system", "", systemdScript) }
 
 func TestSystemdHybrid(t *testing.T) {
-	underSystemd(t, "systemd-hybrid", " systemd.unified_cgroup_hierarchy=0")
+	underSystemd(t, "systemd-hybrid", "system", " systemd.unified_cgroup_hierarchy=0", systemdScript)
 }
 
-func underSystemd(t *testing.T, name, words string) {
-	system := "../../bin/vm/system"
+// TestPodman is by hand: podman with systemd's control groups and muelle-oci, and the log
+// driver journald with systemd's own journal and the Docker client.
+func TestPodman(t *testing.T) {
+	const client = "client=docker DOCKER_HOST=unix:///run/muelle/muelle.sock; export DOCKER_HOST"
+	underSystemd(t, "podman", "podman", "", instead(t, client, journalScript, podmanScript))
+}
+
+// TestSwapOfVersion1 is by hand: limits of swap and reservations bite on cgroup v1.
+func TestSwapOfVersion1(t *testing.T) {
+	underSystemd(t, "swap", "system", " systemd.unified_cgroup_hierarchy=0 swapaccount=1", instead(t, swapScript))
+}
+
+// instead is the script of TestSystemd with other checks between its beginning and its end.
+func instead(t *testing.T, checks ...string) string {
+	t.Helper()
+	const stop = "\nsystemctl stop muelle.service\n"
+	begin, rest, ok := strings.Cut(systemdScript, "\nid=$(")
+	_, end, ok2 := strings.Cut(rest, stop)
+	if !ok || !ok2 {
+		t.Fatal("systemd.sh has another shape than this test knows")
+	}
+	return begin + "\n" + strings.Join(checks, "\n") + stop + end
+}
+
+// underSystemd boots the system of a folder in bin/vm, which runs a script.
+func underSystemd(t *testing.T, name, folder, words, script string) {
+	system := filepath.Join("../../bin/vm", folder)
 	if _, err := os.Stat(system); err != nil {
 		t.Fatalf("%v: run hack/vmsystem.sh", err)
 	}
@@ -62,6 +96,9 @@ func underSystemd(t *testing.T, name, words string) {
 	for _, b := range binaries {
 		copyFile(t, b, filepath.Join(tree, "usr/local/bin", filepath.Base(b)))
 	}
+	if folder == "podman" {
+		install(t, tree, "docker")
+	}
 	unit, err := os.ReadFile("../../hack/systemd/muelle.service")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +110,7 @@ func underSystemd(t *testing.T, name, words string) {
 		"etc/muelle/daemon.json":            `{"exec-opts": ["native.cgroupdriver=systemd"], "debug": true}`,
 		"etc/machine-id":                    "0123456789abcdef0123456789abcdef\n",
 		"etc/hostname":                      "vm\n",
-		"muelle/check":                      systemdScript,
+		"muelle/check":                      script,
 	} {
 		path := filepath.Join(tree, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -87,7 +124,7 @@ func underSystemd(t *testing.T, name, words string) {
 		}
 	}
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
-	out := boot(t, name, tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no"+words, 5*time.Minute)
+	out := boot(t, name, tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no"+words, 10*time.Minute)
 	for _, m := range checked.FindAllStringSubmatch(out, -1) {
 		t.Run(m[2], func(t *testing.T) {
 			if m[1] != "PASS" {
