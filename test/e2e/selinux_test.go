@@ -69,7 +69,7 @@ func TestSELinux(t *testing.T) {
 	if got := ours(world.daemon).must(t, "info", "-f", "{{json .SecurityOptions}}"); strings.Contains(got, "selinux") {
 		t.Errorf("a daemon that was not told to: info %s", got)
 	}
-	c := ours(own(t, "--selinux-enabled"))
+	c := ours(own(t, "--selinux-enabled", "--userns-pool", "1000000:1000000"))
 	if got := c.must(t, "info", "-f", "{{json .SecurityOptions}}"); !strings.Contains(got, `"name=selinux"`) {
 		t.Errorf("info %s", got)
 	}
@@ -77,6 +77,7 @@ func TestSELinux(t *testing.T) {
 	t.Run("options", func(t *testing.T) { selinuxOptions(t, c) })
 	t.Run("mounts", func(t *testing.T) { selinuxMounts(t, c) })
 	t.Run("shared", func(t *testing.T) { selinuxShared(t, c) })
+	t.Run("userns", func(t *testing.T) { selinuxUserNamespace(t, c) })
 }
 
 const currentLabel = "tr -d '\\000' </proc/self/attr/current"
@@ -242,4 +243,48 @@ func selinuxShared(t *testing.T, c client) {
 	}
 	c.must(t, "exec", first, "cat", "/etc/hosts")
 	c.must(t, "run", "--rm", "--pid", "container:"+first, "busybox", "sh", "-c", "kill -0 1")
+}
+
+// selinuxUserNamespace: ids of its own and a label of its own go together.
+func selinuxUserNamespace(t *testing.T, c client) {
+	name := c.unique(t, "c")
+	dir := filepath.Join(world.dir, "mapped")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, dir, "file")
+	c.must(t, "run", "-d", "--init", "--userns", "auto", "--tmpfs", "/t", "-v", "mapped:/v", "-v", dir+":/d:Z", "--name", name, "busybox", "sleep", "1000")
+	t.Cleanup(func() { c.must(t, "volume", "rm", "mapped") })
+	c.remove(t, name)
+	label, mount := c.must(t, "inspect", "-f", "{{.ProcessLabel}}", name), c.must(t, "inspect", "-f", "{{.MountLabel}}", name)
+	if got := c.must(t, "exec", name, "sh", "-c", currentLabel); got != label {
+		t.Errorf("it runs as %s, not as %s", got, label)
+	}
+	if got := c.must(t, "exec", name, "sh", "-c", "awk '{print $2 != 0}' /proc/self/uid_map"); got != "1" {
+		t.Errorf("its root is the host's: %s", got)
+	}
+	if got := c.must(t, "exec", name, "sh", "-c", "cat /etc/hosts /etc/resolv.conf >/dev/null && for d in / /dev/shm /t /v /d; do echo >$d/mine || exit; done; echo ok"); got != "ok" {
+		t.Errorf("in its own files: %s", got)
+	}
+	root := "/proc/" + c.must(t, "inspect", "-f", "{{.State.Pid}}", name) + "/root"
+	for _, path := range []string{"/", "/bin/busybox", "/dev", "/dev/pts", "/dev/shm", "/t", "/t/mine", "/mine", "/d/mine", "/d/file", "/etc/hosts", "/etc/resolv.conf"} {
+		if got := fileLabel(t, root+path); got != mount {
+			t.Errorf("%s has the label %s, not %s", path, got, mount)
+		}
+	}
+	// One with NET_ADMIN has a user namespace too, with the host's ids.
+	if got := c.must(t, "run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", "echo >/mine && ip link set lo down && "+currentLabel); !strings.Contains(got, ":container_t:s0:c") {
+		t.Errorf("with NET_ADMIN: %s", got)
+	}
+	// Another one has another label.
+	if r := c.try(t, "run", "--rm", "-v", dir+":/d", "busybox", "cat", "/d/mine"); !strings.Contains(r.err, "Permission denied") {
+		t.Errorf("somebody else's folder: %+v", r)
+	}
+	c.must(t, "restart", "-t", "0", name)
+	if got := c.must(t, "exec", name, "sh", "-c", "cat /mine /d/mine && "+currentLabel); strings.TrimSpace(got) != label {
+		t.Errorf("after a restart: %s", got)
+	}
 }
