@@ -32,7 +32,7 @@ func whoBy(from, to string) (string, error) {
 }
 
 // TestSCTP: a published port of SCTP is reached by both families, from this host and from
-// others, held against other programs, and shared by replicas.
+// others, and held against other programs.
 //
 //muelle:ring
 func TestSCTP(t *testing.T) {
@@ -118,7 +118,23 @@ func TestSCTP(t *testing.T) {
 			t.Errorf("%v: %+v, want %q", tc.args, r, tc.want)
 		}
 	}
+	c.must(t, "rm", "-f", plain)
+	if err := eventually(5*time.Second, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Bind(fd, &unix.SockaddrInet4{Port: 18300})
+	}); err != nil {
+		t.Errorf("the port of a removed container: %v", err)
+	}
+}
 
+// TestReplicasOfSCTP shares a port of SCTP among replicas in a zone; by hand, by
+// MUELLE_VM_RUN.
+func TestReplicasOfSCTP(t *testing.T) {
+	c := ours(world.daemon)
 	file := filepath.Join(t.TempDir(), "compose.yaml")
 	text := fmt.Sprintf("services:\n  web:\n    image: busybox\n    command: [/echo, sctp, '80']\n    volumes: ['%s:/echo:ro']\n    ports: ['18303:80/sctp']\n    stop_signal: KILL\n    deploy: {replicas: 2}\n"+
 		"networks: {default: {x-zone: {publish: lan}}}\nx-expect: ['host -> web:80/sctp', 'lan -> web:80/sctp', 'internet !-> web:80/sctp']\n", world.echo)
@@ -148,16 +164,5 @@ func TestSCTP(t *testing.T) {
 	}
 	if r := c.try(t, "zones", "--verify", "sctpshop"); r.code != 0 || !strings.Contains(r.out, "80/sctp") {
 		t.Errorf("zones: %+v", r)
-	}
-	c.must(t, "rm", "-f", plain)
-	if err := eventually(5*time.Second, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Bind(fd, &unix.SockaddrInet4{Port: 18300})
-	}); err != nil {
-		t.Errorf("the port of a removed container: %v", err)
 	}
 }
