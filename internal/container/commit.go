@@ -83,10 +83,17 @@ func commitConfig(rec *record, o CommitOptions) (dockerspec.DockerOCIImageConfig
 	if o.Config != nil {
 		asked = imageConfig(o.Config)
 	}
+	own := imageConfig(rec.Config)
+	// What a relative WORKDIR and the shell form of a command start from.
+	if asked.WorkingDir == "" {
+		asked.WorkingDir = own.WorkingDir
+	}
+	if len(asked.Shell) == 0 {
+		asked.Shell = own.Shell
+	}
 	if err := image.ApplyChanges(&asked, o.Changes); err != nil {
 		return asked, err
 	}
-	own := imageConfig(rec.Config)
 	var merged ctypes.Config
 	config.MergeImage(&merged, &asked)
 	config.MergeImage(&merged, &own)

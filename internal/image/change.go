@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/shlex"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/network"
 )
 
 // ApplyChanges applies Dockerfile instructions that only change the configuration, as
@@ -37,25 +39,43 @@ func ApplyChanges(config *dockerspec.DockerOCIImageConfig, changes []string) err
 }
 
 var instructions = map[string]func(*dockerspec.DockerOCIImageConfig, string) error{
-	"CMD":        func(c *dockerspec.DockerOCIImageConfig, s string) error { c.Cmd = command(s); return nil },
-	"ENTRYPOINT": func(c *dockerspec.DockerOCIImageConfig, s string) error { c.Entrypoint = command(s); return nil },
+	"CMD":        func(c *dockerspec.DockerOCIImageConfig, s string) error { c.Cmd = command(c, s); return nil },
+	"ENTRYPOINT": func(c *dockerspec.DockerOCIImageConfig, s string) error { c.Entrypoint = command(c, s); return nil },
 	"USER":       func(c *dockerspec.DockerOCIImageConfig, s string) error { c.User = s; return nil },
 	"WORKDIR":    changeWorkdir,
 	"STOPSIGNAL": func(c *dockerspec.DockerOCIImageConfig, s string) error { c.StopSignal = s; return nil },
-	"ONBUILD":    func(c *dockerspec.DockerOCIImageConfig, s string) error { c.OnBuild = append(c.OnBuild, s); return nil },
+	"ONBUILD":    changeOnBuild,
 	"ENV":        changeEnv,
 	"LABEL":      changeLabel,
 	"EXPOSE":     changeExpose,
 	"VOLUME":     changeVolume,
+
+	"HEALTHCHECK": changeHealthcheck,
 }
 
-// command reads the JSON form, or gives the other one to a shell.
-func command(s string) []string {
+// command reads the JSON form, or gives the other one to the configuration's shell.
+func command(c *dockerspec.DockerOCIImageConfig, s string) []string {
 	var words []string
 	if json.Unmarshal([]byte(s), &words) == nil {
 		return words
 	}
+	if len(c.Shell) > 0 {
+		return append(slices.Clone(c.Shell), s)
+	}
 	return []string{"/bin/sh", "-c", s}
+}
+
+// changeOnBuild takes what Docker's builder takes for an image that is built on this one.
+func changeOnBuild(c *dockerspec.DockerOCIImageConfig, s string) error {
+	word, _, _ := strings.Cut(s, " ")
+	switch word = strings.ToUpper(word); word {
+	case "ONBUILD":
+		return errors.New("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+	case "FROM", "MAINTAINER":
+		return fmt.Errorf("%s isn't allowed as an ONBUILD trigger", word)
+	}
+	c.OnBuild = append(slices.Clone(c.OnBuild), s)
+	return nil
 }
 
 func changeWorkdir(c *dockerspec.DockerOCIImageConfig, s string) error {
@@ -124,11 +144,14 @@ func changeExpose(c *dockerspec.DockerOCIImageConfig, s string) error {
 	if c.ExposedPorts == nil {
 		c.ExposedPorts = map[string]struct{}{}
 	}
-	for _, port := range strings.Fields(s) {
-		if !strings.Contains(port, "/") {
-			port += "/tcp"
+	for _, field := range strings.Fields(s) {
+		ports, err := network.ParsePortRange(field)
+		if err != nil {
+			return fmt.Errorf("invalid port %q: %w", field, err)
 		}
-		c.ExposedPorts[port] = struct{}{}
+		for port := range ports.All() {
+			c.ExposedPorts[port.String()] = struct{}{}
+		}
 	}
 	return nil
 }

@@ -283,7 +283,8 @@ func TestImport(t *testing.T) {
 	e := open(t, remote.Options{})
 	id, err := e.Import(t.Context(), image.ImportOptions{
 		Ref: "mine:1", Message: "made by hand",
-		Changes: []string{`CMD ["/bin/sh"]`, "ENV A=1 B='two words'", "LABEL kind=mine", "EXPOSE 80 53/udp", "WORKDIR /srv", "entrypoint exec /bin/true"},
+		Changes: []string{`CMD ["/bin/sh"]`, "ENV A=1 B='two words'", "LABEL kind=mine", "EXPOSE 80-81 53/udp", "WORKDIR /srv", "entrypoint exec /bin/true",
+			`HEALTHCHECK --interval=3s --retries=2 CMD ["look"]`, "ONBUILD RUN make"},
 	}, bytes.NewReader(imagetest.Layer{"bin/sh": "#!"}.Tar()))
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +295,9 @@ func TestImport(t *testing.T) {
 	}
 	want := &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
 		Cmd: []string{"/bin/sh"}, Env: []string{"A=1", "B=two words"}, Labels: map[string]string{"kind": "mine"},
-		ExposedPorts: map[string]struct{}{"80/tcp": {}, "53/udp": {}}, WorkingDir: "/srv", Entrypoint: []string{"/bin/sh", "-c", "exec /bin/true"},
+		ExposedPorts: map[string]struct{}{"80/tcp": {}, "81/tcp": {}, "53/udp": {}}, WorkingDir: "/srv", Entrypoint: []string{"/bin/sh", "-c", "exec /bin/true"},
+	}, DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{
+		Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"CMD", "look"}, Interval: 3 * time.Second, Retries: 2}, OnBuild: []string{"RUN make"},
 	}}
 	if diff := cmp.Diff(want, got.Config); diff != "" {
 		t.Error(diff)
@@ -302,7 +305,8 @@ func TestImport(t *testing.T) {
 	if got.ID != id.String() || got.Comment != "made by hand" || len(got.RootFS.Layers) != 1 || got.Size == 0 {
 		t.Errorf("inspect: %+v", got)
 	}
-	for _, changes := range [][]string{{"RUN true"}, {"CMD"}, {"ENV =x"}} {
+	for _, changes := range [][]string{{"RUN true"}, {"CMD"}, {"ENV =x"}, {"EXPOSE 70000"}, {"ONBUILD FROM x"}, {"ONBUILD ONBUILD RUN x"},
+		{"HEALTHCHECK NONE x"}, {"HEALTHCHECK CMD"}, {"HEALTHCHECK x"}, {"HEALTHCHECK --interval=1us CMD x"}, {"HEALTHCHECK --retries=-1 CMD x"}, {"HEALTHCHECK --x=1 CMD x"}} {
 		if _, err := e.Import(t.Context(), image.ImportOptions{Changes: changes}, strings.NewReader("")); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("changes %q: %v", changes, err)
 		}
