@@ -135,6 +135,7 @@ func TestCopyTo(t *testing.T) {
 		{"folder over a file", "d", "/to/x", true, false, "", nil, "cannot copy directory\n"},
 		{"file into no folder", "d/a", "/to/x/", false, false, "", nil, "no such directory\n"},
 		{"nothing", "nope", "/to", true, true, "", nil, "lstat nope: no such file or directory\n"},
+		{"a link to nothing, followed", "dangling", "/to", true, true, "", nil, "lstat gone: no such file or directory\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := newEngine(t, nil)
@@ -158,10 +159,14 @@ func TestCopyTo(t *testing.T) {
 				}
 			}
 			t.Chdir(t.TempDir())
-			if err := errors.Join(os.MkdirAll("d/sub", 0o755), os.WriteFile("d/a", []byte("a"), 0o600), os.WriteFile("d/sub/b", nil, 0o600)); err != nil {
+			if err := errors.Join(os.MkdirAll("d/sub", 0o755), os.WriteFile("d/a", []byte("a"), 0o600), os.WriteFile("d/sub/b", nil, 0o600), os.Symlink("gone", "dangling")); err != nil {
 				t.Fatal(err)
 			}
-			got := e.run("muelle", "", "cp", tc.src, "c:"+tc.dst)
+			args := []string{"cp", tc.src, "c:" + tc.dst}
+			if tc.src == "dangling" {
+				args = append(args, "-L")
+			}
+			got := e.run("muelle", "", args...)
 			if got.Err != tc.err {
 				t.Errorf("%+v, want %q", got, tc.err)
 			}

@@ -21,8 +21,13 @@ func (c *entry) makeFolders() error {
 	return c.openRecords()
 }
 
+// marker is the file by which programs know that they run in a container of Docker's.
+const marker = ".dockerenv"
+
 // makeLayer makes the writable layer, where it is missing.
 func (c *entry) makeLayer() error {
+	_, err := os.Lstat(c.upper())
+	fresh := errors.Is(err, os.ErrNotExist)
 	for _, dir := range []string{c.dir, c.upper(), c.work()} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("make container's layer: %w", err)
@@ -34,6 +39,16 @@ func (c *entry) makeLayer() error {
 	}
 	if err := c.labelLayer(); err != nil {
 		return err
+	}
+	// Once: a container may remove it.
+	if fresh {
+		f, err := os.OpenFile(filepath.Join(c.upper(), marker), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("make container's layer: %w", err)
+		}
 	}
 	if len(c.lower) > 0 {
 		return nil

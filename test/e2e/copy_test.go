@@ -148,13 +148,13 @@ func TestCopyKeepsKinds(t *testing.T) {
 func TestDiffExportAndCommit(t *testing.T) {
 	forEach(t, func(t *testing.T, c client) {
 		name, image := c.unique(t, "c"), c.unique(t, "img")
-		c.must(t, "run", "-d", "--name", name, "busybox", "sh", "-c", "echo new >/new; rm /etc/group; mkdir /etc/d; echo ready; sleep 1000")
+		c.must(t, "run", "-d", "--name", name, "-w", "/home", "busybox", "sh", "-c", "echo new >/new; rm /etc/group; mkdir /etc/d; echo ready; sleep 1000")
 		defer c.must(t, "rm", "-f", name)
 		c.eventuallyLogs(t, name, "ready")
 		if got, want := c.must(t, "diff", name), "C /etc\nA /etc/d\nD /etc/group\nA /new"; got != want {
 			t.Errorf("diff %q, want %q", got, want)
 		}
-		id := c.must(t, "commit", "-a", "me", "-m", "why", "-c", `CMD ["cat", "/new"]`, "-c", "ENV A=b", name, image)
+		id := c.must(t, "commit", "-a", "me", "-m", "why", "-c", `CMD ["cat", "/new"]`, "-c", "ENV A=b", "-c", "WORKDIR sub", "-c", "HEALTHCHECK --retries=2 CMD look", name, image)
 		defer c.must(t, "rmi", image)
 		if !strings.HasPrefix(id, "sha256:") {
 			t.Errorf("commit printed %q", id)
@@ -165,10 +165,10 @@ func TestDiffExportAndCommit(t *testing.T) {
 		if got := c.must(t, "run", "--rm", image); got != "new" {
 			t.Errorf("the image runs as %q", got)
 		}
-		if got := c.must(t, "run", "--rm", image, "sh", "-c", "ls /etc/group 2>/dev/null; echo $A"); got != "b" {
+		if got := c.must(t, "run", "--rm", image, "sh", "-c", "ls /etc/group 2>/dev/null; test -f /.dockerenv && echo $A"); got != "b" {
 			t.Errorf("in the image: %q", got)
 		}
-		if got := c.must(t, "inspect", "-f", "{{.Author}} {{.Comment}}", image); got != "me why" {
+		if got := c.must(t, "inspect", "-f", "{{.Author}} {{.Comment}} {{.Config.WorkingDir}} {{.Config.Healthcheck.Test}}", image); got != "me why /home/sub [CMD-SHELL look]" {
 			t.Errorf("the image is by %q", got)
 		}
 		file := filepath.Join(t.TempDir(), "fs.tar")
@@ -183,6 +183,15 @@ func TestDiffExportAndCommit(t *testing.T) {
 				t.Errorf("export has %s: %v", entry, !want)
 			}
 		}
+		// What every container has is no change either where the image came from one.
+		again := c.unique(t, "again")
+		c.must(t, "import", file, again)
+		c.must(t, "run", "--name", again, again, "/bin/true")
+		if got := c.must(t, "diff", again); got != "" {
+			t.Errorf("diff of a container of the export: %q", got)
+		}
+		c.must(t, "rm", again)
+		c.must(t, "rmi", again)
 	})
 }
 

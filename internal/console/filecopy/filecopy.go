@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"muelle/client"
@@ -251,9 +250,7 @@ func To(ctx context.Context, c *client.Client, ref, src, dst string, o Options) 
 		dst = linkTarget(dst, st)
 		st, err = c.Containers.StatPath(ctx, ref, dst)
 	}
-	if err != nil && !errdefs.IsNotFound(err) {
-		return 0, err
-	}
+	// Whatever is wrong with the destination, the copy itself tells in more words.
 	exists := err == nil
 	if src == "-" {
 		if !exists || !st.Mode.IsDir() {
@@ -262,9 +259,11 @@ func To(ctx context.Context, c *client.Client, ref, src, dst string, o Options) 
 		return -1, c.Containers.CopyTo(ctx, ref, dst, false, o.Archive, o.Stdin)
 	}
 	if o.Follow && !contentOnly(src) {
-		if real, err := filepath.EvalSymlinks(src); err == nil {
-			src = real
+		real, err := filepath.EvalSymlinks(src)
+		if err != nil {
+			return 0, err
 		}
+		src = real
 	}
 	fi, err := os.Lstat(src)
 	if err != nil {

@@ -212,6 +212,7 @@ func TestUnpackRefuses(t *testing.T) {
 		{"a name out of the directory", &tar.Header{Name: "../evil"}, false, `"../evil" is outside of "/d"`},
 		{"a file over a directory", &tar.Header{Name: "sub"}, true, `cannot overwrite directory "/d/sub" with non-directory "/d"`},
 		{"a directory over a file", &tar.Header{Name: "old/", Typeflag: tar.TypeDir}, true, `cannot overwrite non-directory "/d/old" with directory "/d"`},
+		{"a link to what is not there", &tar.Header{Name: "l", Typeflag: tar.TypeLink, Linkname: "../../sub/nosuch"}, false, `invalid hardlink "l" -> "../../sub/nosuch": there is no /d/sub/nosuch`},
 		{"a file in place of the destination", &tar.Header{Name: "."}, false, `cannot overwrite directory "/d" with non-directory "/d"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

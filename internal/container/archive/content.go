@@ -113,11 +113,18 @@ func (u *unpacker) hardLink(h *tar.Header, base string) error {
 	target := path.Join(u.dest, path.Join("/", h.Linkname))
 	dir, name := path.Split(target)
 	fd, err := u.root.Open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Linkat(fd, name, u.parent, base, 0)
+	}
+	// Not the path that was asked for is missing, but what the archive leads to.
+	if errors.Is(err, unix.ENOENT) {
+		return invalid(fmt.Sprintf("invalid hardlink %q -> %q: there is no %s", h.Name, h.Linkname, target))
+	}
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", target, err)
 	}
-	defer unix.Close(fd)
-	return unix.Linkat(fd, name, u.parent, base, 0)
+	return nil
 }
 
 func (u *unpacker) node(h *tar.Header, base string, uid, gid int) error {

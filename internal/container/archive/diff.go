@@ -21,8 +21,12 @@ import (
 // are no change of it; true stands for directories.
 var provided = map[string]bool{
 	"/dev": true, "/dev/pts": true, "/dev/shm": true, "/dev/mqueue": true, "/dev/console": false, "/proc": true, "/sys": true,
-	"/etc": true, "/etc/hosts": false, "/etc/hostname": false, "/etc/resolv.conf": false,
+	"/etc": true, "/etc/hosts": false, "/etc/hostname": false, "/etc/resolv.conf": false, marker: false,
 }
+
+// marker is the one of them that lies over the image's file, if there is one: images
+// that were made of a container's export have it.
+const marker = "/.dockerenv"
 
 // Changes compares a container's own layer, as overlayfs keeps it, with what the layers
 // below it show, and tells what was added, changed and deleted: the same that Docker
@@ -113,7 +117,7 @@ func (d *differ) entry(own, below int, name, at string, depth int) error {
 	}
 	first, told := len(d.changes), true
 	switch {
-	case had && different(own, below, name, &st, &old):
+	case had && different(own, below, name, &st, &old) && !(at == marker && isProvided(at, &st)):
 		d.add(ctypes.ChangeModify, at)
 	case !had && !isProvided(at, &st):
 		d.add(ctypes.ChangeAdd, at)
