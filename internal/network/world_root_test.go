@@ -27,7 +27,7 @@ import (
 	"muelle/internal/network"
 )
 
-func TestMain(m *testing.M) { netnstest.Main(m) }
+func TestMain(m *testing.M) { netnstest.MainApart(m) }
 
 // world is a host with a neighbour on its LAN, and a Service.
 type world struct {
