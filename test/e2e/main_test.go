@@ -2,11 +2,13 @@
 
 // Package e2e drives the real binaries through their real sockets: the daemon with
 // the unmodified Docker client and with muelle, Compose projects, and the example.
-// The whole ring runs in a network and a mount namespace of its own, with a second
-// network namespace as "outside", so nothing of the host's is changed.
+// The ring runs in two parts, each in a network and a mount namespace of its own, with
+// another network namespace as "outside", so nothing of the host's is changed.
 package e2e
 
 import (
+	"cmp"
+	"flag"
 	"fmt"
 	"log"
 	"net"
@@ -52,6 +54,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) == "" {
 		os.Exit(reexec())
 	}
+	if flag.Parse(); flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
+	}
 	code, err := inside(m)
 	if err != nil {
 		log.Print(err)
@@ -60,23 +65,44 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// reexec runs this test binary again in namespaces of its own.
+// reexec runs this test binary again in namespaces of its own: once, or for many tests
+// in several parts.
 func reexec() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if err := cmd.Start(); err != nil {
-		log.Print(err)
-		return 1
+	var mu sync.Mutex
+	var started []*os.Process
+	start := func(cmd *exec.Cmd) error {
+		cmd.Env = append(cmd.Env, insideEnv+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
+		mu.Lock()
+		defer mu.Unlock()
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		started = append(started, cmd.Process)
+		return nil
 	}
 	go func() {
 		for s := range signals {
-			cmd.Process.Signal(s)
+			mu.Lock()
+			for _, p := range started {
+				p.Signal(s)
+			}
+			mu.Unlock()
 		}
 	}()
+	if names := toDeal(); names != nil {
+		return deal(names, start)
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = os.Environ()
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	err := start(cmd)
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
 	if err := cmd.Wait(); err != nil {
 		return 1
 	}
@@ -124,10 +150,16 @@ func inside(m *testing.M) (code int, err error) {
 			code, err = 1, lerr
 		}
 	}()
-	if err := makeStandins(); err != nil {
+	if os.Getenv(partEnv) == "" {
+		if err := makeStandins(); err != nil {
+			return 1, err
+		}
+		return m.Run(), nil
+	}
+	if err := alone(makeStandins); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	return play(m), nil
 }
 
 // makeNetwork gives this namespace an interface towards the outside one, with the
@@ -242,7 +274,7 @@ func startRegistry() (stop func(), err error) {
 	}
 	root := os.Getenv("MUELLE_TEST_REGISTRY") // kept between runs, for who works on a test
 	if root == "" {
-		root = filepath.Join(world.dir, "registry")
+		root = filepath.Join(cmp.Or(os.Getenv(partEnv), world.dir), "registry")
 	}
 	cmd := exec.Command(filepath.Join(world.bin, "muelle-registry"), "--addr", registryAddr, "--root", root)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
