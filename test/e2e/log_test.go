@@ -201,12 +201,13 @@ func TestSyslog(t *testing.T) {
 				for _, o := range tt.opts {
 					args = append(args, "--log-opt", o)
 				}
+				before := len(server.await(t, 0)) // from the other client
 				id := c.must(t, append(args, "busybox", "sh", "-c", "echo out; echo err >&2; echo; printf "+name)...)
 				c.remove(t, name)
 				c.must(t, "wait", name)
 				want := strings.ReplaceAll(tt.want, "TAG", id[:12])
 				seen := map[string]bool{}
-				for _, line := range server.await(t, 3) {
+				for _, line := range server.await(t, before+3) {
 					if strings.Contains(line, want) {
 						for _, text := range []string{"out\n", "err\n", name + "\n"} {
 							seen[text] = seen[text] || strings.HasSuffix(line, text)

@@ -92,14 +92,18 @@ func reexec() int {
 			mu.Unlock()
 		}
 	}()
-	if names := toDeal(); names != nil {
+	names, err := toDeal()
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	if names != nil {
 		return deal(names, start)
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = os.Environ()
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	err := start(cmd)
-	if err != nil {
+	if err := start(cmd); err != nil {
 		log.Print(err)
 		return 1
 	}

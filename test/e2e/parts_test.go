@@ -12,12 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"muelle/internal/linux/netns/netnstest"
 )
 
 const (
@@ -32,29 +31,15 @@ const (
 	record = 128
 )
 
-// wholeFlags are those with which all is to be one process.
-var wholeFlags = []string{"test.bench", "test.fuzz", "test.list", "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace"}
-
 // toDeal are the tests that are asked for; none where they are to run in one world.
-func toDeal() []string {
-	flag.Parse()
-	pattern := flag.Lookup("test.run").Value.String()
-	want, err := regexp.Compile(pattern)
-	if err != nil || strings.Contains(pattern, "/") || os.Getenv(echoEnv) != "" || slices.ContainsFunc(wholeFlags, func(name string) bool { return flag.Lookup(name).Value.String() != "" }) {
-		return nil
+func toDeal() ([]string, error) {
+	list := exec.Command("/proc/self/exe")
+	list.Env = append(os.Environ(), insideEnv+"=1")
+	names, err := netnstest.Names(list)
+	if emulated() || len(names) < fewTests {
+		return nil, err
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.list", "^Test")
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	out, err := cmd.Output()
-	if err != nil {
-		log.Printf("list tests: %v", err)
-		return nil
-	}
-	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !want.MatchString(name) })
-	if len(names) < fewTests {
-		return nil
-	}
-	return names
+	return names, err
 }
 
 // dealt gives a pipe with the names, each in a record: a reader gets a whole one.
@@ -101,31 +86,25 @@ func deal(names []string, start func(*exec.Cmd) error) int {
 			log.Print(err)
 			return 1
 		}
-		// The log of what was read is one process's: without it the result is not cached.
-		args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
-		cmd := exec.Command("/proc/self/exe", args...)
+		cmd := exec.Command("/proc/self/exe", netnstest.Flags()...)
 		cmd.Env = append(os.Environ(), partEnv+"="+shared)
 		cmd.ExtraFiles = []*os.File{queue}
 		cmd.Stdout, cmd.Stderr = w, w
 		err = start(cmd)
 		w.Close()
-		if err != nil {
-			log.Print(err)
-			worst = 1
-			break
-		}
 		wg.Go(func() {
+			defer r.Close()
 			pass(r, os.Stdout, &mu)
-			r.Close()
-		})
-		defer func() {
-			cmd.Process.Kill()
-		}()
-		wg.Go(func() {
-			if cmd.Wait() != nil {
-				mu.Lock()
+			if err == nil {
+				err = cmd.Wait()
+			}
+			if _, failed := err.(*exec.ExitError); err != nil && !failed {
+				log.Print(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
 				worst = 1
-				mu.Unlock()
 			}
 		})
 	}
@@ -168,7 +147,7 @@ func play(m *testing.M) (worst int) {
 		}
 		flag.Set("test.run", "^"+string(bytes.TrimRight(name, "\x00"))+"$")
 		worst = max(worst, m.Run())
-		if worst != 0 && flag.Lookup("test.failfast").Value.String() == "true" {
+		if worst != 0 && netnstest.FailFast() {
 			return worst
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,27 +17,34 @@ import (
 // matter of single tests.
 var whole = []string{"test.bench", "test.fuzz", "test.list", "test.coverprofile", "test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace"}
 
-// wanted are the tests that are asked for; none where they are to run in one process.
-func wanted() ([]string, error) {
+// Names are the tests that this program's flags ask for; none where they are to run in
+// one process. list is the program again, which does not pass its tests on.
+func Names(list *exec.Cmd) ([]string, error) {
 	flag.Parse()
 	pattern := flag.Lookup("test.run").Value.String()
-	if strings.Contains(pattern, "/") || slices.ContainsFunc(whole, func(name string) bool { f := flag.Lookup(name); return f != nil && f.Value.String() != "" }) {
+	if strings.Contains(pattern, "/") || slices.ContainsFunc(whole, func(name string) bool { return flag.Lookup(name).Value.String() != "" }) {
 		return nil, nil
 	}
 	want, err := regexp.Compile(pattern)
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := again("-test.list", "^Test")
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.Output()
+	list.Args = append(list.Args, "-test.list", "^Test")
+	out, err := list.Output()
 	if err != nil {
 		return nil, fmt.Errorf("list tests: %w", err)
 	}
 	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !want.MatchString(name) }), nil
 }
+
+// Flags are this program's for one of several processes that share its tests. The log of
+// what was read is one process's: without it the result is not cached.
+func Flags() []string {
+	return slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
+}
+
+// FailFast tells whether no further test is to begin after one has failed.
+func FailFast() bool { return flag.Lookup("test.failfast").Value.String() == "true" }
 
 // apart runs each test in a process, n at a time, and prints what each of them has
 // printed in one piece. It gives the exit status.
@@ -63,7 +71,7 @@ func apart(names []string, n int) int {
 	}
 	for _, name := range names {
 		mu.Lock()
-		stop := worst != 0 && flag.Lookup("test.failfast").Value.String() == "true"
+		stop := worst != 0 && FailFast()
 		mu.Unlock()
 		if stop {
 			break
@@ -79,9 +87,7 @@ func apart(names []string, n int) int {
 // alone runs one test. lock is the file by which it keeps two of its iptables-legacy
 // apart; others' are in other namespaces.
 func alone(name, lock string) (out []byte, code int) {
-	// The log of what was read is one process's: without it the result is not cached.
-	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
-	cmd, err := again(append(args, "-test.run", "^"+name+"$")...)
+	cmd, err := again(append(Flags(), "-test.run", "^"+name+"$")...)
 	if err != nil {
 		fail(err)
 	}

@@ -34,7 +34,11 @@ func main(m *testing.M, n int) {
 		os.Exit(m.Run())
 	}
 	if n > 1 {
-		names, err := wanted()
+		list, err := again()
+		if err != nil {
+			fail(err)
+		}
+		names, err := Names(list)
 		if err != nil {
 			fail(err)
 		}
