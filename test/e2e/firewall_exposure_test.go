@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -185,10 +186,15 @@ func TestExposureByFamily(t *testing.T) {
 		{"IPv6 closed where it is forwarded", rules("forward", "iifname \"uplink\" meta nfproto ipv6"+original), 18116, "", "LAN"},
 		{"relayed", "", 18117, "", "LAN"},
 		{"relayed, the host guarded", rules("input", "iifname \"uplink\" meta l4proto { tcp, udp } th dport 18117 drop"), 18117, "tcp6 udp6", "LAN (IPv6: this host)"},
+		{"the old iptables: before translation", "ip6tables-legacy -t raw -A PREROUTING -i uplink -p tcp --dport 18116 -j DROP", 18116, "tcp6", "18116 LAN (IPv6: this host), 18116/udp LAN"},
+		{"the old iptables: relayed, the host guarded", "ip6tables-legacy -A INPUT -i uplink -p udp -m multiport --dports 18116:18118 -j DROP", 18117, "udp6", "18117 LAN, 18117/udp LAN (IPv6: this host)"},
 		{"relayed, forwarding guarded", rules("forward", "iifname \"uplink\" meta l4proto { tcp, udp } ct original proto-dst 18117 drop"), 18117, "tcp4 udp4", "LAN (IPv4: this host)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.rules != "" {
+			switch {
+			case strings.Contains(tt.rules, "tables-legacy"):
+				oldRule(t, strings.Fields(tt.rules))
+			case tt.rules != "":
 				loadRules(t, tt.rules)
 			}
 			for _, proto := range []string{"tcp4", "udp4", "tcp6", "udp6"} {
@@ -223,6 +229,22 @@ func TestExposureByFamily(t *testing.T) {
 			}
 		})
 	}
+}
+
+// oldRule adds a rule of iptables-legacy, or ip6tables-legacy, for the length of a test.
+func oldRule(t *testing.T, args []string) {
+	t.Helper()
+	do := func() {
+		t.Helper()
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	do()
+	i := slices.IndexFunc(args, func(a string) bool { return a == "-A" || a == "-I" })
+	args = slices.Clone(args)
+	args[i] = "-D"
+	t.Cleanup(do)
 }
 
 // TestExposureOfHostNetwork: a socket that hears IPv4 and IPv6 is told of twice where a

@@ -77,8 +77,11 @@ func (f *facts) legs() []leg {
 	case f.itself, f.sentOn != nil:
 		return nil
 	case f.Source.Kind == World && f.mapping != nil:
-		p.V6 = f.mapping.target.Addr().Is6()
-		p.In, p.Destination, p.DestinationPort = f.filters.uplink, netip.Prefix{}, f.mapping.host.Port()
+		p.V6 = f.mapping.host.Addr().Is6()
+		if !to.IsValid() || to.Is6() != p.V6 {
+			p.Destination = netip.Prefix{}
+		}
+		p.In, p.DestinationPort = f.filters.uplink, f.mapping.host.Port()
 		return f.translated(p)
 	case f.Source.Kind == World && f.Target.Kind == Host:
 		p.In, p.ToLocal = f.filters.uplink, true
@@ -133,16 +136,22 @@ func (f *facts) within(p ruleset.Packet, n *network.NetworkView) (list []leg) {
 	return list
 }
 
-// translated is a packet to a published port, after its destination was translated.
+// translated is a packet to a published port: before its destination is translated, and
+// after. What is for the other family than the container's is taken by the relay on this host.
 func (f *facts) translated(p ruleset.Packet) []leg {
-	n := f.networkOf(f.mapping.sandbox, f.mapping.target.Addr())
-	if n == nil || p.V6 != f.mapping.target.Addr().Is6() {
-		return nil // a relay's
+	p.ToLocal = true
+	if p.V6 != f.mapping.target.Addr().Is6() {
+		return []leg{{p, arriving}, {reply(p, false), leaving}}
 	}
-	p.Translated, p.Original, p.OriginalPort = true, p.Destination, p.DestinationPort
-	p.Destination, p.DestinationPort = single(f.mapping.target.Addr()), f.mapping.target.Port()
-	p.Out, p.OutBridge = n.Interface, true
-	return []leg{{p, passing}, {reply(p, false), passing}}
+	n := f.networkOf(f.mapping.sandbox, f.mapping.target.Addr())
+	if n == nil {
+		return nil
+	}
+	sent := p
+	sent.Translated, sent.Original, sent.OriginalPort, sent.ToLocal = true, p.Destination, p.DestinationPort, false
+	sent.Destination, sent.DestinationPort = single(f.mapping.target.Addr()), f.mapping.target.Port()
+	sent.Out, sent.OutBridge = n.Interface, true
+	return []leg{{p, passing[:1]}, {sent, passing[1:]}, {reply(sent, false), passing}}
 }
 
 // findSentOn asks others' rules whether they send on the port of the host that is asked

@@ -334,6 +334,22 @@ func TestJudge(t *testing.T) {
 			f.listens("0.0.0.0:15001")
 			f.drops(ruleset.Input)
 		}, "policy", []string{"policy of ip filter X"}},
+		{"from outside to a published port, dropped before the translation", func(f *scene) {
+			f.toHost("192.0.2.1", 15000)
+			f.drops(ruleset.Prerouting)
+		}, "policy", []string{"policy of ip filter X"}},
+		{"from outside to a published port, by the other family's relay", func(f *scene) {
+			f.toHost("2001:db8::1", 15000)
+			f.all.Sandboxes[0].Mappings[0].Host = netip.MustParseAddrPort("[::]:15000")
+			f.drops(ruleset.Forward)
+			f.filters.rules.Chains[0].Family = ruleset.Inet
+		}, "", []string{"leads to zones-app-1"}},
+		{"from outside to a published port, by a relay on a guarded host", func(f *scene) {
+			f.toHost("2001:db8::1", 15000)
+			f.all.Sandboxes[0].Mappings[0].Host = netip.MustParseAddrPort("[::]:15000")
+			f.drops(ruleset.Input)
+			f.filters.rules.Chains[0].Family = ruleset.IP6
+		}, "policy", []string{"policy of ip6 filter X"}},
 		{"from outside to the host, sent on by others", func(f *scene) {
 			f.toHost("192.0.2.1", 15001)
 			f.listeners = nil
