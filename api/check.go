@@ -3,6 +3,8 @@ package api
 // CheckReport answers POST /muelle/v1/system/check.
 type CheckReport struct {
 	Findings []Finding
+	// Notes are what is not as it should be and mends itself, as Remedy says.
+	Notes []Finding `json:",omitempty"`
 	// Blobs is how many blobs of images were read and compared with their digest.
 	Blobs int
 }

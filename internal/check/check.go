@@ -20,6 +20,8 @@ type Leak struct {
 	// Owned tells whether somebody has it after all, or is making or removing it; nil:
 	// nobody.
 	Owned func() bool
+	// Passing: it mends itself, as Remedy says, and nobody has to do anything.
+	Passing bool
 	// Mend removes or repairs it; nil: it cannot be mended here.
 	Mend func(ctx context.Context) error
 }
@@ -57,11 +59,16 @@ func Certain(ctx context.Context, leaks []Leak) ([]Leak, error) {
 func (l *Leak) there() bool { return l.There == nil || l.There() }
 func (l *Leak) owned() bool { return l.Owned != nil && l.Owned() }
 
-// Findings gives the leaks as findings; with repair they are mended first.
-func Findings(ctx context.Context, leaks []Leak, repair bool) []api.Finding {
-	out := make([]api.Finding, 0, len(leaks))
+// Findings gives the leaks as findings; with repair they are mended first. Those that
+// mend themselves are notes.
+func Findings(ctx context.Context, leaks []Leak, repair bool) (out, notes []api.Finding) {
+	out = make([]api.Finding, 0, len(leaks))
 	for _, l := range leaks {
 		f := l.Finding
+		if l.Passing {
+			notes = append(notes, f)
+			continue
+		}
 		f.Mendable = l.Mend != nil
 		if repair && f.Mendable && !l.owned() {
 			if err := l.Mend(ctx); err != nil {
@@ -72,7 +79,7 @@ func Findings(ctx context.Context, leaks []Leak, repair bool) []api.Finding {
 		}
 		out = append(out, f)
 	}
-	return out
+	return out, notes
 }
 
 // MountsBelow lists the mount points below a folder, the deepest last; of several on

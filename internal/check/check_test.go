@@ -38,13 +38,17 @@ func TestMendingIsAskedFor(t *testing.T) {
 		{Finding: api.Finding{Name: "a"}, Mend: func(context.Context) error { mended++; return nil }},
 		{Finding: api.Finding{Name: "b"}, Mend: func(context.Context) error { return errors.New("no") }},
 		{Finding: api.Finding{Name: "c"}},
+		{Finding: api.Finding{Name: "d", Remedy: "tomorrow"}, Passing: true},
 	}
+	notes := []api.Finding{{Name: "d", Remedy: "tomorrow"}}
 	want := []api.Finding{{Name: "a", Mendable: true}, {Name: "b", Mendable: true}, {Name: "c"}}
-	if d := cmp.Diff(want, check.Findings(t.Context(), leaks, false)); d != "" || mended != 0 {
+	got, passing := check.Findings(t.Context(), leaks, false)
+	if d := cmp.Diff(want, got) + cmp.Diff(notes, passing); d != "" || mended != 0 {
 		t.Error(mended, d)
 	}
 	want = []api.Finding{{Name: "a", Mendable: true, Mended: true}, {Name: "b", Mendable: true, Error: "no"}, {Name: "c"}}
-	if d := cmp.Diff(want, check.Findings(t.Context(), leaks, true)); d != "" || mended != 1 {
+	got, passing = check.Findings(t.Context(), leaks, true)
+	if d := cmp.Diff(want, got) + cmp.Diff(notes, passing); d != "" || mended != 1 {
 		t.Error(mended, d)
 	}
 }

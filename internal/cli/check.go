@@ -31,7 +31,7 @@ func (a *app) systemCheck() *cobra.Command {
 		}
 		return nil
 	})
-	c.Long = "Look for folders, mounts, cgroups, processes, interfaces and firewall rules of this engine that nothing owns, and for\nrecords, layers and blobs that are damaged. Every blob of every image is read. Ends with status 1 when something was\nfound that is not mended."
+	c.Long = "Look for folders, mounts, cgroups, processes, interfaces and firewall rules of this engine that nothing owns, and for\nrecords, layers and blobs that are damaged. Every blob of every image is read. Ends with status 1 when something was\nfound that is not mended; what mends itself is a note."
 	c.Flags().BoolVar(&repair, "repair", false, "Mend what is found")
 	jsonFlag(c, &asJSON, "report")
 	return c
@@ -39,6 +39,9 @@ func (a *app) systemCheck() *cobra.Command {
 
 func (a *app) printCheck(r *api.CheckReport) error {
 	open, mendable := 0, 0
+	for _, f := range r.Notes {
+		_, _ = fmt.Fprintf(a.Out, "note    %s %s: %s\n        %s\n", f.Kind, f.Name, f.Problem, f.Remedy)
+	}
 	for _, f := range r.Findings {
 		state := "found "
 		switch {

@@ -33,6 +33,9 @@ func (c clash) problem() string {
 	return fmt.Sprintf("its subnet %s overlaps with the host's route to %s on %s: what both have is reached by one of them only", c.subnet, c.route.Prefix, c.route.Interface)
 }
 
+// passing tells whether nobody has to do anything: the next container moves the network.
+func (c clash) passing() bool { return c.chosen && c.users == "" }
+
 func (c clash) text() string {
 	return fmt.Sprintf("network %s: %s; %s", c.network, c.problem(), c.remedy)
 }
@@ -92,7 +95,7 @@ func (s *Service) elsewhere(c clash) string {
 		stop, start = "muelle stop "+c.users, "muelle start "+c.users
 	}
 	if c.chosen {
-		if c.users == "" {
+		if c.passing() {
 			return "its next container moves it to another subnet"
 		}
 		return fmt.Sprintf("it moves to another subnet when nobody is on it: %s && %s", stop, start)
@@ -118,6 +121,7 @@ func (s *Service) elsewhere(c clash) string {
 func (s *Service) clashLeak(c clash) check.Leak {
 	return check.Leak{
 		Finding: api.Finding{Kind: "network", Name: c.network, Problem: c.problem(), Remedy: c.remedy},
+		Passing: c.passing(),
 		There: func() bool {
 			return slices.ContainsFunc(s.clashes(), func(o clash) bool { return o.id == c.id && o.route == c.route })
 		},

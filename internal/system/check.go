@@ -46,7 +46,8 @@ func (s *Service) Check(ctx context.Context, repair bool) (*api.CheckReport, err
 	if err != nil {
 		return nil, fmt.Errorf("check blobs: %w", err)
 	}
-	report := &api.CheckReport{Blobs: read, Findings: check.Findings(ctx, append(leaks, corrupt...), repair)}
+	report := &api.CheckReport{Blobs: read}
+	report.Findings, report.Notes = check.Findings(ctx, append(leaks, corrupt...), repair)
 	for _, w := range s.o.Networks.Firewalls() {
 		report.Findings = append(report.Findings, api.Finding{Kind: "firewall of others", Name: "this host", Problem: w})
 	}
