@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 
 	"muelle/internal/filter"
@@ -159,9 +160,10 @@ func (b *Bus) drained(l *listener) bool {
 	return len(l.queue) == 0
 }
 
-// Match tells whether an event passes Docker's filters: type, event, scope, label,
-// and the objects' own names (container, image, network, volume, daemon), where a
-// name or an id matches, an image also without its tag.
+// Match tells whether an event passes Docker's filters: type, scope and label; event,
+// see matchAction; image, see matchImage; and the kinds of objects, of which the id or
+// the name begins with what is wanted. An object's kind is the filter's business alone,
+// as in Docker: container=web passes what happens to a network web too.
 func Match(f filter.Args, m events.Message) bool {
 	return f.ExactMatch("type", string(m.Type)) &&
 		matchAction(f, string(m.Action)) &&
@@ -171,39 +173,39 @@ func Match(f filter.Args, m events.Message) bool {
 		matchImage(f, m)
 }
 
-// named are the objects that events may be asked for by a filter of that name. Those of
-// a swarm and plugins have no events here, so that nothing passes their filters.
+// named are the kinds of objects that are filtered by id and name.
 var named = []events.Type{
 	events.ContainerEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType,
 	events.PluginEventType, events.NodeEventType, events.ServiceEventType, events.SecretEventType, events.ConfigEventType,
 }
 
 func matchObjects(f filter.Args, m events.Message) bool {
-	return !slices.ContainsFunc(named, func(t events.Type) bool { return !matchObject(f, string(t), t, m) })
-}
-
-// matchAction lets "exec_create" match "exec_create: ls" and "health_status" match
-// "health_status: healthy".
-func matchAction(f filter.Args, action string) bool {
-	head, _, _ := strings.Cut(action, ":")
-	return f.ExactMatch("event", action) || f.ExactMatch("event", head)
-}
-
-func matchObject(f filter.Args, field string, typ events.Type, m events.Message) bool {
-	if !f.Has(field) {
-		return true
-	}
-	if m.Type != typ {
-		return false
-	}
-	for _, want := range f.Get(field) {
-		if want == m.Actor.Attributes["name"] || want != "" && strings.HasPrefix(m.Actor.ID, want) {
-			return true
+	for _, kind := range named {
+		if !begins(f, string(kind), m.Actor.ID) && !begins(f, string(kind), m.Actor.Attributes["name"]) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
+// begins tells whether s begins with one of the values, or there are none.
+func begins(f filter.Args, field, s string) bool {
+	return !f.Has(field) || slices.ContainsFunc(f.Get(field), func(v string) bool { return strings.HasPrefix(s, v) })
+}
+
+// matchAction compares whole actions, unless one of those is wanted that go on with a
+// colon, as in "exec_create: ls" and "health_status: healthy": then beginnings.
+func matchAction(f filter.Args, action string) bool {
+	for _, long := range []events.Action{events.ActionHealthStatus, events.ActionExecCreate, events.ActionExecStart} {
+		if slices.Contains(f.Get("event"), string(long)) {
+			return begins(f, "event", action)
+		}
+	}
+	return f.ExactMatch("event", action)
+}
+
+// matchImage compares the id and the image's name, that of a container's image among
+// them, each also without its tag or digest.
 func matchImage(f filter.Args, m events.Message) bool {
 	if !f.Has("image") {
 		return true
@@ -212,17 +214,15 @@ func matchImage(f filter.Args, m events.Message) bool {
 	if m.Type == events.ImageEventType {
 		name = m.Actor.Attributes["name"]
 	}
-	for _, want := range f.Get("image") {
-		if want == m.Actor.ID || want == name || want == untagged(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{m.Actor.ID, name, untagged(m.Actor.ID), untagged(name)}, func(s string) bool {
+		return f.ExactMatch("image", s)
+	})
 }
 
-func untagged(ref string) string {
-	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
-		return ref[:i]
+func untagged(image string) string {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return image
 	}
-	return ref
+	return reference.FamiliarName(ref)
 }

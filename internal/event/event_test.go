@@ -3,6 +3,7 @@ package event_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,14 @@ func TestMatch(t *testing.T) {
 		Type: events.ImageEventType, Action: "tag", Scope: "local",
 		Actor: events.Actor{ID: "sha256:1", Attributes: map[string]string{"name": "localhost:5000/x:2"}},
 	}
+	network := events.Message{
+		Type: events.NetworkEventType, Action: "connect", Scope: "local",
+		Actor: events.Actor{ID: "123456", Attributes: map[string]string{"name": "frontend", "container": "abcdef"}},
+	}
+	whole := events.Message{
+		Type: events.ContainerEventType, Action: "start", Scope: "local",
+		Actor: events.Actor{ID: "abcdef", Attributes: map[string]string{"name": "web", "image": "docker.io/library/nginx:1@sha256:" + strings.Repeat("0", 64)}},
+	}
 	for _, tt := range []struct {
 		name string
 		in   filter.Args
@@ -107,9 +116,24 @@ func TestMatch(t *testing.T) {
 		{"event other", filter.Args{"event": {"start", "die"}}, container, false},
 		{"container by name", filter.Args{"container": {"web"}}, container, true},
 		{"container by id prefix", filter.Args{"container": {"abc"}}, container, true},
+		{"container by the beginning of its name", filter.Args{"container": {"we"}}, container, true},
+		{"container by the end of its name", filter.Args{"container": {"eb"}}, container, false},
+		{"container by more than its name", filter.Args{"container": {"web1"}}, container, false},
+		{"one of two containers", filter.Args{"container": {"db", "web"}}, container, true},
+		{"container, no regular expression", filter.Args{"container": {"w.b"}}, container, false},
 		{"container against image event", filter.Args{"container": {"web"}}, image, false},
-		{"service", filter.Args{"service": {"web"}}, container, false},
-		{"plugin", filter.Args{"plugin": {"web"}}, container, false},
+		{"a network by another kind's filter", filter.Args{"container": {"front"}}, network, true},
+		{"the container that joins a network", filter.Args{"container": {"abcdef"}}, network, false},
+		{"two kinds", filter.Args{"container": {"front"}, "network": {"back"}}, network, false},
+		{"kind and type", filter.Args{"container": {"front"}, "type": {"container"}}, network, false},
+		{"event's beginning", filter.Args{"event": {"health"}}, container, false},
+		{"events' beginnings with a long one", filter.Args{"event": {"exec_create", "health"}}, container, true},
+		{"image of container with tag", filter.Args{"image": {"nginx:1"}}, container, true},
+		{"image of container with another tag", filter.Args{"image": {"nginx:2"}}, container, false},
+		{"image by the beginning of its name", filter.Args{"image": {"ngin"}}, container, false},
+		{"image by id", filter.Args{"image": {"sha256:1"}}, image, true},
+		{"image by its whole name", filter.Args{"image": {"docker.io/library/nginx"}}, container, false},
+		{"image of the hub, told whole", filter.Args{"image": {"nginx"}}, whole, true},
 		{"image of container without tag", filter.Args{"image": {"nginx"}}, container, true},
 		{"image with port in name", filter.Args{"image": {"localhost:5000/x"}}, image, true},
 		{"label", filter.Args{"label": {"tier=front"}}, container, true},
