@@ -154,8 +154,6 @@ func (c *config) check() error {
 		return errors.New("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
 	case c.MaxAttempts < 1:
 		return fmt.Errorf("max download attempts must be greater than zero: %d", c.MaxAttempts)
-	case c.ShutdownTimeout < 0:
-		return fmt.Errorf("shutdown-timeout: %d seconds are less than none", c.ShutdownTimeout)
 	case c.StopTimeout < 0:
 		return fmt.Errorf("invalid default stop timeout: %d", c.StopTimeout)
 	case !slices.Contains([]string{"text", "json"}, c.LogFormat):

@@ -98,7 +98,6 @@ func TestParseRefuses(t *testing.T) {
 		{"twice", `{"debug":false}`, []string{"--debug"}, "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},
 		{"hosts twice", `{"hosts":["fd://"]}`, []string{"-H", "unix:///a"}, "the following directives are specified both as a flag and in the configuration file: hosts: (from flag: [unix:///a], from file: [\"fd://\"])"},
 		{"no JSON", `{`, nil, "unexpected end of JSON input"},
-		{"shutdown timeout", "", []string{"--shutdown-timeout=-1"}, "shutdown-timeout: -1 seconds are less than none"},
 		{"log driver", `{"log-driver":"nolog"}`, nil, "failed to set log opts: logger: no log driver named 'nolog' is registered"},
 		{"log option", `{"log-opts":{"max-sise":"1m"}}`, nil, "failed to set log opts: unknown log opt 'max-sise' for json-file log driver"},
 		{"level", "", []string{"-l", "loud"}, "invalid logging level: loud"},

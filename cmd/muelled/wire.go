@@ -111,12 +111,23 @@ func serve(ctx context.Context, stop context.CancelFunc, r *reloader, log *slog.
 		log.Warn("notify systemd", "err", nerr)
 	}
 	// What is closed now belongs to nobody's request any more.
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience+2*time.Duration(c.ShutdownTimeout)*time.Second)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	if stopContainers.Load() || !c.LiveRestore {
-		err = errors.Join(err, e.containers.StopAll(ending, c.ShutdownTimeout))
+		err = errors.Join(err, e.stopContainers(ctx, c.ShutdownTimeout))
 	}
+	ending, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
 	return errors.Join(err, e.close(ending))
+}
+
+// stopContainers waits for them no longer than shutdown-timeout allows.
+func (e *engine) stopContainers(ctx context.Context, timeout int) error {
+	if limit := e.containers.StopAllTimeout(timeout); limit >= 0 {
+		limited, cancel := context.WithTimeout(ctx, time.Duration(limit)*time.Second)
+		defer cancel()
+		ctx = limited
+	}
+	return e.containers.StopAll(ctx)
 }
 
 // answer serves every listener; the first that fails ends the others.

@@ -534,3 +534,31 @@ func TestManyAtOnce(t *testing.T) {
 	b.leftovers()
 	b.open()
 }
+
+// How long the daemon's end may wait for containers: Docker's rule.
+func TestStopAllTimeout(t *testing.T) {
+	b := newBench(t)
+	run := func(name string, patience int) {
+		b.create(container.CreateOptions{Name: name, Config: &ctypes.Config{Image: "busybox", StopTimeout: &patience}})
+		b.start(name)
+	}
+	expect := func(when string, least, want int) {
+		t.Helper()
+		if got := b.StopAllTimeout(least); got != want {
+			t.Errorf("%s: %d seconds with %d, want %d", when, got, least, want)
+		}
+	}
+	expect("none runs", 15, 15)
+	expect("none runs", -1, -1)
+	run("patient", 60)
+	run("hasty", 0)
+	expect("one takes a minute", 15, 65)
+	expect("one takes a minute", 90, 90)
+	expect("one takes a minute", -7, -1)
+	if err := b.Remove(t.Context(), "patient", container.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	expect("it is gone", 1, 5)
+	run("stubborn", -1)
+	expect("one may take for ever", 15, -1)
+}

@@ -160,20 +160,16 @@ func (s *Service) markStopped(c *entry) (waiting bool, ended <-chan struct{}, er
 }
 
 // StopAll ends every container because the daemon ends: policies start them again
-// when it comes up. Nothing is started by policy from then on. Timeout in seconds
-// overrides the containers' own if it is shorter.
-func (s *Service) StopAll(ctx context.Context, timeout int) error {
+// when it comes up. Nothing is started by policy from then on. Each has the time to end
+// that it has on any other stop.
+func (s *Service) StopAll(ctx context.Context) error {
 	s.stopping.Store(true)
 	list := s.all()
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i, c := range list {
 		wg.Go(func() {
-			_, patience, err := s.stopSettings(c, StopOptions{})
-			if err != nil || patience < 0 || patience > timeout {
-				patience = timeout
-			}
-			err = s.stop(ctx, c, StopOptions{Timeout: &patience, by: byShutdown})
+			err := s.stop(ctx, c, StopOptions{by: byShutdown})
 			if err != nil && !errdefs.IsNotModified(err) && !errdefs.IsNotFound(err) {
 				errs[i] = fmt.Errorf("stop container %s: %w", c.id, err)
 			}
@@ -181,6 +177,29 @@ func (s *Service) StopAll(ctx context.Context, timeout int) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// grace is what a container's end takes beside its stop timeout, in seconds.
+const grace = 5
+
+// StopAllTimeout is how long StopAll may take, in seconds: as long as it is told at least,
+// and as the most patient of the running containers needs. Negative: for ever. Docker's
+// rule for shutdown-timeout.
+func (s *Service) StopAllTimeout(least int) int {
+	if least < 0 {
+		return -1
+	}
+	for _, c := range s.all() {
+		if _, st := c.snapshot(); !st.running() {
+			continue
+		}
+		_, patience, err := s.stopSettings(c, StopOptions{})
+		if err == nil && patience < 0 {
+			return -1
+		}
+		least = max(least, patience+grace)
+	}
+	return least
 }
 
 // saveStopped writes that a user stopped the container: durably where a policy

@@ -331,8 +331,9 @@ func TestReload(t *testing.T) {
 			t.Errorf("log-level: %d lines more", after-before)
 		}
 	})
-	// The daemon's end waits for what takes ten minutes to stop as long as it is told.
-	c.must(t, "run", "-d", "--name", "stubborn", "--stop-timeout", "600", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	// The daemon's end waits for a container as long as that may take to stop, though it is
+	// told less; see StopAllTimeout for more.
+	c.must(t, "run", "-d", "--name", "slow", "--stop-timeout", "600", "busybox", "sh", "-c", "trap 'sleep 1.2; exit 7' TERM; while :; do sleep 0.1; done")
 	step(map[string]any{"shutdown-timeout": 1}, func(told map[string]string) {
 		if told["shutdown-timeout"] != "1" {
 			t.Errorf("event: %v", told)
@@ -348,10 +349,10 @@ func TestReload(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if got := c.must(t, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "stubborn"); got != "exited 137" {
+	if got := c.must(t, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "slow"); got != "exited 7" {
 		t.Errorf("shutdown-timeout: %s", got)
 	}
-	c.must(t, "rm", "stubborn")
+	c.must(t, "rm", "slow")
 	for _, key := range reloadable(t) {
 		if !done[key] {
 			t.Errorf("%s is said to be reloaded, and was not tried", key)
