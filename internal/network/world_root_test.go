@@ -290,7 +290,7 @@ func soon() time.Time { return time.Now().Add(200 * time.Millisecond) }
 func (w *world) eventually(f func() error) {
 	w.Helper()
 	var err error
-	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		if err = f(); err == nil {
 			return
 		}

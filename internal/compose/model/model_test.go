@@ -308,6 +308,7 @@ services:
       - {name: web, target: 8080, published: "81"}
       - {name: dns, target: 53, protocol: udp}
       - {name: not a name, target: 1}
+      - {name: ſql, target: 2} # in small letters like sql to some, and no letter of a name
       - "9000"
   said:
     image: x

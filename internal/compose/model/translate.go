@@ -275,8 +275,9 @@ func exposedPorts(s types.ServiceConfig) (network.PortSet, error) {
 func withPortNames(s types.ServiceConfig, labels map[string]string) map[string]string {
 	var names []string
 	for _, p := range s.Ports {
-		entry := fmt.Sprintf("%s=%d/%s", strings.ToLower(p.Name), p.Target, p.Protocol)
-		if lookedUp.MatchString(p.Name) && !slices.Contains(names, entry) {
+		name := strings.ToLower(p.Name)
+		entry := fmt.Sprintf("%s=%d/%s", name, p.Target, p.Protocol)
+		if lookedUp.MatchString(name) && !slices.Contains(names, entry) {
 			names = append(names, entry)
 		}
 	}
@@ -288,7 +289,7 @@ func withPortNames(s types.ServiceConfig, labels map[string]string) map[string]s
 	return all
 }
 
-var lookedUp = regexp.MustCompile(`^(?i:[a-z0-9]([a-z0-9_-]{0,60}[a-z0-9])?)$`)
+var lookedUp = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,60}[a-z0-9])?$`)
 
 // Ports translates published ports.
 func Ports(ports []types.ServicePortConfig) (network.PortSet, network.PortMap, error) {

@@ -1,7 +1,7 @@
 // Command echo answers what it is sent, over TCP and UDP on the same port: the
 // end-to-end tests run it in containers, because busybox has no UDP server. The datagram
-// "who" is answered with the host's name. With the
-// name of an attack for a port it is the attacker of those tests.
+// "who" is answered with the host's name. With the name of an attack for a port it is
+// the attacker of those tests.
 package main
 
 import (
