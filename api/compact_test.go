@@ -166,3 +166,40 @@ func TestRangesOfStrangers(t *testing.T) {
 		t.Error("without a configuration: no error")
 	}
 }
+
+// What follows one another is put back as it was, several bindings of a port in their order.
+func TestBindingRanges(t *testing.T) {
+	four, six, local := netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.MustParseAddr("127.0.0.1")
+	want := network.PortMap{}
+	bind := func(port int, bindings ...network.PortBinding) {
+		want[network.MustParsePort(fmt.Sprint(port))] = bindings
+	}
+	for i := range 1000 {
+		bind(1+i, network.PortBinding{HostIP: four, HostPort: fmt.Sprint(30000 + i)}, network.PortBinding{HostIP: six, HostPort: fmt.Sprint(30000 + i)})
+	}
+	bind(500, network.PortBinding{HostIP: local, HostPort: "30499"}, network.PortBinding{HostIP: six, HostPort: "30499"}, network.PortBinding{HostIP: six, HostPort: "7"})
+	bind(700, network.PortBinding{HostIP: four, HostPort: "1"}, network.PortBinding{HostIP: six, HostPort: "08"})
+	bind(800)
+	bind(900, network.PortBinding{HostIP: four, HostPort: ""})
+	rest, ranges := api.BindingRanges(want, func(p network.Port) bool { return p.Num() != 600 })
+	if len(rest) != 4 || len(ranges) > 20 {
+		t.Errorf("%d ranges, and %v", len(ranges), rest)
+	}
+	_, got, err := api.FromRanges(ranges, nil, rest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, network.Port{})); diff != "" {
+		t.Error(diff)
+	}
+	// More than are put back stay as they are.
+	many := network.PortMap{}
+	for i := range 65535 {
+		p, _ := network.PortFrom(uint16(i+1), network.TCP)
+		b := network.PortBinding{HostPort: fmt.Sprint(i + 1)}
+		many[p] = []network.PortBinding{b, b, b}
+	}
+	if rest, ranges := api.BindingRanges(many, func(network.Port) bool { return true }); len(rest) != len(many) || len(ranges) > 0 {
+		t.Errorf("%d ranges and %d others", len(ranges), len(rest))
+	}
+}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,42 +28,83 @@ const fewPorts = 16
 // ranged gives a copy of a request that has its ports as Ranges, as far as they follow one
 // another: a thousand of them are 60 KiB to write and to read otherwise.
 func (r RunRequest) ranged() RunRequest {
-	if r.Config == nil || r.HostConfig == nil || len(r.HostConfig.PortBindings) < fewPorts {
+	if r.Config == nil || r.HostConfig == nil {
 		return r
 	}
-	var ports []PortRange
-	for p, bindings := range r.HostConfig.PortBindings {
-		if _, exposed := r.Config.ExposedPorts[p]; !exposed || len(bindings) != 1 {
-			continue
-		}
-		host, err := strconv.ParseUint(bindings[0].HostPort, 10, 16)
-		if err == nil && host > 0 && strconv.FormatUint(host, 10) == bindings[0].HostPort {
-			ports = append(ports, PortRange{p.Proto(), p.Num(), uint16(host), 1, bindings[0].HostIP})
-		}
+	exposed, bindings, ranges := ToRanges(r.Config.ExposedPorts, r.HostConfig.PortBindings)
+	if len(ranges) == 0 {
+		return r
 	}
-	slices.SortFunc(ports, func(a, b PortRange) int {
-		return cmp.Or(int(a.First)-int(b.First), cmp.Compare(a.Proto, b.Proto))
-	})
 	config, host := *r.Config, *r.HostConfig
-	config.ExposedPorts, host.PortBindings = maps.Clone(config.ExposedPorts), maps.Clone(host.PortBindings)
-	for _, p := range ports {
-		key := portOf(p.First, p.Proto)
-		delete(config.ExposedPorts, key)
-		delete(host.PortBindings, key)
-	}
-	r.Config, r.HostConfig, r.Ranges = &config, &host, append(slices.Clone(r.Ranges), joined(ports)...)
+	config.ExposedPorts, host.PortBindings = exposed, bindings
+	r.Config, r.HostConfig, r.Ranges = &config, &host, append(slices.Clone(r.Ranges), ranges...)
 	return r
 }
 
-func portOf(number uint16, proto network.IPProtocol) network.Port {
-	p, _ := network.PortFrom(number, proto)
-	return p
+// ToRanges takes out of exposed ports and of their bindings what FromRanges puts back, in
+// copies, where there are many.
+func ToRanges(exposed network.PortSet, bindings network.PortMap) (network.PortSet, network.PortMap, []PortRange) {
+	rest, list := BindingRanges(bindings, func(p network.Port) bool { _, ok := exposed[p]; return ok })
+	if len(list) == 0 {
+		return exposed, bindings, nil
+	}
+	unbound := network.PortSet{}
+	for p := range exposed {
+		_, bound := bindings[p]
+		if _, left := rest[p]; left || !bound {
+			unbound[p] = struct{}{}
+		}
+	}
+	return unbound, rest, list
 }
 
-// joined are sorted ports with neighbours made one.
-func joined(ports []PortRange) (list []PortRange) {
-	open := map[network.IPProtocol]int{} // the last of each protocol
-	for _, p := range ports {
+// BindingRanges is ToRanges for the bindings of those ports that use tells.
+func BindingRanges(bindings network.PortMap, use func(network.Port) bool) (rest network.PortMap, list []PortRange) {
+	if len(bindings) < fewPorts {
+		return bindings, nil // they are as short themselves
+	}
+	rest = network.PortMap{}
+	ports := make([]nth, 0, len(bindings))
+	for p, bound := range bindings {
+		before := len(ports)
+		for at, b := range bound {
+			host, err := strconv.ParseUint(b.HostPort, 10, 16)
+			if err != nil || host == 0 || b.HostPort[0] == '0' || b.HostPort[0] == '+' {
+				break
+			}
+			ports = append(ports, nth{PortRange{p.Proto(), p.Num(), uint16(host), 1, b.HostIP}, at})
+		}
+		if len(ports)-before != len(bound) || len(bound) == 0 || !use(p) {
+			ports, rest[p] = ports[:before], bound
+		}
+	}
+	if len(ports) > mostPorts {
+		return bindings, nil
+	}
+	return rest, joined(ports)
+}
+
+// nth is one of a port's bindings, counted from 0.
+type nth struct {
+	PortRange
+	at int
+}
+
+// joined are ports with neighbours made one, the first bindings of all before the second.
+func joined(ports []nth) (list []PortRange) {
+	// Numbers are sorted several times as fast as what they stand for.
+	order := make([]uint64, len(ports))
+	for i, p := range ports {
+		order[i] = uint64(min(p.at, 1<<16-1))<<48 | uint64(p.First)<<32 | uint64(i)
+	}
+	slices.Sort(order)
+	open, at := map[network.IPProtocol]int{}, 0 // the last of each protocol
+	for _, o := range order {
+		p := ports[o&(1<<32-1)]
+		if p.at != at {
+			clear(open)
+			at = p.at
+		}
 		if i, ok := open[p.Proto]; ok {
 			last := &list[i]
 			if last.HostIP == p.HostIP && int(last.First)+last.Count == int(p.First) && int(last.Host)+last.Count == int(p.Host) {
@@ -73,7 +113,7 @@ func joined(ports []PortRange) (list []PortRange) {
 			}
 		}
 		open[p.Proto] = len(list)
-		list = append(list, p)
+		list = append(list, p.PortRange)
 	}
 	return list
 }
@@ -92,7 +132,7 @@ func (r *RunRequest) UnmarshalJSON(data []byte) error {
 // mostPorts bounds what a few bytes can grow to.
 const mostPorts = 1 << 17
 
-func (r *RunRequest) expand() error {
+func (r *RunRequest) expand() (err error) {
 	ranges := r.Ranges
 	if r.Ranges = nil; len(ranges) == 0 {
 		return nil
@@ -100,28 +140,40 @@ func (r *RunRequest) expand() error {
 	if r.Config == nil || r.HostConfig == nil {
 		return errors.New("ranges of ports need a Config and a HostConfig")
 	}
+	r.Config.ExposedPorts, r.HostConfig.PortBindings, err = FromRanges(ranges, r.Config.ExposedPorts, r.HostConfig.PortBindings)
+	return err
+}
+
+// FromRanges gives copies of exposed ports and their bindings that have those of ranges too.
+func FromRanges(ranges []PortRange, exposed network.PortSet, bindings network.PortMap) (network.PortSet, network.PortMap, error) {
 	total := 0
 	for _, one := range ranges {
 		if one.First == 0 || one.Host == 0 || one.Count < 1 || one.Count > 1<<16 || max(int(one.First), int(one.Host))+one.Count > 1<<16 {
-			return fmt.Errorf("invalid range of ports: %d from %d at %d", one.Count, one.First, one.Host)
+			return nil, nil, fmt.Errorf("invalid range of ports: %d from %d at %d", one.Count, one.First, one.Host)
 		}
 		if total += one.Count; total > mostPorts {
-			return errors.New("too many ports")
+			return nil, nil, errors.New("too many ports")
 		}
 		if _, ok := network.PortFrom(one.First, one.Proto); !ok {
-			return fmt.Errorf("no protocol of ports from %d", one.First)
+			return nil, nil, fmt.Errorf("no protocol of ports from %d", one.First)
 		}
 	}
-	exposed, bindings := make(network.PortSet, total+len(r.Config.ExposedPorts)), make(network.PortMap, total+len(r.HostConfig.PortBindings))
-	maps.Copy(exposed, r.Config.ExposedPorts)
-	maps.Copy(bindings, r.HostConfig.PortBindings)
+	allExposed, all := make(network.PortSet, total+len(exposed)), make(network.PortMap, total+len(bindings))
+	maps.Copy(allExposed, exposed)
+	maps.Copy(all, bindings)
+	room := make([]network.PortBinding, total)
 	for _, one := range ranges {
 		for i := range one.Count {
-			p := portOf(one.First+uint16(i), one.Proto)
-			exposed[p] = struct{}{}
-			bindings[p] = append(bindings[p], network.PortBinding{HostIP: one.HostIP, HostPort: strconv.Itoa(int(one.Host) + i)})
+			p, _ := network.PortFrom(one.First+uint16(i), one.Proto)
+			allExposed[p] = struct{}{}
+			room[0] = network.PortBinding{HostIP: one.HostIP, HostPort: strconv.Itoa(int(one.Host) + i)}
+			if before := all[p]; len(before) > 0 {
+				all[p] = append(before[:len(before):len(before)], room[0])
+			} else {
+				all[p] = room[:1:1]
+			}
+			room = room[1:]
 		}
 	}
-	r.Config.ExposedPorts, r.HostConfig.PortBindings = exposed, bindings
-	return nil
+	return allExposed, all, nil
 }

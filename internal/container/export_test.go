@@ -11,6 +11,8 @@ var (
 type (
 	Backoff     = backoff
 	HealthCheck = healthCheck
+	Record      = record
+	State       = state
 )
 
 var (

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"muelle/api"
 	"muelle/internal/container/mountpoint"
 	"muelle/internal/image"
 	"muelle/internal/linux/userns"
@@ -18,8 +19,11 @@ import (
 	"muelle/internal/runtime"
 )
 
+// recordVersion is the newest: that of a record with ranges of ports. Others are written
+// as recordPlain, which older programs read.
 const (
-	recordVersion = 1
+	recordPlain   = 1
+	recordVersion = 2
 	recordName    = "container"
 	stateName     = "state"
 )
@@ -39,6 +43,8 @@ type record struct {
 	// Endpoints by network name, as asked for.
 	Endpoints map[string]*network.EndpointSettings
 	Log       logdriver.Config
+	// Ranges are, on the disk only, ports of Config and HostConfig that follow one another.
+	Ranges []api.PortRange `json:",omitempty"`
 	// ProcessLabel and MountLabel are SELinux's.
 	ProcessLabel, MountLabel string `json:",omitempty"`
 	// Userns are the ids of a container that has a range of its own (--userns auto).
@@ -86,6 +92,8 @@ type state struct {
 	// Endpoints and Ports of the run that is on, or empty.
 	Endpoints map[string]*network.EndpointSettings
 	Ports     network.PortMap
+	// Ranges are, on the disk only, some of Ports that follow one another.
+	Ranges []api.PortRange `json:",omitempty"`
 	// Changing: its networks or published ports are being changed. A daemon that finds it
 	// set makes them what the record says.
 	Changing bool `json:",omitempty"`

@@ -32,6 +32,14 @@ type envelope[T any] struct {
 	Record  *T  `json:"record"`
 }
 
+// Packed is what a *T may be that is written in another form than it is used in.
+type Packed[T any] interface {
+	// Pack gives what is to be written, and the version that a program must know to read it.
+	Pack() (*T, int)
+	// Unpack makes of what Pack gave what it was given for.
+	Unpack() error
+}
+
 // Open makes the folder (mode 0700) where it is missing.
 func Open[T any](path string, version int) (*Dir[T], error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -50,7 +58,11 @@ func (d *Dir[T]) Save(name string, v *T, durable bool) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(envelope[T]{Version: d.version, Record: v})
+	e := envelope[T]{Version: d.version, Record: v}
+	if p, ok := any(v).(Packed[T]); ok {
+		e.Record, e.Version = p.Pack()
+	}
+	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode record %s: %w", name, err)
 	}
@@ -132,6 +144,11 @@ func (d *Dir[T]) read(path string) (*T, error) {
 	}
 	if e.Record == nil {
 		return nil, fmt.Errorf("record %s is empty: %w", path, errdefs.ErrDataLoss)
+	}
+	if p, ok := any(e.Record).(Packed[T]); ok {
+		if err := p.Unpack(); err != nil {
+			return nil, fmt.Errorf("decode record %s: %w", path, err)
+		}
 	}
 	return e.Record, nil
 }

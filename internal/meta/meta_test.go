@@ -83,3 +83,55 @@ func TestNamesCannotLeaveTheFolder(t *testing.T) {
 		}
 	}
 }
+
+// packed is written as something shorter where it can be.
+type packed struct{ Long, Short string }
+
+func (p *packed) Pack() (*packed, int) {
+	if p.Long == "aaaa" {
+		return &packed{Short: "4a"}, 2
+	}
+	return p, 1
+}
+
+func (p *packed) Unpack() error {
+	switch p.Short {
+	case "4a":
+		p.Long, p.Short = "aaaa", ""
+	case "bad":
+		return os.ErrInvalid
+	}
+	return nil
+}
+
+func TestPacked(t *testing.T) {
+	dir := t.TempDir()
+	d, err := meta.Open[packed](dir, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := meta.At[packed](dir, 1)
+	for _, tc := range []struct {
+		long, text string
+		older      bool
+	}{{"aaaa", `{"version":2,"record":{"Long":"","Short":"4a"}}`, false}, {"b", `{"version":1,"record":{"Long":"b","Short":""}}`, true}} {
+		if err := d.Save("one", &packed{Long: tc.long}, false); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(filepath.Join(dir, "one.json")); err != nil || string(text) != tc.text {
+			t.Errorf("wrote %s, %v", text, err)
+		}
+		if got, err := d.Load("one"); err != nil || *got != (packed{Long: tc.long}) {
+			t.Errorf("read %v, %v", got, err)
+		}
+		if _, err := older.Load("one"); (err == nil) != tc.older {
+			t.Errorf("an older program reads %q: %v", tc.long, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "one.json"), []byte(`{"version":2,"record":{"Short":"bad"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load("one"); err == nil {
+		t.Error("what cannot be unpacked is no error")
+	}
+}
