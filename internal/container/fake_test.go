@@ -166,6 +166,8 @@ func (p fakePrepared) Discard() error {
 	return nil
 }
 
+func (p fakePrepared) Hold(context.Context, []runtime.Held) error { return nil }
+
 func (f *fakeRuntime) Prepare(string, string, string, int) (runtime.Prepared, error) {
 	f.prepared.Add(1)
 	return fakePrepared{f}, nil

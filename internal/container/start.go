@@ -44,6 +44,7 @@ type starting struct {
 	linked  []string            // environment of links
 	spec    *specs.Spec
 	ready   runtime.Prepared // until the process is started
+	up      chan struct{}    // closed when ready is known
 	task    runtime.Task
 	pending []*attachment
 	sent    bool // the shim has its copies of the sandbox's files
@@ -110,7 +111,7 @@ func (s *Service) start(ctx context.Context, c *entry) error {
 	if err := os.Mkdir(c.execDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make container's folder: %w", err)
 	}
-	n := &starting{s: s, c: c}
+	n := &starting{s: s, c: c, up: make(chan struct{})}
 	c.mu.Lock()
 	n.rec = c.rec
 	n.pending, c.pending = c.pending, nil
@@ -177,6 +178,9 @@ func (n *starting) prepareNetwork(ctx context.Context) error {
 	spec := sandboxSpec(&n.rec, n.rec.Endpoints, n.s.defaults.Load())
 	spec.Detached = len(spec.Endpoints) > 0 // a container that has left every network starts on its first again
 	spec.UserNS = n.userns
+	if n.s.runtimeOf(n.rec.HostConfig.Runtime) == "" {
+		spec.Hold = n.hold
+	}
 	begun := time.Now()
 	if err := n.prepareLinks(&spec); err != nil {
 		return err
@@ -252,10 +256,24 @@ func (n *starting) resolveUser() (err error) {
 
 // prepareShim has the process beside the container come up while its network does.
 func (n *starting) prepareShim(context.Context) (err error) {
+	defer close(n.up)
 	if n.s.runtimeOf(n.rec.HostConfig.Runtime) == "" {
 		n.ready, err = n.s.o.Runtime.Prepare(n.c.id, n.c.execDir, n.s.cgroupsPath(n.c.id, n.rec.HostConfig), bindings(n.rec.HostConfig))
 	}
 	return err
+}
+
+// hold gives the shim sockets while other things are prepared.
+func (n *starting) hold(ctx context.Context, held []runtime.Held) error {
+	select {
+	case <-n.up:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if n.ready == nil {
+		return nil // that step tells why
+	}
+	return n.ready.Hold(ctx, held)
 }
 
 // bindings counts the published ports, where each has its line.

@@ -4,6 +4,7 @@ package network_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/runtime"
 )
 
 func bridgeName(name string) func(*mobynet.CreateRequest) {
@@ -132,7 +134,23 @@ func TestManyPortsAllOrNothing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, taken.Close())
+	gone := errors.New("the shim is gone")
+	s.Hold = func(context.Context, []runtime.Held) error { return gone }
+	if _, err := w.Prepare(context.Background(), s); !errors.Is(err, gone) {
+		t.Errorf("got %v", err)
+	}
+	// Nothing is left of that: the same ports are to be had, and are handed over.
+	ahead := 0
+	s.Hold = func(_ context.Context, held []runtime.Held) error { ahead = len(held); return nil }
 	a := w.start(s)
+	for _, h := range a.Held {
+		if strings.HasPrefix(h.Name, "port ") && !h.There {
+			t.Errorf("%s is handed over twice", h.Name)
+		}
+	}
+	if ahead != 300 {
+		t.Errorf("%d sockets ahead", ahead)
+	}
 	if len(a.Held) != 300 { // of both families
 		t.Errorf("%d sockets", len(a.Held))
 	}

@@ -5,6 +5,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -44,6 +45,9 @@ type SandboxSpec struct {
 	// Ready: the container takes new connections at once where it shares a name or ports
 	// with others; else SetReady says when.
 	Ready bool
+	// Hold, unless nil, takes the sockets of many published ports ahead of the rest, which
+	// it may do while other things are prepared.
+	Hold func(context.Context, []runtime.Held) error `json:"-"`
 	// UserNS owns the network namespace; nil: the host's. Prepare only reads it.
 	UserNS *os.File
 }

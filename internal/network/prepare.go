@@ -26,7 +26,8 @@ type preparation struct {
 	out    *Sandbox
 	names  resolver.Sockets // none: names are not resolved
 	bound  []port.Binding
-	joined int // endpoints that the drivers know
+	held   []runtime.Held // of bound, unless they go with the rest
+	joined int            // endpoints that the drivers know
 }
 
 // Prepare makes the network side of a container: namespace, endpoints, names,
@@ -45,7 +46,8 @@ func (s *Service) Prepare(ctx context.Context, spec SandboxSpec) (*Sandbox, erro
 		step.Step{Name: "reserve ports", Do: p.reservePorts, Undo: p.closePorts},
 		step.Together("interfaces and rules",
 			step.Step{Name: "join networks", Do: p.join, Undo: p.leave},
-			step.Step{Name: "publish ports", Do: p.publish, Undo: p.unpublish}),
+			step.Step{Name: "publish ports", Do: p.publish, Undo: p.unpublish},
+			step.Step{Name: "hand over ports", Do: p.handOver}),
 		step.Step{Name: "set sysctls", Do: p.setSysctls},
 		step.Step{Name: "write files", Do: p.writeFiles},
 		step.Step{Name: "register", Do: p.register},
@@ -151,6 +153,25 @@ func (p *preparation) unpublish(ctx context.Context) error {
 	return nil
 }
 
+// handOver has many sockets held ahead of the rest: that takes about as long as to
+// publish them. Whoever has them is gone after a start that fails.
+func (p *preparation) handOver(ctx context.Context) (err error) {
+	way := p.sb.publisher()
+	if way == nil || p.sb.spec.Hold == nil || len(p.bound) < together {
+		return nil
+	}
+	if p.held, err = p.s.heldPorts(p.sb, p.bound, targetsOf(way)); err != nil {
+		return err
+	}
+	if err := p.sb.spec.Hold(ctx, p.held); err != nil {
+		return fmt.Errorf("hold published ports: %w", err)
+	}
+	for i := range p.held {
+		p.held[i].There = true
+	}
+	return nil
+}
+
 // register makes the sandbox known and hands out its descriptors. Nothing after it
 // may fail.
 func (p *preparation) register(context.Context) error {
@@ -169,13 +190,13 @@ func (p *preparation) register(context.Context) error {
 		}
 		out.Held = append(out.Held, h)
 	}
-	if way := sb.publisher(); way != nil {
-		ports, err := s.heldPorts(sb, p.bound, targetsOf(way))
-		if err != nil {
+	if way := sb.publisher(); way != nil && p.held == nil {
+		var err error
+		if p.held, err = s.heldPorts(sb, p.bound, targetsOf(way)); err != nil {
 			return errors.Join(err, out.Close())
 		}
-		out.Held = append(out.Held, ports...)
 	}
+	out.Held = append(out.Held, p.held...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sandboxes[sb.id] = sb

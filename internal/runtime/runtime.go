@@ -77,6 +77,8 @@ type Container struct {
 type Prepared interface {
 	// Discard takes it away where no Start was given it.
 	Discard() error
+	// Hold is Task.Hold ahead of the start, with which relays begin.
+	Hold(ctx context.Context, more []Held) error
 }
 
 // Mount is one mount(2) call; Options as in mount(8), "bind", "ro", "lowerdir=…".
@@ -102,6 +104,8 @@ type Held struct {
 	// NETLINK_NETFILTER in the shim's network namespace when the container ends while no
 	// daemon is connected.
 	Farewell []byte
+	// There: Prepared.Hold was given it already.
+	There bool
 }
 
 // Streams is one attachment. Nil members are not connected. A slow reader slows

@@ -27,6 +27,33 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 	return r, s.loop.watch(fd, unix.EPOLLIN, r)
 }
 
+// early is a relay that was asked for something before the container was started.
+type early struct {
+	fd int
+	h  handler
+}
+
+// tooEarly puts off what a relay was asked for to the start: until then the port may lead
+// nowhere, and the kernel would remember that.
+func (s *shim) tooEarly(fd int, h handler) bool {
+	if s.main != nil {
+		return false
+	}
+	s.loop.ignore(fd)
+	s.early = append(s.early, early{fd, h})
+	return true
+}
+
+func (s *shim) beginRelays() error {
+	for _, e := range s.early {
+		if err := s.loop.watch(e.fd, unix.EPOLLIN, e.h); err != nil {
+			return err
+		}
+	}
+	s.early = nil
+	return nil
+}
+
 // fionbio is FIONBIO of asm-generic/ioctls.h, the same on amd64 and arm64.
 const fionbio = 0x5421
 
@@ -73,6 +100,9 @@ type tcpRelay struct {
 }
 
 func (r *tcpRelay) ready(uint32) {
+	if r.s.tooEarly(r.fd, r) {
+		return
+	}
 	fd, _, err := unix.Accept4(r.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err != nil {
 		return

@@ -38,6 +38,9 @@ type udpClient struct {
 }
 
 func (u *udpRelay) ready(uint32) {
+	if u.s.tooEarly(u.fd, u) {
+		return
+	}
 	buf := u.s.loop.scratch
 	oob := u.s.loop.oob
 	n, oobn, _, from, err := unix.Recvmsg(u.fd, buf, oob, 0)

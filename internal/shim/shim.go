@@ -36,7 +36,8 @@ type shim struct {
 	execs   []*process
 	ended   []shimapi.Execed // execs that ended while no daemon was connected
 	held    []held
-	mounts  int // the container's mount namespace, or -1
+	early   []early // relays that were asked for before there is a container
+	mounts  int     // the container's mount namespace, or -1
 	exit    shimapi.Exited
 	waiting []pendingShutdown
 

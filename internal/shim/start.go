@@ -147,6 +147,9 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	if err := s.hold(m.Held, t.held); err != nil {
 		return err
 	}
+	if err := s.beginRelays(); err != nil {
+		return wrap("relay published ports", err)
+	}
 	self := unix.Getpid()
 	s.state = shimapi.State{
 		Version: shimapi.Version, BootID: m.BootID, ID: m.ID, CgroupsPath: m.CgroupsPath,

@@ -276,6 +276,9 @@ func (r *Runtime) send(ctx context.Context, t *task, c *runtime.Container, p *pl
 func holdMessage(list []runtime.Held) (m shimapi.Hold, fds []int, err error) {
 	m.Held, fds = make([]shimapi.Held, 0, len(list)), make([]int, 0, len(list))
 	for _, h := range list {
+		if h.There {
+			continue
+		}
 		fd, err := rawFD(h.File)
 		if err != nil {
 			return m, nil, fmt.Errorf("hold %s: %w", h.Name, err)

@@ -1,7 +1,9 @@
 package runtimetest
 
 import (
+	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +67,13 @@ func testPrepared(t *testing.T, s *suite) {
 		}
 		must(t, p.Discard())
 	})
+	s.run(t, "held ahead of the start", func(t *testing.T) {
+		if s.env.Foreign {
+			t.Log("another runtime starts from nothing prepared")
+			return
+		}
+		heldAhead(t, s.host(t), prepare)
+	})
 	s.run(t, "discarded", func(t *testing.T) {
 		h := s.host(t)
 		c := h.container("true")
@@ -109,6 +118,59 @@ func testPrepared(t *testing.T, s *suite) {
 		must(t, h.r.Clean(ctxOf(t), c.ID, c.Dir, c.Spec.Linux.CgroupsPath))
 		h.gone(t, c)
 	})
+}
+
+// heldAhead: a shim keeps what it was given before the start; who asks a relay by then is
+// served after it, and not before.
+func heldAhead(t *testing.T, h *host, prepare func(*testing.T, *host, *runtime.Container)) {
+	c := h.container("sleep", "1000")
+	prepare(t, h, c)
+	relay, err := hold("relay-tcp")
+	must(t, err)
+	plain, err := hold("tcp")
+	must(t, err)
+	must(t, c.Prepared.Hold(ctxOf(t), []runtime.Held{relay, plain}))
+	addr := boundTo(t, plain.File)
+	must(t, errors.Join(relay.File.Close(), plain.File.Close()))
+	if _, err := net.Listen("tcp", addr); err == nil {
+		t.Error("a port is free although the shim holds it")
+	}
+	asks, err := net.Dial("tcp", relayAddr)
+	must(t, err)
+	defer asks.Close()
+	_, err = asks.Write([]byte("early"))
+	must(t, err)
+	later, err := hold("udp")
+	must(t, err)
+	must(t, c.Prepared.Hold(ctxOf(t), []runtime.Held{later}))
+	must(t, later.File.Close())
+	// That request may have come first of what was ready; at the next the shim has looked
+	// at all of it.
+	must(t, c.Prepared.Hold(ctxOf(t), nil))
+	echo, err := net.Listen("tcp", echoAddr) // only now there is somebody
+	must(t, err)
+	defer echo.Close()
+	must(t, echo.(*net.TCPListener).SetDeadline(time.Now().Add(10*time.Second)))
+	relay.There, plain.There = true, true
+	c.Held = []runtime.Held{relay, plain}
+	task := h.start(t, c)
+	conn, err := echo.Accept()
+	must(t, err)
+	defer conn.Close()
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "early" {
+		t.Errorf("the container got %q: %v", got, err)
+	}
+	held, err := task.Held(ctxOf(t))
+	must(t, err)
+	for _, name := range []string{"relay-tcp", "tcp", "udp"} {
+		if held[name] == nil {
+			t.Errorf("%s is not held: %v", name, held)
+		} else {
+			must(t, held[name].Close())
+		}
+	}
+	must(t, task.Delete(ctxOf(t)))
 }
 
 func await(t *testing.T, failure string, done func() bool) {
