@@ -219,14 +219,17 @@ func (c *portChange) register() network.PortMap {
 
 // shown is a binding as inspect shows it: without addresses of IPv6 where those are only
 // held, because nobody relays SCTP.
-func shown(b port.Binding, to targets) (list []network.PortBinding) {
-	for _, h := range b.Hosts() {
-		if b.Container.Proto() == network.SCTP && h.Addr().Is6() && !to.v6.IsValid() {
-			continue
-		}
-		list = append(list, network.PortBinding{HostIP: h.Addr(), HostPort: strconv.Itoa(int(h.Port()))})
+func shown(b port.Binding, to targets) []network.PortBinding { return appendShown(nil, b, to) }
+
+func appendShown(list []network.PortBinding, b port.Binding, to targets) []network.PortBinding {
+	number := strconv.Itoa(int(b.Host.Port()))
+	if b.Both {
+		list = append(list, network.PortBinding{HostIP: netip.IPv4Unspecified(), HostPort: number})
 	}
-	return list
+	if b.Container.Proto() == network.SCTP && b.Host.Addr().Is6() && !to.v6.IsValid() {
+		return list
+	}
+	return append(list, network.PortBinding{HostIP: b.Host.Addr(), HostPort: number})
 }
 
 func names(list []port.Binding) []string {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,20 +104,35 @@ func requests(spec SandboxSpec) ([]port.Request, error) {
 		}
 	}
 	owner := (&sandbox{spec: spec}).owner()
+	// Those of one container's port keep their order.
+	order := make([]ranked, len(list))
 	for i := range list {
 		list[i].Owner = owner
+		order[i] = ranked{rank(&list[i]), i}
 	}
-	slices.SortStableFunc(list, func(a, b port.Request) int {
-		if d := rank(&a) - rank(&b); d != 0 {
-			return d
-		}
-		return strings.Compare(string(a.Container.Proto()), string(b.Container.Proto()))
-	})
-	return list, nil
+	slices.SortFunc(order, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.at-b.at) })
+	sorted := make([]port.Request, len(list))
+	for i, o := range order {
+		sorted[i] = list[o.at]
+	}
+	return sorted, nil
 }
 
-func rank(r *port.Request) int {
-	n := int(r.Container.Num())
+type ranked struct {
+	rank uint32
+	at   int
+}
+
+// rank orders requests: those for one port each, ranges, any port; then by the
+// container's port and the protocol.
+func rank(r *port.Request) uint32 {
+	n := uint32(r.Container.Num()) << 2
+	switch r.Container.Proto() {
+	case network.TCP:
+		n++
+	case network.UDP:
+		n += 2
+	}
 	switch {
 	case r.Start == 0:
 		n += 1 << 20
@@ -310,6 +326,11 @@ func (t targets) first() netip.Addr {
 // container without it, is relayed.
 func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 	list = make([]netdriver.Mapping, 0, 2*len(bound))
+	room := make([]netip.AddrPort, 0, 2*len(bound))
+	one := func(target netip.Addr, b port.Binding) []netip.AddrPort {
+		room = append(room, netip.AddrPortFrom(target, b.Container.Num()))
+		return room[len(room)-1 : len(room) : len(room)]
+	}
 	for _, b := range bound {
 		for _, host := range b.Hosts() {
 			target := to.v4
@@ -320,7 +341,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 			if relay {
 				list = append(list, netdriver.Mapping{
 					Protocol: string(b.Container.Proto()), Host: host,
-					Targets: []netip.AddrPort{netip.AddrPortFrom(to.v4, b.Container.Num())},
+					Targets: one(to.v4, b),
 				})
 			}
 			if !target.IsValid() {
@@ -328,7 +349,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 			}
 			m := netdriver.Mapping{
 				Protocol: string(b.Container.Proto()), Host: host,
-				Targets: []netip.AddrPort{netip.AddrPortFrom(target, b.Container.Num())},
+				Targets: one(target, b),
 			}
 			instead := target.Is4() && to.instead4 || target.Is6() && to.instead6
 			if !instead {

@@ -127,15 +127,22 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 // showPorts is what inspect shows of ports: every exposed one, with its bindings
 // where it is published.
 func showPorts(spec SandboxSpec, bound []port.Binding, to targets) network.PortMap {
-	m := network.PortMap{}
+	m := make(network.PortMap, max(len(spec.Exposed), len(spec.Ports)))
 	for p := range spec.Exposed {
 		m[p] = nil
 	}
 	for p := range spec.Ports {
 		m[p] = nil
 	}
+	room := make([]network.PortBinding, 0, 2*len(bound))
 	for _, b := range bound {
-		m[b.Container] = append(m[b.Container], shown(b, to)...)
+		before := len(room)
+		room = appendShown(room, b, to)
+		if list := m[b.Container]; list != nil || len(room) == before {
+			m[b.Container] = append(list, room[before:]...)
+		} else {
+			m[b.Container] = room[before:len(room):len(room)]
+		}
 	}
 	return m
 }

@@ -144,9 +144,9 @@ func (c *coder) string(v *string) {
 // message nests one message, length first, so that it may grow by itself.
 func (c *coder) message(fields func(*coder)) {
 	if !c.reading {
-		in := coder{}
-		fields(&in)
-		c.bytes(&in.buf)
+		start := len(c.buf)
+		fields(c)
+		c.prefix(start)
 		return
 	}
 	in := coder{reading: true}
@@ -156,6 +156,17 @@ func (c *coder) message(fields func(*coder)) {
 	}
 	fields(&in)
 	c.err = in.err
+}
+
+// prefix puts the length of what was written since before it.
+func (c *coder) prefix(start int) {
+	end := len(c.buf)
+	n := uint64(end - start)
+	c.uint(&n)
+	var length [10]byte
+	size := copy(length[:], c.buf[end:])
+	copy(c.buf[start+size:], c.buf[start:end])
+	copy(c.buf[start:], length[:size])
 }
 
 const maxList = 1 << 16

@@ -184,29 +184,51 @@ func (l *Line) elements(e *Elements, from, to int) {
 	l.attribute(unix.NFTA_SET_ELEM_LIST_SET, func() { l.buf = append(append(l.buf, e.Set.Name...), 0) })
 	l.attribute(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, func() {
 		for i := from; i < to; i++ {
-			l.attribute(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
-				l.data(unix.NFTA_SET_ELEM_KEY, e.Keys[i])
-				if e.Values != nil {
-					l.data(unix.NFTA_SET_ELEM_DATA, e.Values[i])
-				}
-			})
+			var value []byte
+			size := header + dataSize(e.Keys[i])
+			if e.Values != nil {
+				value = e.Values[i]
+				size += dataSize(value)
+			}
+			l.header(size, unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED)
+			l.data(unix.NFTA_SET_ELEM_KEY, e.Keys[i])
+			if e.Values != nil {
+				l.data(unix.NFTA_SET_ELEM_DATA, value)
+			}
 		}
 	})
 }
 
+// header is the size of an attribute's header.
+const header = unix.SizeofNlAttr
+
+// dataSize is what data appends.
+func dataSize(value []byte) int {
+	return 2*header + (len(value)+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)
+}
+
 func (l *Line) data(kind uint16, value []byte) {
-	l.attribute(kind|unix.NLA_F_NESTED, func() {
-		l.attribute(unix.NFTA_DATA_VALUE, func() { l.buf = append(l.buf, value...) })
-	})
+	l.header(dataSize(value), kind|unix.NLA_F_NESTED)
+	l.header(header+len(value), unix.NFTA_DATA_VALUE)
+	l.buf = append(l.buf, value...)
+	l.pad()
+}
+
+func (l *Line) header(size int, kind uint16) {
+	l.buf = binary.NativeEndian.AppendUint16(l.buf, uint16(size))
+	l.buf = binary.NativeEndian.AppendUint16(l.buf, kind)
+}
+
+func (l *Line) pad() {
+	for len(l.buf)%unix.NLA_ALIGNTO != 0 {
+		l.buf = append(l.buf, 0)
+	}
 }
 
 func (l *Line) attribute(kind uint16, body func()) {
 	start := len(l.buf)
-	l.buf = binary.NativeEndian.AppendUint16(l.buf, 0)
-	l.buf = binary.NativeEndian.AppendUint16(l.buf, kind)
+	l.header(0, kind)
 	body()
 	binary.NativeEndian.PutUint16(l.buf[start:], uint16(len(l.buf)-start))
-	for len(l.buf)%unix.NLA_ALIGNTO != 0 {
-		l.buf = append(l.buf, 0)
-	}
+	l.pad()
 }

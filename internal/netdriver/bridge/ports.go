@@ -28,17 +28,38 @@ func keyOf(m netdriver.Mapping) portKey { return portKey{m.Protocol, m.Host} }
 // chunk is how many elements fit a netlink attribute of 64 KiB, with room to spare.
 const chunk = 400
 
-// eachPort calls f with the elements of the mappings that have one target, map by
-// map, in portions. What is relayed only is not translated.
+// portElements are those of the mappings that have one target, map by map. What is
+// relayed only is not translated.
+func (t *table) portElements(ports []netdriver.Mapping) (lists []nft.Elements) {
+	room := make([]byte, 0, elementSize*len(ports))
+	for _, p := range ports {
+		if len(p.Targets) != 1 || relayed(p) {
+			continue
+		}
+		set := t.mapOf(p.Host.Addr())
+		i := slices.IndexFunc(lists, func(e nft.Elements) bool { return e.Set == set })
+		if i < 0 {
+			i = len(lists)
+			lists = append(lists, nft.Elements{Set: set, Keys: make([][]byte, 0, len(ports)), Values: make([][]byte, 0, len(ports))})
+		}
+		key := appendKey(room, p)
+		value := appendTarget(key, p.Targets[0])
+		lists[i].Keys = append(lists[i].Keys, key[len(room):len(key):len(key)])
+		lists[i].Values = append(lists[i].Values, value[len(key):len(value):len(value)])
+		room = value
+	}
+	return lists
+}
+
+// elementSize is that of the key and the value of a port on all addresses of IPv4.
+const elementSize = 8 + 8
+
+// eachPort calls f with the same, in portions.
 func (t *table) eachPort(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
 	elements := map[*nftables.Set][]nftables.SetElement{}
-	for _, p := range ports {
-		if len(p.Targets) == 1 && !relayed(p) {
-			m := t.mapOf(p.Host.Addr())
-			if elements[m] == nil {
-				elements[m] = make([]nftables.SetElement, 0, len(ports))
-			}
-			elements[m] = append(elements[m], nftables.SetElement{Key: elementKey(p), Val: elementTarget(p.Targets[0])})
+	for _, list := range t.portElements(ports) {
+		for i, key := range list.Keys {
+			elements[list.Set] = append(elements[list.Set], nftables.SetElement{Key: key, Val: list.Values[i]})
 		}
 	}
 	return inPortions(elements, f)
@@ -72,13 +93,14 @@ func inPortions(elements map[*nftables.Set][]nftables.SetElement, f func(*nftabl
 func (t *table) eachTarget(ports []netdriver.Mapping, f func(*nftables.Set, []nftables.SetElement) error) error {
 	seen := map[netip.Addr]bool{}
 	elements := map[*nftables.Set][]nftables.SetElement{}
+	var last netip.Addr // mostly all lead to one
 	for _, p := range ports {
 		for _, target := range p.Targets {
 			a := target.Addr()
-			if seen[a] {
+			if a == last || seen[a] {
 				continue
 			}
-			seen[a] = true
+			last, seen[a] = a, true
 			set := t.self
 			if a.Is6() {
 				set = t.self6
@@ -89,14 +111,24 @@ func (t *table) eachTarget(ports []netdriver.Mapping, f func(*nftables.Set, []nf
 	return inPortions(elements, f)
 }
 
-func elementKey(m netdriver.Mapping) []byte {
-	key := make([]byte, 0, 24)
+func elementKey(m netdriver.Mapping) []byte { return appendKey(make([]byte, 0, 24), m) }
+
+func appendKey(b []byte, m netdriver.Mapping) []byte {
 	if !m.Host.Addr().IsUnspecified() {
-		key = append(key, m.Host.Addr().AsSlice()...)
+		b = appendAddr(b, m.Host.Addr())
 	}
-	key = append(key, protocolNumber(m.Protocol), 0, 0, 0)
-	key = binary.BigEndian.AppendUint16(key, m.Host.Port())
-	return append(key, 0, 0)
+	b = append(b, protocolNumber(m.Protocol), 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, m.Host.Port())
+	return append(b, 0, 0)
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		four := a.As4()
+		return append(b, four[:]...)
+	}
+	sixteen := a.As16()
+	return append(b, sixteen[:]...)
 }
 
 func protocolNumber(name string) byte {
@@ -109,16 +141,8 @@ func protocolNumber(name string) byte {
 	return unix.IPPROTO_TCP
 }
 
-func elementTarget(t netip.AddrPort) []byte {
-	value := make([]byte, 0, 20)
-	if a := t.Addr(); a.Is4() {
-		b := a.As4()
-		value = append(value, b[:]...)
-	} else {
-		b := a.As16()
-		value = append(value, b[:]...)
-	}
-	return append(binary.BigEndian.AppendUint16(value, t.Port()), 0, 0)
+func appendTarget(b []byte, t netip.AddrPort) []byte {
+	return append(binary.BigEndian.AppendUint16(appendAddr(b, t.Addr()), t.Port()), 0, 0)
 }
 
 func (f *firewall) publish(ports []netdriver.Mapping) error {
@@ -134,21 +158,27 @@ func (f *firewall) publish(ports []netdriver.Mapping) error {
 	if !f.up {
 		return errors.New("no network is up")
 	}
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p netdriver.Mapping) bool { return f.ports[keyOf(p)].Equal(p) })
+	changed := make([]netdriver.Mapping, 0, len(ports))
 	var replaced []netdriver.Mapping
 	fresh := map[portKey]bool{} // of the flows that forgetFlows looks at
 	for _, p := range ports {
-		old, published := f.ports[keyOf(p)]
+		key := keyOf(p)
+		old, published := f.ports[key]
+		if published && old.Equal(p) {
+			continue
+		}
+		changed = append(changed, p)
 		if !published {
 			if p.Protocol == "udp" {
-				fresh[keyOf(p)] = true
+				fresh[key] = true
 			}
-			old, published = f.doomed[keyOf(p)]
+			old, published = f.doomed[key]
 		}
 		if published {
 			replaced = append(replaced, old)
 		}
 	}
+	ports = changed
 	before := f.take(ports)
 	err := f.writePorts(replaced, ports)
 	if changedByOthers(err) || err == nil && f.t.forwards6 != forwards6() {
@@ -174,22 +204,21 @@ func (f *firewall) writePorts(removed, added []netdriver.Mapping) error {
 		collect := func(remove bool) func(*nftables.Set, []nftables.SetElement) error {
 			return func(set *nftables.Set, elements []nftables.SetElement) error {
 				c := nft.Change{Elements: nft.Elements{Set: set, Keys: make([][]byte, len(elements))}, Delete: remove}
-				if set.IsMap {
-					c.Values = make([][]byte, len(elements))
-				}
 				for i, e := range elements {
 					c.Keys[i] = e.Key
-					if set.IsMap {
-						c.Values[i] = e.Val
-					}
 				}
 				list = append(list, c)
 				return nil
 			}
 		}
-		err := errors.Join(
-			f.t.eachPort(removed, collect(true)), f.t.eachTarget(f.ended(removed), collect(true)),
-			f.t.eachPort(added, collect(false)), f.t.eachTarget(added, collect(false)))
+		for _, e := range f.t.portElements(removed) {
+			list = append(list, nft.Change{Elements: e, Delete: true})
+		}
+		err := f.t.eachTarget(f.ended(removed), collect(true))
+		for _, e := range f.t.portElements(added) {
+			list = append(list, nft.Change{Elements: e})
+		}
+		err = errors.Join(err, f.t.eachTarget(added, collect(false)))
 		if err == nil {
 			err = f.spoof.apply(list)
 		}
@@ -223,11 +252,20 @@ func (f *firewall) ended(removed []netdriver.Mapping) []netdriver.Mapping {
 			}
 		}
 	}
-	removed = slices.Clone(removed)
-	for i, p := range removed {
-		removed[i].Targets = slices.DeleteFunc(slices.Clone(p.Targets), func(t netip.AddrPort) bool { return alive[t.Addr()] })
+	if len(alive) == 0 {
+		return removed
 	}
-	return removed
+	living := func(t netip.AddrPort) bool { return alive[t.Addr()] }
+	dead := make([]netdriver.Mapping, 0, len(removed))
+	for _, p := range removed {
+		if slices.ContainsFunc(p.Targets, living) {
+			p.Targets = slices.DeleteFunc(slices.Clone(p.Targets), living)
+		}
+		if len(p.Targets) > 0 {
+			dead = append(dead, p)
+		}
+	}
+	return dead
 }
 
 // memory is what was known of ports before a change: most were not known at all.
@@ -264,8 +302,9 @@ func (f *firewall) putBack(before memory) {
 
 func (f *firewall) remember(ports []netdriver.Mapping) {
 	for _, p := range ports {
-		f.ports[keyOf(p)] = p
-		delete(f.doomed, keyOf(p))
+		key := keyOf(p)
+		f.ports[key] = p
+		delete(f.doomed, key)
 	}
 }
 
@@ -282,9 +321,10 @@ func (f *firewall) unpublish(ports []netdriver.Mapping) {
 		f.doomed = make(map[portKey]netdriver.Mapping, len(ports))
 	}
 	for _, p := range ports {
-		if f.ports[keyOf(p)].Equal(p) {
-			delete(f.ports, keyOf(p))
-			f.doomed[keyOf(p)] = p
+		key := keyOf(p)
+		if old, ok := f.ports[key]; ok && old.Equal(p) {
+			delete(f.ports, key)
+			f.doomed[key] = p
 		}
 	}
 	if first && len(f.doomed) > 0 && !f.recovering {
