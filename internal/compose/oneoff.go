@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
@@ -88,12 +89,31 @@ func (o *runFlags) container(p *types.Project, spec *api.ProjectSpec, s api.Proj
 			return client.CreateOptions{}, fmt.Errorf("run of a service with %s is not supported by Muelle yet", mode)
 		}
 	}
-	if len(host.Links) > 0 {
-		return client.CreateOptions{}, fmt.Errorf("run of a service with links and network_mode %s is not supported by Muelle yet: give it networks", host.NetworkMode)
-	}
 	return client.CreateOptions{
 		Name: name, Platform: s.Platform, Config: &config, HostConfig: &host, Networking: o.networking(spec, s, &host, name),
 	}, nil
+}
+
+// oldLinks gives links by service the containers that they lead to, as Docker's old links
+// want them: the first of each service. One that has none is left out, as the
+// dependencies are with --no-deps.
+func (a *app) oldLinks(ctx context.Context, c *client.Client, project string, links []string) ([]string, error) {
+	var out []string
+	for _, link := range links {
+		if outside, ok := strings.CutPrefix(link, types.ContainerPrefix); ok {
+			out = append(out, outside)
+			continue
+		}
+		service, alias, _ := strings.Cut(link, ":")
+		list, err := a.containers(ctx, c, scope{name: project}, []string{service}, true, false)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			out = append(out, list[0].ID+":"+alias)
+		}
+	}
+	return out, nil
 }
 
 func (o *runFlags) networking(spec *api.ProjectSpec, s api.ProjectService, host *container.HostConfig, name string) *network.NetworkingConfig {

@@ -80,6 +80,9 @@ func (a *app) run(cmd *cobra.Command, o *runFlags, service string, command []str
 	if err != nil {
 		return err
 	}
+	if create.HostConfig.Links, err = a.oldLinks(ctx, c, p.Name, create.HostConfig.Links); err != nil {
+		return err
+	}
 	res, err := c.Containers.Create(ctx, create)
 	if err != nil {
 		return err

@@ -76,3 +76,36 @@ networks: {front: {}}
 		})
 	}
 }
+
+// On the default bridge, links are lines in /etc/hosts: those of a container of run too.
+func TestComposeRunWithOldLinks(t *testing.T) {
+	c := ours(world.daemon)
+	old := c.unique(t, "old")
+	c.must(t, "run", "-d", "--name", old, "--network", "bridge", "busybox", "sleep", "1000")
+	c.remove(t, old)
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	text := `name: oldlinks
+services:
+  web: {image: busybox, network_mode: bridge, links: ["db:database"], external_links: ["` + old + `:cache"]}
+  db: {image: busybox, network_mode: bridge, init: true, command: sleep 1000}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	compose := func(args ...string) string {
+		t.Helper()
+		return c.must(t, append([]string{"compose", "-f", file}, args...)...)
+	}
+	t.Cleanup(func() { compose("down", "-t", "0") })
+	hosts := compose("run", "--rm", "-T", "web", "cat", "/etc/hosts")
+	for name, container := range map[string]string{"database": "oldlinks-db-1", "cache": old} {
+		address := c.must(t, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", container)
+		if !strings.Contains(hosts, address+"\t"+name+" ") {
+			t.Errorf("%s is not %s:\n%s", name, address, hosts)
+		}
+	}
+	compose("down", "-t", "0")
+	if hosts := compose("run", "--rm", "-T", "--no-deps", "web", "cat", "/etc/hosts"); strings.Contains(hosts, "database") || !strings.Contains(hosts, "cache") {
+		t.Errorf("without its dependencies:\n%s", hosts)
+	}
+}
