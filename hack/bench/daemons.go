@@ -34,6 +34,6 @@ func (t *table) daemons(string) error {
 			return 0, err
 		}
 		time.Sleep(pause)
-		return e.launch()
+		return e.launch(patience)
 	})
 }

@@ -84,7 +84,7 @@ func (e *engine) start() error {
 		return err
 	}
 	if e.daemon != nil {
-		if _, err := e.launch(); err != nil {
+		if _, err := e.launch(patience); err != nil {
 			return err
 		}
 	}
@@ -117,8 +117,9 @@ func (e *engine) hold() error {
 	return nil
 }
 
-// launch starts the daemon and returns how many milliseconds it took to its first answer.
-func (e *engine) launch() (float64, error) {
+// launch starts the daemon and returns how many milliseconds it took to its first answer,
+// which it gives up to wait for after the limit.
+func (e *engine) launch(limit time.Duration) (float64, error) {
 	logFile, err := os.OpenFile(e.dir+"/log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return 0, err
@@ -143,14 +144,15 @@ func (e *engine) launch() (float64, error) {
 	if err := e.proc.Start(); err != nil {
 		return 0, err
 	}
-	for time.Since(begin) < patience {
+	for time.Since(begin) < limit {
 		if ask(e, &client) == nil {
 			return float64(time.Since(begin).Microseconds()) / 1000, nil
 		}
 		time.Sleep(500 * time.Microsecond)
 	}
 	text, _ := os.ReadFile(e.dir + "/log")
-	return 0, fmt.Errorf("%w: %s", &deadlineError{e.name + "'s daemon", patience}, text[max(0, len(text)-2000):])
+	log.Printf("%s's daemon: %s", e.name, text[max(0, len(text)-2000):])
+	return 0, errors.Join(&deadlineError{"the start of " + e.name + "'s daemon", limit}, e.end())
 }
 
 func pings(_ *engine, c *http.Client) error {

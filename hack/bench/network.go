@@ -109,10 +109,10 @@ func (t *table) restart(e *engine) (float64, error) {
 	if !t.published[e.name] {
 		return 0, unpublished
 	}
-	if err := e.end(); err != nil {
+	if err := e.endWithin(longPatience); err != nil {
 		return 0, err
 	}
-	took, err := e.launch()
+	took, err := e.launch(longPatience)
 	if err != nil {
 		return 0, err
 	}

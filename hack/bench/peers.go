@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // installed gives Muelle and those of its peers that are on the machine, or those whose
@@ -86,6 +88,12 @@ func docker(dockerd, dir string) *engine {
 }
 
 func podman(program, dir string) *engine {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		log.Printf("without Podman: %v", err)
+		return nil
+	}
+	files := min(limit.Max, 1<<20)
 	e := &engine{
 		name: "Podman", dir: dir, helpers: []string{"conmon"}, versions: "{{.Client.Version}}",
 		// Podman's rm -f asks first, and waits ten seconds for an answer that `sleep`, as the
@@ -94,7 +102,7 @@ func podman(program, dir string) *engine {
 		lacks:  map[string]notMeasured{"daemon": "has no daemon", "compose": "has no Compose of its own"},
 		// Podman raises limits beyond what a root without CAP_SYS_RESOURCE may.
 		env:    []string{"CONTAINERS_CONF=" + dir + "/daemon.json", "TMPDIR=" + dir},
-		config: "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n",
+		config: fmt.Sprintf("[containers]\ndefault_ulimits = [\"nofile=%d:%d\", \"nproc=4096:4096\"]\n", files, files),
 		// crun refuses a hybrid host whose v2 hierarchy has a controller: Podman runs in a
 		// mount namespace without that hierarchy, held open by a process that sleeps.
 		path:   "/usr/bin/nsenter",
