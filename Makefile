@@ -83,7 +83,7 @@ lint: toolchain ## gofmt, vet, staticcheck
 .PHONY: bench bench-networks bench-peers bench-table
 bench: build ## times and memory, beside the peers that are installed
 	@BENCH_COMMAND='make bench' hack/asroot.sh hack/bench/run.sh -part main
-bench-networks: build ## 200 networks and 1,000 ports, beside the same peers: half an hour
+bench-networks: build ## 200 networks and 1,000 ports, beside the same peers: up to half an hour
 	@BENCH_COMMAND='make bench-networks' hack/asroot.sh hack/bench/run.sh -part networks
 bench-peers: build ## install Debian's docker.io, podman and crun, build nerdctl, then bench
 	@hack/asroot.sh hack/bench/peers.sh

@@ -116,12 +116,15 @@ func podman(program, dir string) *engine {
 	return e
 }
 
-// nerdctl has a containerd of its own, apart from Docker's.
+// nerdctl has a containerd of its own, apart from Docker's, of files of its own: their
+// pages would count half for each.
 func nerdctl(program, dir string) *engine {
-	containerd, err := exec.LookPath("containerd")
-	if err != nil {
-		log.Print("without nerdctl: there is no containerd here")
-		return nil
+	containerd := filepath.Join(dir, "bin", "containerd")
+	for _, file := range []string{containerd, containerd + "-shim-runc-v2"} {
+		if err := copyProgram(file); err != nil {
+			log.Printf("without nerdctl: %v", err)
+			return nil
+		}
 	}
 	e := &engine{
 		name: "nerdctl", dir: dir, path: program, socket: dir + "/c.sock", versions: "{{.Client.Version}}",
@@ -143,7 +146,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 [grpc]
 address = "` + dir + `/c.sock"
 `,
-		daemon: func(e *engine) *exec.Cmd { return exec.Command(containerd, "--config", e.dir+"/daemon.json") },
+		daemon: func(e *engine) *exec.Cmd {
+			cmd := exec.Command(containerd, "--config", e.dir+"/daemon.json")
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(containerd)+":"+os.Getenv("PATH")) // where it finds the shim
+			return cmd
+		},
 	}
 	if out, err := exec.Command(containerd, "--version").Output(); err == nil {
 		if words := strings.Fields(string(out)); len(words) > 2 {
@@ -151,4 +158,20 @@ address = "` + dir + `/c.sock"
 		}
 	}
 	return e
+}
+
+// copyProgram copies the installed program of the same name to a file.
+func copyProgram(to string) error {
+	from, err := exec.LookPath(filepath.Base(to))
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
 }
