@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"muelle/client"
 	"muelle/internal/console"
 )
 
@@ -95,8 +96,10 @@ func (a *app) contextLs() *cobra.Command {
 	return a.also(c, "context ls", "context list")
 }
 
-// endpointFields reads --docker host=…,ca=…,cert=…,key=…,skip-tls-verify=….
+// endpointFields reads --docker host=…,ca=…,cert=…,key=…,skip-tls-verify=…. A host that
+// no client could be made for is refused.
 func endpointFields(x *console.Context, s string) error {
+	before := x.Host
 	for f := range strings.SplitSeq(s, ",") {
 		k, v, ok := strings.Cut(f, "=")
 		if !ok && f != "" {
@@ -118,7 +121,14 @@ func endpointFields(x *console.Context, s string) error {
 			return fmt.Errorf("unrecognized config key: %s", k)
 		}
 	}
-	return nil
+	if x.Host == before {
+		return nil
+	}
+	c, err := client.New(client.Options{Host: x.Host})
+	if err != nil {
+		return fmt.Errorf("unable to create docker endpoint config: %w", err)
+	}
+	return c.Close()
 }
 
 const endpointUsage = "set the docker endpoint"

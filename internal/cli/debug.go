@@ -102,7 +102,7 @@ func (a *app) fetchTools(ctx context.Context, c *client.Client, ref, tools strin
 		return err
 	}
 	if _, err := c.Containers.Inspect(ctx, ref); errdefs.IsNotFound(err) {
-		if _, err := c.Images.Inspect(ctx, ref); errdefs.IsNotFound(err) {
+		if _, err := c.Images.Inspect(ctx, ref); errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) { // no name of an image either
 			return errdefs.ErrNotFound.WithMessage("No such container or image: " + ref)
 		}
 	}

@@ -65,7 +65,7 @@ func (s *Server) inspectImage(w *reply, r *request) error {
 	}
 	// Docker Compose 1 looks for the volumes of an image it recreates in a field that
 	// is gone since API 1.45, and breaks off in the middle without it.
-	if strings.HasPrefix(r.UserAgent(), "docker-compose/1.") {
+	if isComposeV1(r) {
 		return writeJSON(w, http.StatusOK, struct {
 			*imagetypes.InspectResponse
 			ContainerConfig struct{}
@@ -141,3 +141,7 @@ func (s *Server) pruneImages(w *reply, r *request) error {
 	}
 	return writeJSON(w, http.StatusOK, report)
 }
+
+// isComposeV1 tells Docker Compose 1, whose code asks every version of the API for what
+// only old ones have.
+func isComposeV1(r *request) bool { return strings.HasPrefix(r.UserAgent(), "docker-compose/1.") }

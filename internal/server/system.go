@@ -165,7 +165,7 @@ func (s *Server) events(w *reply, r *request) error {
 			continue
 		}
 		var line any = m
-		if r.version < 52 {
+		if r.version < 52 || isComposeV1(r) {
 			line = legacyEventOf(m)
 		}
 		if out.write(line) != nil {

@@ -139,11 +139,22 @@ func TestEventsByVersion(t *testing.T) {
 	bus := event.NewBus(8)
 	h := serve(t, server.Options{Bus: bus})
 	bus.Publish(events.ContainerEventType, events.ActionStart, "c", map[string]string{"image": "busybox"})
-	for path, want := range map[string]map[string]string{
-		"/v1.51/events?since=1&until=2000000000.5": {"status": "start", "id": "c", "from": "busybox", "Type": "container", "Action": "start"},
-		"/v1.52/events?since=1&until=2000000000.5": {"Type": "container", "Action": "start"},
+	old := map[string]string{"status": "start", "id": "c", "from": "busybox", "Type": "container", "Action": "start"}
+	for _, tc := range []struct {
+		path, agent string
+		want        map[string]string
+	}{
+		{"/v1.51/events?since=1&until=2000000000.5", "", old},
+		{"/v1.52/events?since=1&until=2000000000.5", "", map[string]string{"Type": "container", "Action": "start"}},
+		{"/v1.56/events?since=1&until=2000000000.5", "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1", old},
 	} {
-		req, err := h.client.Get("http://muelle" + path)
+		path, want := tc.path, tc.want
+		get, err := http.NewRequest("GET", "http://muelle"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		get.Header.Set("User-Agent", tc.agent)
+		req, err := h.client.Do(get)
 		if err != nil {
 			t.Fatal(err)
 		}

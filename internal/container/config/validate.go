@@ -138,7 +138,7 @@ func ValidateHost(c *ctypes.Config, h *ctypes.HostConfig) error {
 func validateUnsupported(_ *ctypes.Config, h *ctypes.HostConfig) error {
 	switch {
 	case len(h.StorageOpt) > 0:
-		return unsupported("HostConfig.StorageOpt")
+		return errdefs.ErrNotImplemented.WithMessage("HostConfig.StorageOpt is not supported: containers share their file system; limit a folder with a volume of a size (volume create -o type=tmpfs -o device=tmpfs -o o=size=1g)")
 	case h.Cgroup != "":
 		return unsupported("HostConfig.Cgroup")
 	case !h.Isolation.IsDefault():
