@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -134,33 +135,35 @@ func sharedWith(hc *ctypes.HostConfig) (refs []string) {
 }
 
 // joinApart opens the user namespace of those whose namespaces the container joins, if
-// they stand apart: root of the host's user namespace, which has made theirs, would
-// have every capability over what is theirs (user_namespaces(7)).
+// they have one, and gives it their ids: root of the host's user namespace, which has made
+// theirs, would have every capability over what is theirs, also one that was given none
+// (user_namespaces(7)).
 func (n *starting) joinApart() error {
 	mode, err := userns.ParseMode(string(n.rec.HostConfig.UsernsMode))
 	refs := sharedWith(n.rec.HostConfig)
 	if err != nil || mode.Host || len(refs) == 0 || !n.s.mayStandApart(n.rec.HostConfig) {
 		return nil
 	}
-	pid := 0
+	pid, ids := 0, (*userns.Map)(nil)
 	for _, ref := range refs {
 		c, err := n.s.find(ref)
 		if err != nil {
 			return err
 		}
 		c.mu.Lock()
-		apart := c.st.alive() && c.st.Userns.IsSame()
+		alive, theirs := c.st.alive(), c.st.Userns
 		pid = c.st.Pid
 		c.mu.Unlock()
-		if !apart {
+		if !alive || theirs == nil || ids != nil && !reflect.DeepEqual(ids, theirs) {
 			return nil
 		}
+		ids = theirs
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 	if err != nil {
 		return fmt.Errorf("join the user namespace of container %s: %w", refs[len(refs)-1], err)
 	}
-	n.ids, n.userns, n.ownUser = userns.Same(), f, true
+	n.ids, n.userns, n.ownUser = ids, f, true
 	return nil
 }
 

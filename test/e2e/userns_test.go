@@ -50,6 +50,16 @@ func TestUserNamespaceOfItsOwn(t *testing.T) {
 // whatever they are mounted from.
 func testOwnersOutside(t *testing.T, c client) {
 	const script = "touch /v/f /t/f && chown 7:8 /v/f /t/f && stat -c %u:%g /v/f /t/f /v /t"
+	// Who joins its network is in its user namespace: to root of the host's, however few
+	// capabilities it has, the kernel gives all of them there.
+	ids := c.must(t, "exec", "own", "cat", "/proc/self/uid_map")
+	if got := c.must(t, "run", "--rm", "--network", "container:own", "--cap-drop", "ALL", "busybox", "sh", "-c",
+		"ip link set lo mtu 1500 2>/dev/null && echo changed || echo refused; cat /proc/self/uid_map"); strings.Join(strings.Fields(got), " ") != "refused "+strings.Join(strings.Fields(ids), " ") {
+		t.Errorf("without capabilities: %q, of ids %q", got, ids)
+	}
+	if got := c.must(t, "run", "--rm", "--network", "container:own", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", "ip link set lo mtu 1500 && echo changed"); got != "changed" {
+		t.Errorf("with NET_ADMIN: %q", got)
+	}
 	args := []string{"run", "--rm", "--userns", "auto", "-v", "own:/v", "--tmpfs", "/t", "busybox", "sh", "-c"}
 	if got := c.must(t, append(args, script)...); got != "7:8\n7:8\n0:0\n0:0" {
 		t.Errorf("owners: %q", got)

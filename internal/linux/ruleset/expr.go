@@ -220,8 +220,10 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		return a, verdict{}
 	case "lookup":
 		return w.lookup(c, e, regs)
-	case "counter", "log", "objref", "quota", "dynset", "notrack", "last", "dup", "flow_offload":
-	case "limit", "connlimit":
+	case "counter", "log", "objref", "notrack", "last", "dup", "flow_offload":
+	case "dynset":
+		return w.metered(c, e, regs), verdict{}
+	case "limit", "connlimit", "quota":
 		// The usual packet is within the limit.
 		return answerOf(e.u32(limitFlags[e.name])&1 == 0), verdict{}
 	case "reject":
@@ -268,7 +270,27 @@ func (w *walk) nat(e *expression, regs *registers) verdict {
 }
 
 // limitFlags are the attributes whose first bit says "over".
-var limitFlags = map[string]uint16{"limit": unix.NFTA_LIMIT_FLAGS, "connlimit": 2}
+var limitFlags = map[string]uint16{"limit": unix.NFTA_LIMIT_FLAGS, "connlimit": 2, "quota": 2}
+
+// Attributes of nft_dynset_attributes, linux/netfilter/nf_tables.h.
+const dynsetExpr, dynsetExpressions = 7, 10
+
+// metered tells whether a packet passes what an element that it adds to a set counts.
+func (w *walk) metered(c *Chain, e *expression, regs *registers) answer {
+	a := yes
+	ask := func(b []byte) {
+		if b == nil {
+			return
+		}
+		one := expressionOf(b)
+		if got, _ := w.expression(c, &one, regs); got != yes && a != no {
+			a = got
+		}
+	}
+	ask(e.attr(dynsetExpr))
+	nft.EachAttribute(e.attr(dynsetExpressions), func(_ uint16, b []byte) { ask(b) })
+	return a
+}
 
 func (w *walk) metaExpr(e *expression, regs *registers) {
 	key := e.u32(unix.NFTA_META_KEY)

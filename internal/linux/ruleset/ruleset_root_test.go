@@ -111,6 +111,8 @@ func TestFate(t *testing.T) {
 		{"ports", nft, forward("tcp dport { 1-79, 400-500 } drop"), "dropped", "passes", "passes"},
 		{"a limit", nft, forward("policy drop\nlimit rate 5/second accept"), "passes", "passes", "passes"},
 		{"over a limit", nft, forward("limit rate over 5/second drop"), "passes", "passes", "passes"},
+		{"over a quota", nft, forward("quota over 5 mbytes drop"), "passes", "passes", "passes"},
+		{"over a limit for each address", nft, "table inet x { set s { type ipv4_addr; size 99; flags dynamic; }\nchain c { type filter hook forward priority 0\nct state new add @s { ip saddr ct count over 5 } drop\n}\n}", "passes", "passes", "passes"},
 		{"mark", nft, forward("meta mark 7 drop\nmeta mark set 7\nmeta mark 7 drop"), "depends", "depends", "depends"},
 		{"another family", nft, "table ip6 mine {\nchain through { type filter hook forward priority 5\npolicy drop\n}\n}", "passes", "passes", "passes"},
 		{"syn", nft, forward("tcp flags & (syn|ack) == syn drop"), "dropped", "dropped", "depends"},
