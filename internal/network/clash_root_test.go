@@ -106,7 +106,9 @@ func TestClashMoves(t *testing.T) {
 		must(t, err)
 		var list []bool
 		for _, l := range leaks {
-			list = append(list, l.Passing)
+			if l.Kind == "network" { // the others are looked at once more before they are told
+				list = append(list, l.Passing)
+			}
 		}
 		return list
 	}
