@@ -52,15 +52,18 @@ func (t results) plot(path string) error {
 		}
 		y += gap
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", left+width+70, y+4)
+	var legend strings.Builder
 	x := 12
 	for i, e := range t.Engines {
 		label := e.Name + " " + e.Version
-		fmt.Fprintf(&out, "<rect x=\"%d\" y=\"12\" width=\"11\" height=\"11\" fill=\"%s\"/><text x=\"%d\" y=\"22\">%s</text>\n", x, colours[i%len(colours)], x+16, html.EscapeString(label))
+		fmt.Fprintf(&legend, "<rect x=\"%d\" y=\"12\" width=\"11\" height=\"11\" fill=\"%s\"/><text x=\"%d\" y=\"22\">%s</text>\n", x, colours[i%len(colours)], x+16, html.EscapeString(label))
 		x += 40 + 7*len(label)
 	}
-	fmt.Fprintf(&out, "<text x=\"%d\" y=\"22\">milliseconds, logarithmic: less is better</text>\n", x)
+	const scaleText = "milliseconds, logarithmic: less is better"
+	fmt.Fprintf(&legend, "<text x=\"%d\" y=\"22\">%s</text>\n", x, scaleText)
+	var out strings.Builder
+	fmt.Fprintf(&out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", max(left+width+70, x+7*len(scaleText)), y+4)
+	out.WriteString(legend.String())
 	out.WriteString(b.String())
 	out.WriteString("</svg>\n")
 	return os.WriteFile(path, []byte(out.String()), 0o644)
