@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,14 @@ func (k *socket) serve(conn connection, before []asked) {
 		}
 		conn.Close()
 	}()
-	defer context.AfterFunc(k.server.ctx, func() { conn.Close() })()
+	var answering sync.Mutex
+	defer context.AfterFunc(k.server.ctx, func() {
+		_ = conn.SetDeadline(time.Now())
+		// What has been answered is taken from it first, or the next daemon would answer twice.
+		answering.Lock()
+		defer answering.Unlock()
+		conn.Close()
+	})()
 	var inode uint64
 	if onFD(conn, func(fd int) { inode = inodeOf(fd) }) != nil {
 		return
@@ -73,16 +81,29 @@ func (k *socket) serve(conn connection, before []asked) {
 		}
 		answer := k.exchange(query[2:], inode, before)
 		before = nil
-		if answer == nil || conn.SetDeadline(time.Now().Add(idle)) != nil {
+		if answer == nil {
 			return
 		}
-		if _, err := conn.Write(framed(answer)); err != nil {
-			return
-		}
-		if _, err := io.ReadFull(conn, query); err != nil {
+		answering.Lock()
+		ok := k.reply(conn, query, answer)
+		answering.Unlock()
+		if !ok {
 			return
 		}
 	}
+}
+
+// reply writes the answer to a query and takes the query from the connection.
+func (k *socket) reply(conn connection, query, answer []byte) bool {
+	if conn.SetDeadline(time.Now().Add(idle)) != nil || k.server.ctx.Err() != nil {
+		return false
+	}
+	if _, err := conn.Write(framed(answer)); err != nil {
+		return false
+	}
+	var err error
+	failed := onFD(conn, func(fd int) { _, _, err = unix.Recvfrom(fd, query, unix.MSG_DONTWAIT) })
+	return failed == nil && err == nil
 }
 
 // hangUp closes a connection though a copy of it may be in the safe for a while.
