@@ -124,7 +124,7 @@ func TestLookupOutlivesTheDaemon(t *testing.T) {
 			if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			if err := conn.WriteMsg(new(dns.Msg).SetQuestion(end.name+"-"+proto+".held.example.test.", dns.TypeA)); err != nil {
+			if err := conn.WriteMsg(new(dns.Msg).SetQuestion(fmt.Sprintf("%s-%s-%d.held.example.test.", end.name, proto, time.Now().UnixNano()), dns.TypeA)); err != nil {
 				t.Fatal(end.name, proto, err)
 			}
 			answers = append(answers, <-held.asked)

@@ -12,7 +12,7 @@ import (
 
 // asked is a name server that has been asked, and the socket where its answer arrives.
 type asked struct {
-	conn  *os.File
+	conn  connection
 	proto string
 	from  netip.AddrPort
 	id    uint16
@@ -99,14 +99,38 @@ func (s *Server) resume(c *client, left []waiter) {
 			if sock.inode == w.inode {
 				list := before[w.ticket]
 				delete(before, w.ticket)
-				s.wg.Go(func() {
-					sock.datagram(w.data, &unix.SockaddrInet4{Port: int(w.from.Port()), Addr: w.from.Addr().As4()}, list)
-				})
+				from := &unix.SockaddrInet4{Port: int(w.from.Port()), Addr: w.from.Addr().As4()}
+				// Both are kept again before anybody can close the server.
+				next := s.pending.put(sock.inode, from, w.data)
+				c.hold(list, next)
+				s.wg.Go(func() { sock.datagram(w.data, from, &goneOn{ticket: next, before: list}) })
 			}
 		}
 	}
 	for _, list := range before { // answered already
 		closeAll(list)
+	}
+}
+
+// goneOn is a lookup of the daemon before, kept again.
+type goneOn struct {
+	ticket ticket
+	before []asked
+}
+
+// drop forgets it.
+func (g *goneOn) drop(s *Server) {
+	if g != nil {
+		closeAll(g.before)
+		s.pending.drop(g.ticket)
+	}
+}
+
+// hold keeps the sockets by which others had been asked under a lookup's new ticket.
+func (c *client) hold(list []asked, t ticket) {
+	for i := range list {
+		list[i].ticket = t
+		list[i].conn = c.safe.hold(list[i].conn, list[i].note())
 	}
 }
 
@@ -117,6 +141,7 @@ func (k *socket) goOn(file *os.File, before map[ticket][]asked) {
 	_ = onFD(conn, func(fd int) { at = ticketOf(inodeOf(fd)) })
 	list := before[at]
 	delete(before, at)
+	k.client.hold(list, at)
 	if !k.spawn(k.client.streams, func() { k.serve(conn, list) }) {
 		closeAll(list)
 		hangUp(conn)
@@ -161,7 +186,7 @@ func (s *Server) settle(ctx context.Context, l *errand, servers []Forwarder) (be
 // goOn waits for the answer of a server that the daemon before asked, if it may still be
 // asked; nil: there is none.
 func (a asked) goOn(ctx context.Context, l *errand, servers []Forwarder) *result {
-	conn := l.client.safe.hold(a.conn, asked{proto: a.proto, from: a.from, id: a.id, ticket: l.ticket}.note())
+	conn := a.conn
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	for _, up := range servers {

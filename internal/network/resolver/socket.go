@@ -90,21 +90,24 @@ func (k *socket) receive(buf []byte, flags int) (int, unix.Sockaddr, error) {
 	return unix.Recvfrom(int(k.fd), buf, unix.MSG_DONTWAIT|flags)
 }
 
-// datagram answers a lookup; before are the sockets by which the daemon before asked
-// others for it.
-func (k *socket) datagram(data []byte, from unix.Sockaddr, before []asked) {
+// datagram answers a lookup, which may be one of the daemon before; else nil.
+func (k *socket) datagram(data []byte, from unix.Sockaddr, old *goneOn) {
 	query, e := parse(data)
 	if query == nil {
-		closeAll(before)
+		old.drop(k.server)
 		return
 	}
 	if answer := k.own(query, &e, false); answer != nil {
-		closeAll(before)
-		k.send(answer, from)
+		if k.send(answer, from) || !k.server.leaving.Load() {
+			old.drop(k.server)
+		}
 		k.note(e)
 		return
 	}
-	l := &errand{client: k.client, query: query, ticket: k.server.pending.put(k.inode, from, data), before: before}
+	if old == nil {
+		old = &goneOn{ticket: k.server.pending.put(k.inode, from, data)}
+	}
+	l := &errand{client: k.client, query: query, ticket: old.ticket, before: old.before}
 	ok := k.spawn(k.client.slots, func() {
 		answer := k.server.forward(l, &e)
 		sent := answer != nil && k.send(answer, from)
@@ -114,8 +117,7 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr, before []asked) {
 		k.note(e)
 	})
 	if !ok {
-		closeAll(before)
-		k.server.pending.drop(l.ticket)
+		old.drop(k.server)
 		e.reason = busy
 		k.note(e)
 	}
