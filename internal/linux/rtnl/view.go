@@ -28,20 +28,22 @@ func Interfaces() ([]Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
+	// The kernel tells those of all interfaces, whichever is asked for.
+	all, err := addresses(nil, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	of := map[int][]netip.Prefix{}
+	for _, addr := range all {
+		if ip, ok := netip.AddrFromSlice(addr.IP); ok {
+			ones, _ := addr.Mask.Size()
+			of[addr.LinkIndex] = append(of[addr.LinkIndex], netip.PrefixFrom(ip.Unmap(), ones))
+		}
+	}
 	var list []Interface
 	for _, l := range found {
 		a := l.Attrs()
-		i := Interface{Name: a.Name, Index: a.Index, Peer: a.ParentIndex, MAC: a.HardwareAddr.String(), MTU: a.MTU, State: strings.ToUpper(a.OperState.String())}
-		addrs, err := addresses(l, unix.AF_UNSPEC)
-		if err != nil {
-			return nil, fmt.Errorf("list addresses of %s: %w", a.Name, err)
-		}
-		for _, addr := range addrs {
-			if ip, ok := netip.AddrFromSlice(addr.IP); ok {
-				ones, _ := addr.Mask.Size()
-				i.Addresses = append(i.Addresses, netip.PrefixFrom(ip.Unmap(), ones))
-			}
-		}
+		i := Interface{Name: a.Name, Index: a.Index, Peer: a.ParentIndex, MAC: a.HardwareAddr.String(), MTU: a.MTU, State: strings.ToUpper(a.OperState.String()), Addresses: of[a.Index]}
 		list = append(list, i)
 	}
 	return list, nil
