@@ -217,8 +217,18 @@ func (s *Service) complete(c network.IPAMConfig, others []network.IPAMConfig) (n
 	return chooseGateway(c)
 }
 
+// unusable are addresses that no interface of a container can answer by: RFC 6890's of
+// "this network" and of loopback, and groups.
+var unusable = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("ff00::/8"),
+}
+
 // checkSubnet: addresses that belong to a subnet must lie in it.
 func checkSubnet(c network.IPAMConfig) error {
+	if i := slices.IndexFunc(unusable, c.Subnet.Overlaps); i >= 0 {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid subnet %s: no container can have an address of %s", c.Subnet, unusable[i]))
+	}
 	if c.Subnet != c.Subnet.Masked() {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid network config:\ninvalid subnet %s: it should be %s", c.Subnet, c.Subnet.Masked()))
 	}

@@ -104,10 +104,18 @@ func onOff(s string) (bool, error) {
 }
 
 func checkName(s string) error {
-	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n") {
-		return fmt.Errorf("not an interface name")
+	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, notOfName) {
+		return fmt.Errorf("not an interface name (1 to 15 letters, digits and any of %s)", nameSigns)
 	}
 	return nil
+}
+
+// nameSigns are more narrow than the kernel: names stand in commands that users are given
+// to type.
+const nameSigns = "_.-+@"
+
+func notOfName(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(nameSigns, r))
 }
 
 // HostBinding is the address that ports of the network are published on when none
