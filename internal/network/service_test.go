@@ -72,7 +72,7 @@ func TestCreate(t *testing.T) {
 		{"host bits", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("10.71.0.1/24"))}, "invalid network config", errdefs.IsInvalidArgument},
 		{"loopback", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("127.0.0.0/24"))}, "invalid network config:\ninvalid subnet 127.0.0.0/24: no container can have an address of 127.0.0.0/8", errdefs.IsInvalidArgument},
 		{"everything", mobynet.CreateRequest{Name: "x", EnableIPv6: &yes, IPAM: ipam(subnet("::/0"))}, "invalid network config:\ninvalid subnet ::/0: no container can have an address of ::/127", errdefs.IsInvalidArgument},
-		{"bridge name of a shell", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.name": "a;b"}}, "com.docker.network.bridge.name", errdefs.IsInvalidArgument},
+		{"bridge name of a shell", mobynet.CreateRequest{Name: "x", Options: map[string]string{"com.docker.network.bridge.name": "a;b"}}, "failed to parse com.docker.network.bridge.name value: a;b (not an interface name", errdefs.IsInvalidArgument},
 		{"gateway outside", mobynet.CreateRequest{Name: "x", IPAM: ipam(mobynet.IPAMConfig{Subnet: netip.MustParsePrefix("10.72.0.0/24"), Gateway: netip.MustParseAddr("10.8.0.9")})}, "invalid network config", errdefs.IsInvalidArgument},
 		{"IPv6 subnet without IPv6", mobynet.CreateRequest{Name: "x", IPAM: ipam(subnet("fd00:1::/64"))}, "invalid network config", errdefs.IsInvalidArgument},
 		{"without IPv4", mobynet.CreateRequest{Name: "x", EnableIPv4: &no}, "IPv4 or IPv6 must be enabled", errdefs.IsInvalidArgument},
