@@ -14,6 +14,16 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// daemonOf tells whose daemon gave an interface its name, and the end of that one's log.
+func daemonOf(name string) string {
+	for instance, daemon := range instances {
+		if strings.HasPrefix(name, "mueb"+instance[:4]) || strings.HasPrefix(name, "muev"+instance[:4]) {
+			return fmt.Sprintf(" of daemon %s, whose log ends so:\n%s\n", daemon, tail(filepath.Join(world.dir, daemon, "muelled.log")))
+		}
+	}
+	return ""
+}
+
 // leftovers looks, after every daemon has ended, for what must not be there any
 // more: interfaces, nftables tables, mounts, cgroups and processes. The network
 // namespace is ours alone, so whatever is in it beyond what we made is a leftover.
@@ -25,7 +35,7 @@ func leftovers() error {
 	}
 	for _, l := range links {
 		if name := l.Attrs().Name; name != "lo" && name != "uplink" {
-			errs = append(errs, fmt.Errorf("interface %s is left", name))
+			errs = append(errs, fmt.Errorf("interface %s%s is left", name, daemonOf(name)))
 		}
 	}
 	conn, err := nftables.New()

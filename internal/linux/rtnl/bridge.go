@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -14,9 +15,11 @@ import (
 // Bridge describes a bridge interface. Alias marks its owner.
 type Bridge struct {
 	Name, Alias string
-	Addresses   []netip.Prefix
-	MTU         int
-	IPv6        bool
+	// Reserved: nobody else makes interfaces of such a name.
+	Reserved  bool
+	Addresses []netip.Prefix
+	MTU       int
+	IPv6      bool
 }
 
 // AddBridge makes the bridge, or takes one of this name and alias that exists,
@@ -36,7 +39,7 @@ func AddBridge(b Bridge) (int, error) {
 		return 0, fmt.Errorf("find bridge %s: %w", b.Name, err)
 	}
 	if existed {
-		if err := checkOwner(link, b.Alias); err != nil {
+		if err := checkOwner(link, b); err != nil {
 			return 0, err
 		}
 	}
@@ -63,23 +66,28 @@ func BridgeIndex(name string) (int, error) {
 }
 
 // CheckBridge gives errdefs.ErrFailedPrecondition where an interface of that name
-// exists and is not a bridge with that alias.
-func CheckBridge(name, alias string) error {
-	link, err := netlink.LinkByName(name)
+// exists and is somebody else's.
+func CheckBridge(b Bridge) error {
+	link, err := netlink.LinkByName(b.Name)
 	if IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", name, err)
+		return fmt.Errorf("find bridge %s: %w", b.Name, err)
 	}
-	return checkOwner(link, alias)
+	return checkOwner(link, b)
 }
 
-func checkOwner(link netlink.Link, alias string) error {
-	if link.Type() == "bridge" && link.Attrs().Alias == alias {
+// checkOwner takes a bridge with the alias, and one that AddBridge was killed over: the
+// kernel takes an alias only once the interface is there.
+func checkOwner(link netlink.Link, b Bridge) error {
+	a := link.Attrs()
+	mac := bridgeMAC(b.Addresses)
+	unmarked := a.Alias == "" && a.Flags&net.FlagUp == 0 && (b.Reserved || mac != nil && bytes.Equal(a.HardwareAddr, mac))
+	if link.Type() == "bridge" && (a.Alias == b.Alias || unmarked) {
 		return nil
 	}
-	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("interface %s exists and belongs to somebody else", link.Attrs().Name))
+	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("interface %s exists and belongs to somebody else", a.Name))
 }
 
 func settle(link netlink.Link, b Bridge) error {

@@ -86,7 +86,7 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	// else's interface must not come under our rules, not even for a moment.
 	d.reaper.await(n.Interface)
 	if !n.Borrowed {
-		err = rtnl.CheckBridge(n.Interface, d.owner()+n.Name)
+		err = rtnl.CheckBridge(d.linkOf(n, st))
 	}
 	if err != nil {
 		return fmt.Errorf("bring up network %s: %w", n.Name, err)
@@ -125,14 +125,29 @@ func giveBack(name string) error {
 	return rtnl.Sysctl("ipv4/conf/"+name+"/route_localnet", "0")
 }
 
-func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
-	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, MTU: st.mtu}
+// linkOf describes the bridge of a network.
+func (d *Driver) linkOf(n netdriver.Network, st *state) rtnl.Bridge {
+	b := rtnl.Bridge{Name: n.Interface, Alias: d.owner() + n.Name, Reserved: d.isReserved(n.Interface), MTU: st.mtu}
 	for _, s := range n.Subnets {
 		b.IPv6 = b.IPv6 || s.Prefix.Addr().Is6()
 		if slices.Contains(st.rules.gateways, s.Gateway) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}
+	return b
+}
+
+// isReserved tells of names that this instance makes of its id.
+func (d *Driver) isReserved(name string) bool { return strings.HasPrefix(name, "mueb"+d.tag()) }
+
+// isBridge tells whether an interface is a bridge of this instance, one included that a
+// daemon was killed over before it could mark it.
+func (d *Driver) isBridge(l rtnl.Link) bool {
+	return l.Kind == "bridge" && (strings.HasPrefix(l.Alias, d.owner()) || l.Alias == "" && d.isReserved(l.Name))
+}
+
+func (d *Driver) make(n netdriver.Network, st *state) (index int, err error) {
+	b := d.linkOf(n, st)
 	// One that a former daemon left has containers: whatever routes have come since, they stay.
 	left := rtnl.Exists(n.Interface)
 	if index, err = rtnl.AddBridge(b); err != nil {
@@ -215,7 +230,7 @@ func (d *Driver) Ours(name string) bool {
 }
 
 func (d *Driver) ours(name string) bool {
-	if name == d.defaultName() || strings.HasPrefix(name, "mueb"+d.tag()) || strings.HasPrefix(name, d.vethPrefix()) {
+	if name == d.defaultName() || d.isReserved(name) || strings.HasPrefix(name, d.vethPrefix()) {
 		return true
 	}
 	for _, st := range d.bridges {
@@ -299,11 +314,11 @@ func (d *Driver) Recover(_ context.Context) error {
 	// part of the instance only.
 	ours := map[int]bool{0: true}
 	for _, l := range links {
-		ours[l.Index] = known[l.Name] || strings.HasPrefix(l.Alias, d.owner())
+		ours[l.Index] = known[l.Name] || d.isBridge(l)
 	}
 	var errs []error
 	for _, l := range links {
-		leftover := l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()) && !known[l.Name] ||
+		leftover := d.isBridge(l) && !known[l.Name] ||
 			l.Kind == "veth" && d.isVeth(l.Name) && ours[l.Master] && !d.joining.has(l.Name)
 		if leftover {
 			errs = append(errs, rtnl.Delete(l.Name))

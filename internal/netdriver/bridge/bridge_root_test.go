@@ -4,8 +4,11 @@ package bridge_test
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"muelle/internal/id"
 	"muelle/internal/linux/netns"
@@ -63,6 +66,67 @@ func TestConflict(t *testing.T) {
 		t.Error(err)
 	}
 	if err := rtnl.Delete("foreign"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A daemon that is killed over a new bridge leaves one without its mark: the next one takes
+// it, or removes it where nobody wants it any more. Other people's stay theirs.
+func TestBridgeWithoutMark(t *testing.T) {
+	gateway := netip.MustParsePrefix("10.0.5.1/24")
+	networkOf := func(options map[string]string) netdriver.Network {
+		return netdriver.Network{ID: id.New(), Name: "front", Options: options, Subnets: []netdriver.Subnet{{Prefix: gateway.Masked(), Gateway: gateway.Addr()}}}
+	}
+	given := map[string]string{"com.docker.network.bridge.name": "given0"}
+	cut := func(name string, mac net.HardwareAddr) {
+		t.Helper()
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr = name, mac
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours, theirs := net.HardwareAddr(rtnl.MAC(gateway.Addr())), net.HardwareAddr{2, 0, 0, 0, 0, 7}
+	for _, c := range []struct {
+		name    string
+		options map[string]string
+		mac     net.HardwareAddr
+		refused bool
+	}{
+		{"a name of ours", nil, theirs, false},
+		{"a name that was given, our address", given, ours, false},
+		{"a name that was given, another address", given, theirs, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := bridge.New(bridge.Options{Log: slog.New(slog.DiscardHandler)})
+			if err := d.Recover(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n := networkOf(c.options)
+			n.Interface, _ = d.Check(n)
+			cut(n.Interface, c.mac)
+			if err := d.Up(t.Context(), n); (err != nil) != c.refused {
+				t.Errorf("up: %v", err)
+			}
+			if err := d.Close(true); err != nil {
+				t.Error(err)
+			}
+			if rtnl.Exists(n.Interface) != c.refused {
+				t.Errorf("%s is there: %v", n.Interface, !c.refused)
+			}
+			if err := rtnl.Delete(n.Interface); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	d := bridge.New(bridge.Options{Log: slog.New(slog.DiscardHandler)})
+	n := networkOf(nil)
+	n.Interface, _ = d.Check(n)
+	cut(n.Interface, theirs)
+	if err := d.Recover(t.Context()); err != nil || rtnl.Exists(n.Interface) {
+		t.Errorf("a bridge of nobody is left after the start: %v", err)
+	}
+	if err := d.Close(true); err != nil {
 		t.Error(err)
 	}
 }

@@ -26,13 +26,13 @@ func (d *Driver) Leaks(_ context.Context, attached func(idPrefix string) bool) (
 	}
 	ours := map[int]bool{0: true} // masters, and none
 	for _, l := range links {
-		ours[l.Index] = l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner())
+		ours[l.Index] = d.isBridge(l)
 	}
 	ours[0] = true
 	var leaks []check.Leak
 	for _, l := range links {
 		switch {
-		case l.Kind == "bridge" && strings.HasPrefix(l.Alias, d.owner()):
+		case d.isBridge(l):
 			leaks = append(leaks, d.linkLeak(l.Name, "a bridge of no network that is up", func() bool { return d.hasBridge(l.Name) }))
 		case l.Kind == "veth" && d.isVeth(l.Name) && ours[l.Master]:
 			leaks = append(leaks, d.linkLeak(l.Name, "the interface of no container that runs", func() bool {
