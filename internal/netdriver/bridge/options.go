@@ -104,15 +104,15 @@ func onOff(s string) (bool, error) {
 }
 
 func checkName(s string) error {
-	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, notOfName) {
-		return fmt.Errorf("not an interface name (1 to 15 letters, digits and any of %s)", nameSigns)
+	if s == "" || len(s) > 15 || strings.ContainsFunc(s, notOfName) || strings.ContainsRune(nameSigns, rune(s[0])) {
+		return fmt.Errorf("not an interface name (1 to 15 letters, digits and %s, which do not come first)", nameSigns)
 	}
 	return nil
 }
 
 // nameSigns are more narrow than the kernel: names stand in commands that users are given
-// to type.
-const nameSigns = "_.-+@"
+// to type, and others' rules may mean more than one interface by a plus.
+const nameSigns = "_.-"
 
 func notOfName(r rune) bool {
 	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(nameSigns, r))
