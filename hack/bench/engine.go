@@ -41,6 +41,7 @@ type engine struct {
 	holder        *exec.Cmd // of a mount namespace; its pid stands for the empty argument
 	// helpers are the names of processes that belong to the engine or its containers.
 	helpers []string
+	beside  []string // those of them that every container with a published port has
 	// lacks says, by what a row needs, why the engine has nothing there.
 	lacks map[string]notMeasured
 	alone bool // its commands that remove networks cannot run at a time

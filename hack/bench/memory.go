@@ -1,127 +1,112 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
+	"log"
 	"strings"
 	"time"
 )
 
-// usage is in MiB.
-type usage struct{ pss, anonymous float64 }
+// quiet is how long an engine and all others are left alone before its memory is
+// measured; idleContainers how many are then started at once.
+const quiet, idleContainers = 10 * time.Second, 20
+
+// footprint is the memory of an engine: at rest, and beside idle containers.
+type footprint struct {
+	rest, beside helpers
+	restErr, err error
+}
 
 func (t *table) memory(string) error {
-	if !t.wanted("memory") {
-		return nil
-	}
-	failed := map[string]error{}
-	for _, e := range t.engines {
-		for i := 0; i < 20 && failed[e.name] == nil; i++ {
-			failed[e.name] = e.cli("run", "--rm", image, "true").do()
-		}
-		if failed[e.name] == nil {
-			failed[e.name] = e.cli("ps").do()
-		}
-	}
-	time.Sleep(10 * time.Second)
-	rest := map[string]usage{}
-	for _, e := range t.engines {
-		u, err := memoryOf(e)
-		if err != nil {
-			return err
-		}
-		rest[e.name] = u
-	}
-	for _, r := range []struct {
+	const one = "memory of one more idle container with a published port, of twenty"
+	rests := []struct {
 		name, budget string
 		value        func(usage) float64
 	}{
-		{"PSS", "30 MiB", func(u usage) float64 { return u.pss }},
-		{"anonymous", "12 MiB", func(u usage) float64 { return u.anonymous }},
-	} {
-		if err := t.row("memory of all daemons at rest, "+r.name, r.budget, "MiB", 1, func(e *engine) (float64, error) {
-			return r.value(rest[e.name]), cmp.Or(e.without("daemon"), failed[e.name])
+		{"memory of all daemons at rest, PSS", "30 MiB", func(u usage) float64 { return u.pss }},
+		{"memory of all daemons at rest, anonymous", "12 MiB", func(u usage) float64 { return u.anonymous }},
+	}
+	if !t.wantedAny(one, rests[0].name, rests[1].name) {
+		return nil
+	}
+	// One engine after the other: what one does to interfaces and packet filters wakes
+	// those that watch them.
+	prints := map[string]footprint{}
+	for _, e := range t.engines {
+		log.Printf("%s: memory", e.name)
+		prints[e.name] = t.footprint(e, t.wanted(one))
+	}
+	for _, r := range rests {
+		if err := t.row(r.name, r.budget, "MiB", 1, func(e *engine) (float64, error) {
+			p := prints[e.name]
+			return r.value(p.rest.sum()), cmp.Or(e.without("daemon"), p.restErr)
 		}); err != nil {
 			return err
 		}
 	}
-	const many = 20
-	return t.row("memory of one more idle container with a published port, of twenty", "1 MiB", "MiB", 1, func(e *engine) (float64, error) {
-		var names []string
-		defer func() { e.tidy(names...) }()
-		for i := range many {
-			name := fmt.Sprintf("idle%d", i)
-			names = append(names, name)
-			if err := e.cli("run", "-d", "--name", name, "-p", fmt.Sprintf("%d:80", 30000+i), image, "sleep", "100000").do(); err != nil {
-				return 0, err
-			}
+	return t.row(one, "1 MiB", "MiB", 1, func(e *engine) (float64, error) {
+		p := prints[e.name]
+		if err := errors.Join(p.restErr, p.err); err != nil {
+			return 0, err
 		}
-		time.Sleep(2 * time.Second)
-		u, err := memoryOf(e)
-		return (u.pss - rest[e.name].pss) / many, err
+		e.remark = p.beside.more(p.rest, idleContainers)
+		return (p.beside.sum().pss - p.rest.sum().pss) / idleContainers, p.beside.each(e.beside, idleContainers)
 	})
 }
 
-// memoryOf sums what the kernel says of an engine's processes: those named as its
-// helpers that are below its daemon, or whose command line names its folder.
-func memoryOf(e *engine) (usage, error) {
-	var sum usage
-	procs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return sum, err
+// footprint measures an engine ten seconds after 20 containers came and went and, where
+// that is wanted, ten seconds after as many were started that do nothing.
+func (t *table) footprint(e *engine, containers bool) (p footprint) {
+	for i := 0; i < 20 && p.restErr == nil; i++ {
+		p.restErr = e.cli("run", "--rm", image, "true").do()
 	}
-	for _, p := range procs {
-		exe, err := os.Readlink(p + "/exe")
-		if err != nil || !slices.Contains(e.helpers, filepath.Base(strings.TrimSuffix(exe, " (deleted)"))) {
-			continue
-		}
-		if !ours(p, e) {
-			continue
-		}
-		f, err := os.Open(p + "/smaps_rollup")
-		if err != nil {
-			continue // ended meanwhile
-		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			var kb float64
-			switch name, rest, _ := strings.Cut(lines.Text(), ":"); name {
-			case "Pss":
-				fmt.Sscan(rest, &kb)
-				sum.pss += kb / 1024
-			case "Pss_Anon":
-				fmt.Sscan(rest, &kb)
-				sum.anonymous += kb / 1024
-			}
-		}
-		f.Close()
+	if p.restErr == nil {
+		p.restErr = e.cli("ps").do()
 	}
-	return sum, nil
+	if p.restErr == nil {
+		time.Sleep(quiet)
+		p.rest, p.restErr = t.helpers(e)
+	}
+	if p.restErr != nil || !containers {
+		return p
+	}
+	var names []string
+	defer func() { e.tidy(names...) }()
+	for i := range idleContainers {
+		name := fmt.Sprintf("idle%d", i)
+		names = append(names, name)
+		if p.err = e.cli("run", "-d", "--name", name, "-p", fmt.Sprintf("%d:80", 30000+i), image, "sleep", "100000").do(); p.err != nil {
+			return p
+		}
+	}
+	time.Sleep(quiet)
+	p.beside, p.err = t.helpers(e)
+	return p
 }
 
-// ours tells whether a process belongs to this run: another daemon may be running
-// on the machine.
-func ours(proc string, e *engine) bool {
-	for p := proc; ; {
-		cmdline, err := os.ReadFile(p + "/cmdline")
-		if err != nil {
-			return false
+// each fails unless there is one of every name for each of so many containers: what is
+// not seen would count as nothing.
+func (h helpers) each(names []string, containers int) error {
+	for _, name := range names {
+		if n := h[name].processes; n < containers {
+			return fmt.Errorf("%d containers, but %d processes of %s", containers, n, name)
 		}
-		environ, _ := os.ReadFile(p + "/environ")
-		if strings.Contains(string(cmdline), e.dir) || strings.Contains(string(environ), e.dir) {
-			return true
-		}
-		stat, err := os.ReadFile(p + "/stat")
-		if err != nil {
-			return false
-		}
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) < 2 || fields[1] == "1" || fields[1] == "0" {
-			return false
-		}
-		p = "/proc/" + fields[1]
 	}
+	return nil
+}
+
+// more says what a container's share is made of.
+func (h helpers) more(before helpers, containers int) string {
+	var parts []string
+	for _, name := range h.names() {
+		u, was := h[name], before[name]
+		text := fmt.Sprintf("%s %.2f MiB", name, (u.pss-was.pss)/float64(containers))
+		if n := u.processes - was.processes; n > 0 {
+			text += fmt.Sprintf(" (%d processes)", n)
+		}
+		parts = append(parts, text)
+	}
+	return "a container's share: " + strings.Join(parts, ", ")
 }

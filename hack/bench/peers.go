@@ -45,7 +45,7 @@ func muelle(bin, dir string) *engine {
 	e := &engine{
 		name: "Muelle", dir: dir, path: filepath.Join(bin, "muelle"),
 		compose: []string{filepath.Join(bin, "muelle"), "compose"},
-		helpers: []string{"muelled", "muelle-shim"},
+		helpers: []string{"muelled", "muelle-shim"}, beside: []string{"muelle-shim"},
 		runtime: filepath.Join(bin, "muelle-oci"),
 		socket:  dir + "/m.sock",
 		remove:  []string{"rm", "-f"},
@@ -63,6 +63,7 @@ func docker(dockerd, dir string) *engine {
 		name: "Docker", dir: dir, socket: dir + "/d.sock",
 		config:  `{"live-restore": true}`, // as Muelle: a restart of the daemon leaves containers alone
 		helpers: []string{"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "docker-proxy"},
+		beside:  []string{"containerd-shim-runc-v2", "docker-proxy"},
 		remove:  []string{"rm", "-f"},
 		lacks:   map[string]notMeasured{},
 		daemon: func(e *engine) *exec.Cmd {
@@ -95,7 +96,7 @@ func podman(program, dir string) *engine {
 	}
 	files := min(limit.Max, 1<<20)
 	e := &engine{
-		name: "Podman", dir: dir, helpers: []string{"conmon"}, versions: "{{.Client.Version}}",
+		name: "Podman", dir: dir, helpers: []string{"conmon"}, beside: []string{"conmon"}, versions: "{{.Client.Version}}",
 		// Podman's rm -f asks first, and waits ten seconds for an answer that `sleep`, as the
 		// first process of its namespace, never gives.
 		remove: []string{"rm", "-f", "--time", "0"},
@@ -129,6 +130,7 @@ func nerdctl(program, dir string) *engine {
 	e := &engine{
 		name: "nerdctl", dir: dir, path: program, socket: dir + "/c.sock", versions: "{{.Client.Version}}",
 		helpers: []string{"containerd", "containerd-shim-runc-v2", filepath.Base(program)}, // one nerdctl a container writes its log
+		beside:  []string{"containerd-shim-runc-v2", filepath.Base(program)},
 		remove:  []string{"rm", "-f"}, loads: true, alone: true, answers: grpcVersion,
 		prefix:  []string{"--data-root", dir + "/nerdctl"},
 		compose: []string{program, "--data-root", dir + "/nerdctl", "compose"},
