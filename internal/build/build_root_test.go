@@ -22,6 +22,7 @@ import (
 
 	"muelle/internal/build"
 	"muelle/internal/buildclient"
+	"muelle/internal/linux/du"
 )
 
 func read(t testing.TB, elem ...string) string {
@@ -488,6 +489,9 @@ func testPrune(w *world) {
 	must(w.TB, err)
 	if len(records) == 0 {
 		w.Fatal("no records after all those builds")
+	}
+	if u, err := w.store.Usage(ctx, du.New()); err != nil || u.Open == 0 || u.Unfinished != 0 {
+		w.Errorf("no build is under way, folders of contexts are kept: %d open, %d unfinished: %v", u.Open, u.Unfinished, err)
 	}
 	report, err := w.builds.Prune(ctx, build.PruneOptions{All: true})
 	must(w.TB, err)

@@ -64,7 +64,7 @@ func (s *Service) reachLayers(ctx context.Context, target ocispec.Descriptor, r 
 // StoreUsage is what the store occupies, told apart.
 type StoreUsage struct {
 	Images int64 // of names, and layers that containers hold
-	Cache  int64 // every other blob and layer: the build cache
+	Cache  int64 // every other blob and layer, and what builds write to: the build cache
 	// Unfinished, Orphans and Metadata are the store's own.
 	Unfinished, Orphans, Metadata int64
 }
@@ -79,7 +79,7 @@ func (s *Service) StoreUsage(ctx context.Context, c *du.Counter) (StoreUsage, er
 	if err != nil {
 		return StoreUsage{}, err
 	}
-	out := StoreUsage{Unfinished: u.Unfinished, Orphans: u.Orphans, Metadata: u.Metadata}
+	out := StoreUsage{Cache: u.Open, Unfinished: u.Unfinished, Orphans: u.Orphans, Metadata: u.Metadata}
 	for dgst, n := range u.Blobs {
 		*choose(r.Blobs[dgst], &out.Images, &out.Cache) += n
 	}

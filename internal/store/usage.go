@@ -22,7 +22,10 @@ type Usage struct {
 	// chain ID.
 	Blobs  map[digest.Digest]int64
 	Layers map[string]int64
-	// Unfinished is what is being downloaded, unpacked or built.
+	// Open is what builds write to, and keep for the next one: folders of contexts, cache
+	// mounts.
+	Open int64
+	// Unfinished is what is being downloaded or unpacked.
 	Unfinished int64
 	// Orphans are directories of snapshots that no record knows.
 	Orphans int64
@@ -32,7 +35,7 @@ type Usage struct {
 
 // Total is the sum.
 func (u *Usage) Total() int64 {
-	total := u.Unfinished + u.Orphans + u.Metadata
+	total := u.Open + u.Unfinished + u.Orphans + u.Metadata
 	for _, n := range u.Blobs {
 		total += n
 	}
@@ -180,6 +183,8 @@ func (s *Store) eachLayer(ctx context.Context, c *du.Counter, path string, dirs 
 		switch {
 		case ok && info.Kind == snapshots.KindCommitted:
 			u.Layers[info.Name] += total
+		case ok && !strings.HasPrefix(info.Name, snapshots.UnpackKeyPrefix+"-"):
+			u.Open += total
 		case ok || strings.HasPrefix(d, "new-"):
 			u.Unfinished += total
 		default:

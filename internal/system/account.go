@@ -43,7 +43,7 @@ func (s *Service) Account(ctx context.Context) (*api.DiskUsage, error) {
 	d := &api.DiskUsage{DataRoot: s.o.DataRoot, Rows: append(dockerRows(docker),
 		api.DiskUsageRow{Kind: "Logs", Size: containers.Logs, Note: "of containers"},
 		api.DiskUsageRow{Kind: "Daemon log", Size: rest.log, Note: "muelled.log"},
-		api.DiskUsageRow{Kind: "Unfinished", Size: store.Unfinished + rest.temporary, Note: "downloads, unpacking and builds under way"},
+		api.DiskUsageRow{Kind: "Unfinished", Size: store.Unfinished + rest.temporary, Note: "downloads and unpacking under way"},
 		api.DiskUsageRow{Kind: "Metadata", Size: records + volumes + store.Metadata + rest.records, Note: "records, databases and folders"},
 		api.DiskUsageRow{Kind: "Leftovers", Size: leftovers, Reclaimable: leftovers, Note: "owned by nothing: muelle system check --repair"},
 		api.DiskUsageRow{Kind: "Other", Size: rest.other, Note: "not made by muelled"},
