@@ -30,6 +30,18 @@ holder() {
 	ss -Hltnp "sport = :$1" 2>/dev/null | grep -o 'users:.*' | head -n1 | sed 's/users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (pid \2)/'
 }
 
+# outlived HOLDER: whether that is a container of the demo whose daemon was killed.
+outlived() {
+	case $1 in
+	shim:*)
+		id=${1#shim:}
+		set -- "$exec/containers/${id%% *}"*
+		[ -d "$1" ]
+		;;
+	*) false ;;
+	esac
+}
+
 running() { # PIDFILE NAME
 	[ -s "$1" ] && [ -e "/proc/$(cat "$1")" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ]
 }
@@ -139,7 +151,7 @@ up() {
 	"$top/hack/toolchain.sh"
 	if [ ! -e $exec/muelled.pid ] || ! running $exec/muelled.pid muelled; then
 		taken=$(holder 5000)
-		[ -z "$taken" ] || die "port 5000, which the example publishes, is taken by $taken: stop that first"
+		[ -z "$taken" ] || outlived "$taken" || die "port 5000, which the example publishes, is taken by $taken: stop that first"
 	fi
 	say 'Building Muelle'
 	make -s -C "$top" deps build
