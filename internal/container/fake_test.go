@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -229,6 +230,7 @@ type fakeTask struct {
 	once     sync.Once
 	exit     runtime.Exit
 	attached []*runtime.Streams
+	deaf     atomic.Bool // its shim does not answer
 }
 
 func (t *fakeTask) finish(e runtime.Exit) {
@@ -291,6 +293,9 @@ func (t *fakeTask) Stats(context.Context) (*runtime.Stats, error) {
 	return &runtime.Stats{Read: time.Now()}, nil
 }
 func (t *fakeTask) Logged(context.Context) (runtime.Logged, error) {
+	if t.deaf.Load() {
+		return runtime.Logged{}, errors.New("the shim ends")
+	}
 	return runtime.Logged{Partial: 1, Unread: 10, Unwritten: 100}, nil
 }
 func (t *fakeTask) Update(context.Context, *specs.LinuxResources) error { return nil }

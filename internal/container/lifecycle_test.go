@@ -133,6 +133,20 @@ func TestAutoRemove(t *testing.T) {
 	b.open()
 }
 
+// A run's end takes its counters from the shim to the sum; meanwhile nobody has them.
+func TestCountersOfLogsDoNotGoBack(t *testing.T) {
+	b := newBench(t)
+	id := b.create(container.CreateOptions{Name: "one"})
+	b.start("one")
+	want := runtime.Logged{Partial: 1, Unread: 10, Unwritten: 100}
+	for _, deaf := range []bool{false, true} {
+		b.rt.task(id).deaf.Store(deaf)
+		if got := b.Logged(t.Context()); got != want {
+			t.Errorf("the shim is silent: %t: %+v, want %+v", deaf, got, want)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	b := newBench(t)
 	id := b.create(container.CreateOptions{Name: "x1"})

@@ -26,10 +26,11 @@ type Timers struct {
 // Timers gives the service's timers.
 func (s *Service) Timers() *Timers { return &s.timers }
 
-// logged sums what the logs of runs that ended counted, since the daemon began.
+// logged sums what the logs of runs that ended counted, since the daemon began. told is
+// the most that was told of: counters do not go back.
 type logged struct {
-	mu  sync.Mutex
-	sum runtime.Logged
+	mu        sync.Mutex
+	sum, told runtime.Logged
 }
 
 func (l *logged) count(o runtime.Logged) {
@@ -57,7 +58,20 @@ func (s *Service) Logged(ctx context.Context) runtime.Logged {
 			sum.Add(l)
 		}
 	}
-	return sum
+	return s.logged.tell(sum)
+}
+
+// tell gives the sum, or of what it lacks, because a run ends right now, what was told
+// of before.
+func (l *logged) tell(sum runtime.Logged) runtime.Logged {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = runtime.Logged{
+		Partial:   max(l.told.Partial, sum.Partial),
+		Unread:    max(l.told.Unread, sum.Unread),
+		Unwritten: max(l.told.Unwritten, sum.Unwritten),
+	}
+	return l.told
 }
 
 // Measurement is what a container has used so far.
