@@ -14,6 +14,7 @@ import (
 
 	"muelle/internal/linux/userns"
 	"muelle/internal/oci"
+	"muelle/internal/runtime"
 )
 
 // UserNS says which ids containers have that do not ask for the host's.
@@ -144,7 +145,7 @@ func (n *starting) joinApart() error {
 	if err != nil || mode.Host || len(refs) == 0 || !n.s.mayStandApart(n.rec.HostConfig) {
 		return nil
 	}
-	pid, ids := 0, (*userns.Map)(nil)
+	pid, task, ids := 0, runtime.Task(nil), (*userns.Map)(nil)
 	for _, ref := range refs {
 		c, err := n.s.find(ref)
 		if err != nil {
@@ -152,9 +153,9 @@ func (n *starting) joinApart() error {
 		}
 		c.mu.Lock()
 		alive, theirs := c.st.alive(), c.st.Userns
-		pid = c.st.Pid
+		pid, task = c.st.Pid, c.task
 		c.mu.Unlock()
-		if !alive || theirs == nil || ids != nil && !reflect.DeepEqual(ids, theirs) {
+		if !alive || task == nil || theirs == nil || ids != nil && !reflect.DeepEqual(ids, theirs) {
 			return nil
 		}
 		ids = theirs
@@ -162,6 +163,11 @@ func (n *starting) joinApart() error {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 	if err != nil {
 		return fmt.Errorf("join the user namespace of container %s: %w", refs[len(refs)-1], err)
+	}
+	// It may have ended before it was opened, and its number be somebody else's.
+	if pids, err := task.Pids(context.Background()); err != nil || !slices.Contains(pids, pid) {
+		f.Close()
+		return conflict("cannot join the user namespace of container %s: it has ended", refs[len(refs)-1])
 	}
 	n.ids, n.userns, n.ownUser = ids, f, true
 	return nil
