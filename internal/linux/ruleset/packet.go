@@ -39,6 +39,18 @@ type Packet struct {
 	ToLocal bool
 }
 
+// Protocol gives the number of tcp, udp or sctp. Every other name is taken for tcp, which
+// an empty one means in Docker's API.
+func Protocol(name string) uint8 {
+	switch name {
+	case "udp":
+		return unix.IPPROTO_UDP
+	case "sctp":
+		return unix.IPPROTO_SCTP
+	}
+	return unix.IPPROTO_TCP
+}
+
 // Somewhere is an interface of which only is known that there is one.
 const Somewhere = "?"
 

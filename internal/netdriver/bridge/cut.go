@@ -5,6 +5,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/netdriver"
 )
 
@@ -14,7 +15,7 @@ func cutFlows(ports []netdriver.Mapping) {
 	filter := portFlows{}
 	for _, p := range ports {
 		for _, t := range p.Targets {
-			filter[flowKey{protocolNumber(p.Protocol), p.Host.Port(), t}] = true
+			filter[flowKey{ruleset.Protocol(p.Protocol), p.Host.Port(), t}] = true
 		}
 	}
 	if len(filter) > 0 {

@@ -114,7 +114,7 @@ func (t *Translations) Of(protocol string, host netip.AddrPort) string {
 		for _, link := range t.links {
 			by := t.rules.Translated(ruleset.Packet{
 				In: link, V6: addr.Is6(), Destination: netip.PrefixFrom(addr, addr.BitLen()),
-				Protocol: protocolNumber(protocol), DestinationPort: host.Port(), ToLocal: true,
+				Protocol: ruleset.Protocol(protocol), DestinationPort: host.Port(), ToLocal: true,
 			}, nil)
 			if by != nil {
 				return translator(by)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/nft"
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/netdriver"
 )
 
@@ -117,7 +118,7 @@ func appendKey(b []byte, m netdriver.Mapping) []byte {
 	if !m.Host.Addr().IsUnspecified() {
 		b = appendAddr(b, m.Host.Addr())
 	}
-	b = append(b, protocolNumber(m.Protocol), 0, 0, 0)
+	b = append(b, ruleset.Protocol(m.Protocol), 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, m.Host.Port())
 	return append(b, 0, 0)
 }
@@ -129,16 +130,6 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 	}
 	sixteen := a.As16()
 	return append(b, sixteen[:]...)
-}
-
-func protocolNumber(name string) byte {
-	switch name {
-	case "udp":
-		return unix.IPPROTO_UDP
-	case "sctp":
-		return unix.IPPROTO_SCTP
-	}
-	return unix.IPPROTO_TCP
 }
 
 func appendTarget(b []byte, t netip.AddrPort) []byte {

@@ -14,6 +14,7 @@ import (
 	"muelle/api"
 	"muelle/internal/linux/nft"
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/netdriver"
 	"muelle/internal/policy"
 )
@@ -361,5 +362,5 @@ func (f *firewall) changeAdmitted(c *nftables.Conn, removed, added []netdriver.M
 
 // service is protocol . port as sets have it.
 func service(protocol string, port uint16) []byte {
-	return []byte{protocolNumber(protocol), 0, 0, 0, byte(port >> 8), byte(port), 0, 0}
+	return []byte{ruleset.Protocol(protocol), 0, 0, 0, byte(port >> 8), byte(port), 0, 0}
 }

@@ -14,6 +14,7 @@ import (
 
 	"muelle/api"
 	"muelle/internal/linux/rtnl"
+	"muelle/internal/linux/ruleset"
 	"muelle/internal/netdriver"
 	"muelle/internal/policy"
 )
@@ -136,7 +137,7 @@ func (f *firewall) cutForbidden(b bridgeRules) {
 	}
 	for key, p := range f.ports {
 		if key.host.Addr().Is6() && len(p.Targets) > 0 && b.zone.has(p.Targets[0].Addr()) {
-			filter.relays[relayKey{protocolNumber(p.Protocol), p.Host.Port()}] = true
+			filter.relays[relayKey{ruleset.Protocol(p.Protocol), p.Host.Port()}] = true
 		}
 	}
 	f.mu.Unlock()

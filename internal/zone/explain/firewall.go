@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"muelle/api"
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/linux/ruleset"
@@ -67,7 +65,7 @@ func (f *facts) dropped() ruleset.Fate {
 
 // legs are the connection's packets as the hooks of this host see them.
 func (f *facts) legs() []leg {
-	p := ruleset.Packet{Protocol: protocolOf(f.Proto), DestinationPort: f.toPort}
+	p := ruleset.Packet{Protocol: ruleset.Protocol(f.Proto), DestinationPort: f.toPort}
 	to := netip.Addr{}
 	if len(f.to) > 0 {
 		to = f.to[0]
@@ -160,7 +158,7 @@ func (f *facts) findSentOn() {
 	if f.filters == nil || f.mapping != nil || f.Target.Kind != Host || f.onHost(&f.Source, f.src) || f.Source.Kind != World && f.src == nil {
 		return
 	}
-	p := ruleset.Packet{Protocol: protocolOf(f.Proto), DestinationPort: f.toPort, In: f.filters.uplink, ToLocal: true}
+	p := ruleset.Packet{Protocol: ruleset.Protocol(f.Proto), DestinationPort: f.toPort, In: f.filters.uplink, ToLocal: true}
 	if f.Source.Kind != World {
 		n := f.way()
 		if n == nil || n.Interface == "" {
@@ -181,16 +179,6 @@ func (f *facts) findSentOn() {
 			return
 		}
 	}
-}
-
-func protocolOf(name string) uint8 {
-	switch name {
-	case "udp":
-		return unix.IPPROTO_UDP
-	case "sctp":
-		return unix.IPPROTO_SCTP
-	}
-	return unix.IPPROTO_TCP
 }
 
 // reply is the answer to a packet.
