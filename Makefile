@@ -6,20 +6,18 @@ export PATH := $(CURDIR)/bin:$(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 VERSION ?= $(shell cat VERSION)
 LDFLAGS = -s -w -X muelle/api.Version=$(VERSION)
 PREFIX ?= /usr/local
-GOBUILD = go build -trimpath -ldflags '$(LDFLAGS)'
 
 .PHONY: help
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
-build: toolchain ## the eight static binaries in bin/
-	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./cmd/...
+build: toolchain ## the static binaries in bin/
+	hack/build.sh bin '$(LDFLAGS)'
 
 .PHONY: release
 release: toolchain ## binaries for amd64 and arm64 in dist/
-	for arch in amd64 arm64; do mkdir -p dist/$$arch && GOARCH=$$arch $(GOBUILD) -o dist/$$arch/ ./cmd/... || exit 1; done
+	for arch in amd64 arm64; do GOARCH=$$arch hack/build.sh dist/$$arch '$(LDFLAGS)' || exit 1; done
 
 .PHONY: demo demo-down
 demo: ## build everything, bring examples/zones up and prove its zones

@@ -3,11 +3,14 @@
 set -eu
 prefix=${1:?usage: install.sh PREFIX}
 top=$(cd "$(dirname "$0")/.." && pwd)
+[ "$top/bin/muelle-oci" -ef "$top/bin/muelle-shim" ] || { echo 'install: bin/ is not of make build: run it first' >&2; exit 1; }
 install -d -m 755 "$prefix/bin"
-for b in muelle muelle-build muelle-compose muelled muelle-shim muelle-tls muelle-oci muelle-registry; do
+for b in muelle muelle-build muelle-compose muelled muelle-shim muelle-tls muelle-registry; do
 	install -m 755 "$top/bin/$b" "$prefix/bin/$b.new"
 	mv "$prefix/bin/$b.new" "$prefix/bin/$b" # running ones keep theirs
 done
+ln -sfn muelle-shim "$prefix/bin/muelle-oci.new"
+mv "$prefix/bin/muelle-oci.new" "$prefix/bin/muelle-oci"
 echo "installed in $prefix/bin"
 [ -z "${DESTDIR:-}" ] || exit 0
 getent group muelle >/dev/null || groupadd --system muelle

@@ -228,7 +228,7 @@ func open(ctx context.Context, r *reloader, p *places, log *slog.Logger, shutdow
 	if err != nil {
 		return e, err
 	}
-	binaries := outside.New(rt, c.Runtimes, shim)
+	binaries := outside.New(rt, c.Runtimes, filepath.Join(p.data, "docker-init"))
 	e.containers, err = container.Open(ctx, container.Options{
 		Root: filepath.Join(p.data, "containers"), ExecRoot: filepath.Join(p.exec, "containers"),
 		Instance: p.instance, CgroupParent: p.cgroupParent(), CgroupDriver: driver, DefaultCgroupParent: c.CgroupParent,

@@ -16,11 +16,17 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"muelle/internal/shimapi"
 )
+
+// programName is how the program is called where it is called as it should be.
+const programName = "muelle-oci"
 
 // App is one call of the command line.
 type App struct {
 	Version        string
+	Name           string // the one it was called by, without folders
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
 
@@ -63,7 +69,7 @@ func commands() map[string]command {
 
 // Main runs one command line, without the program's name, and gives the exit status.
 func (a *App) Main(args []string) int {
-	f := flag.NewFlagSet("muelle-oci", flag.ContinueOnError)
+	f := flag.NewFlagSet(programName, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&a.root, "root", "/run/muelle-oci", "")
 	f.StringVar(&a.log, "log", "", "")
@@ -95,6 +101,9 @@ func (a *App) Main(args []string) int {
 	}
 	c, ok := commands()[name]
 	if !ok {
+		if what := a.foreign(); what != "" {
+			name += ": " + what
+		}
 		return a.fail(fmt.Errorf("no such command: %s (muelle-oci help lists them)", name))
 	}
 	if a.root, err = filepath.Abs(a.root); err != nil {
@@ -114,8 +123,21 @@ func (a *App) Main(args []string) int {
 	return 0
 }
 
+// foreign says what the program is where its name does not. It works by any name but the
+// shim's: by runc's, for one, where it is to take runc's place.
+func (a *App) foreign() string {
+	if a.Name == programName {
+		return ""
+	}
+	return a.Name + " is Muelle's OCI runtime, " + programName + "; called " + shimapi.BinaryName + ", the same file is the process beside a container of muelled"
+}
+
 func (a *App) help(w io.Writer) {
-	fmt.Fprintf(w, "muelle-oci %s: an OCI runtime\n\nusage: muelle-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND …\n\n", a.Version)
+	fmt.Fprintf(w, "muelle-oci %s: an OCI runtime\n", a.Version)
+	if what := a.foreign(); what != "" {
+		fmt.Fprintln(w, what)
+	}
+	fmt.Fprint(w, "\nusage: muelle-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND …\n\n")
 	for _, n := range []string{"create", "start", "run", "state", "kill", "delete", "exec", "ps", "list", "pause", "resume", "update", "events", "spec", "features"} {
 		fmt.Fprintln(w, "  muelle-oci "+commands()[n].usage)
 	}

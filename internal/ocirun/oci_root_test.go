@@ -25,19 +25,25 @@ import (
 	"muelle/internal/runtime/runtimetest"
 )
 
-var bin string
+// bin has the program as make builds it, apart as go build does.
+var bin, apart string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "muelle-oci-test")
 	if err != nil {
 		panic(err)
 	}
-	bin = dir
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "muelle/cmd/muelle-shim", "muelle/cmd/muelle-oci")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		os.Exit(1)
+	bin, apart = dir, filepath.Join(dir, "apart")
+	for _, args := range [][]string{
+		{"build", "-trimpath", "-ldflags=-s -w", "-o", apart + "/", "muelle/cmd/muelle-shim", "muelle/cmd/muelle-oci"},
+		{"run", "muelle/hack/join", apart, bin},
+	} {
+		build := exec.Command("go", args...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			os.Exit(1)
+		}
 	}
 	// What create leaves becomes ours, as it would an engine's monitor's.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

@@ -3,8 +3,6 @@ package ocirun
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -240,41 +238,4 @@ func (s *stage) undo() error {
 	unix.Close(s.pidfd)
 	s.pidfd = -1
 	return nil
-}
-
-// sealing is a copy of the stage's binary under way: with a millisecond for two MiB it is
-// the longest step of a creation, and needs nothing of the others.
-type sealing struct {
-	done chan struct{}
-	file *os.File
-	err  error
-}
-
-func sealStage() *sealing {
-	s := &sealing{done: make(chan struct{})}
-	go func() {
-		s.file, s.err = stageBinary()
-		close(s.done)
-	}()
-	return s
-}
-
-func (s *sealing) wait() (*os.File, error) {
-	<-s.done
-	return s.file, s.err
-}
-
-func (s *sealing) close() {
-	if f, err := s.wait(); err == nil {
-		f.Close()
-	}
-}
-
-// stageBinary seals the shim that lies beside this program.
-func stageBinary() (*os.File, error) {
-	self, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return nil, err
-	}
-	return native.Seal(filepath.Join(filepath.Dir(self), shimapi.BinaryName))
 }

@@ -86,7 +86,7 @@ func (s *Service) restUsage(ctx context.Context, c *du.Counter) (u restUsage, er
 			to = &u.temporary
 		case strings.HasPrefix(name, "muelled.log"):
 			to = &u.log
-		case name == "networks", name == "projects", name == "buildkit", name == "engine-id", strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "muelled"):
+		case name == "networks", name == "projects", name == "buildkit", name == "engine-id", name == "docker-init", strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "muelled"):
 			to = &u.records
 		}
 		size, err := c.Tree(ctx, filepath.Join(s.o.DataRoot, name))

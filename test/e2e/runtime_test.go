@@ -3,11 +3,80 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"muelle/internal/shimfile"
 )
+
+// carriedShim is the shim in the file in bin/.
+func carriedShim(t *testing.T) shimfile.Program {
+	t.Helper()
+	f, err := os.Open(filepath.Join(world.bin, "muelle-shim"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := shimfile.Find(f, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestOneFile: muelle-oci is a link to muelle-shim, and yet what runs beside a container
+// is the small program alone.
+func TestOneFile(t *testing.T) {
+	shim, err := os.Stat(filepath.Join(world.bin, "muelle-shim"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	oci, err := os.Stat(filepath.Join(world.bin, "muelle-oci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(shim, oci) {
+		t.Error("muelle-oci is no link to muelle-shim: run make build")
+	}
+	carried := carriedShim(t)
+	c := ours(world.daemon)
+	box := c.unique(t, "one-file")
+	c.must(t, "run", "-d", "--name", box, "busybox", "sleep", "600")
+	c.remove(t, box)
+	var parent string
+	status, err := os.ReadFile("/proc/" + c.must(t, "inspect", "-f", "{{.State.Pid}}", box) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "PPid:"); ok {
+			parent = strings.TrimSpace(rest)
+		}
+	}
+	beside, err := os.Stat("/proc/" + parent + "/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if beside.Size() != carried.Size || beside.Size() > 3<<20 {
+		t.Errorf("the program beside a container has %d bytes, the shim %d, their file %d", beside.Size(), carried.Size, shim.Size())
+	}
+	out, err := exec.Command(filepath.Join(world.bin, "muelle-oci"), "--version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "muelle-oci version ") {
+		t.Errorf("called as muelle-oci it says %q, %v", out, err)
+	}
+	text, err := exec.Command(filepath.Join(world.bin, "muelle-shim"), "--version").CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(text), "muelle-shim: this is no command: ") {
+		t.Errorf("called as muelle-shim it says %q, %v", text, err)
+	}
+}
 
 // TestOtherRuntime runs containers by Debian's runc and by muelle-oci: what the shim
 // owns is as with Muelle's own runtime, also after the daemon's death.
@@ -40,8 +109,9 @@ func otherRuntime(t *testing.T, d *daemon, c client, name string) {
 	if r := c.try(t, "run", "--rm", "--runtime", name, "busybox", "nope"); r.code != 127 || !strings.Contains(r.err, "executable file not found") {
 		t.Errorf("a missing program: %+v", r)
 	}
-	if r := c.pipe(t, []byte("typed"), "run", "--rm", "-i", "--init", "--runtime", name, "busybox", "cat"); r.code != 0 || r.out != "typed" {
-		t.Errorf("input through an init: %+v", r)
+	want := fmt.Sprintf("typed\n%d\n", carriedShim(t).Size)
+	if r := c.pipe(t, []byte("typed\n"), "run", "--rm", "-i", "--init", "--runtime", name, "busybox", "sh", "-c", "cat; stat -c %s /sbin/docker-init"); r.code != 0 || r.out != want {
+		t.Errorf("input through an init: %+v, want %q", r, want)
 	}
 	box := c.unique(t, name)
 	c.must(t, "run", "-d", "--name", box, "--runtime", name, "-m", "32m", "busybox", "sh", "-c", "trap 'echo bye; exit 6' TERM; echo ready; while :; do usleep 20000; done")

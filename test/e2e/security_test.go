@@ -5,6 +5,7 @@ package e2e
 import (
 	"debug/elf"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -278,12 +279,21 @@ rm -f /etc/nsswitch.conf /etc/ld.so.cache /etc/ld.so.preload; mkfifo /etc/nsswit
 		if got := c.must(t, "exec", box, "cat", "/in/f"); got != "x" {
 			t.Errorf("copied %q", got)
 		}
-		for _, name := range []string{"muelled", "muelle-shim"} {
-			f, err := elf.Open(filepath.Join(world.bin, name))
+		for _, name := range []string{"muelled", "muelle-oci", "muelle-shim"} {
+			file, err := os.Open(filepath.Join(world.bin, name))
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.Close()
+			defer file.Close()
+			var program io.ReaderAt = file
+			if name == "muelle-shim" {
+				in := carriedShim(t)
+				program = io.NewSectionReader(file, in.Offset, in.Size)
+			}
+			f, err := elf.NewFile(program)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, p := range f.Progs {
 				if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
 					t.Errorf("%s loads libraries", name)

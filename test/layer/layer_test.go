@@ -22,7 +22,7 @@ const module = "muelle"
 // layers from the bottom up. A package stands for its whole subtree; it may import
 // strictly lower lines and its own subtree.
 var layers = [][]string{
-	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver", "internal/metric", "internal/compressed", "internal/spelling"},
+	{"api", "internal/linux", "internal/id", "internal/atomicfile", "internal/filter", "internal/step", "internal/logdriver", "internal/metric", "internal/compressed", "internal/spelling", "internal/shimfile"},
 	{"client", "internal/meta", "internal/check", "internal/oci", "internal/shimapi", "internal/policy"},
 	{"internal/store", "internal/runtime", "internal/netdriver", "internal/probe", "internal/console"},
 	{"internal/event", "internal/remote", "internal/shim", "internal/buildclient", "internal/registry"},

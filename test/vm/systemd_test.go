@@ -89,13 +89,7 @@ func underSystemd(t *testing.T, name, folder, words, script string) {
 	if out, err := exec.CommandContext(t.Context(), "cp", "-a", system, tree).CombinedOutput(); err != nil {
 		t.Fatalf("copy the system: %v %s", err, out)
 	}
-	binaries, err := filepath.Glob("../../bin/muelle*")
-	if err != nil || len(binaries) == 0 {
-		t.Fatalf("no binaries in bin/: make build (%v)", err)
-	}
-	for _, b := range binaries {
-		copyFile(t, b, filepath.Join(tree, "usr/local/bin", filepath.Base(b)))
-	}
+	copyBinaries(t, filepath.Join(tree, "usr/local/bin"))
 	if folder == "podman" {
 		install(t, tree, "docker")
 	}

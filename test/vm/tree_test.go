@@ -148,6 +148,30 @@ func writeImage(t *testing.T, path string) {
 	}
 }
 
+// copyBinaries puts ours into a folder, muelle-oci as the link that hack/install.sh makes
+// where make build has made one.
+func copyBinaries(t *testing.T, dir string) {
+	t.Helper()
+	binaries, err := filepath.Glob("../../bin/muelle*")
+	if err != nil || len(binaries) == 0 {
+		t.Fatalf("no binaries in bin/: make build (%v)", err)
+	}
+	shim, err := os.Stat("../../bin/muelle-shim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range binaries {
+		at := filepath.Join(dir, filepath.Base(b))
+		if st, err := os.Stat(b); err == nil && os.SameFile(st, shim) && filepath.Base(b) == "muelle-oci" {
+			if err := os.Symlink("muelle-shim", at); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		copyFile(t, b, at)
+	}
+}
+
 // writeTree makes the machine's file system: busybox, the Docker client, our binaries
 // and the end-to-end tests.
 func writeTree(t *testing.T, tree, run string) {
@@ -168,13 +192,7 @@ func writeTree(t *testing.T, tree, run string) {
 		install(t, tree, program)
 	}
 	writeAppArmor(t, tree)
-	binaries, err := filepath.Glob("../../bin/muelle*")
-	if err != nil || len(binaries) == 0 {
-		t.Fatalf("no binaries in bin/: make build (%v)", err)
-	}
-	for _, b := range binaries {
-		copyFile(t, b, filepath.Join(tree, "muelle/bin", filepath.Base(b)))
-	}
+	copyBinaries(t, filepath.Join(tree, "muelle/bin"))
 	compile(t, filepath.Join(tree, "muelle/bin/echo"), "build", "../e2e/echo")
 	compile(t, filepath.Join(tree, "muelle/test/e2e/e2e.test"), "test", "-c", "-tags", "root,vm", "../e2e")
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))

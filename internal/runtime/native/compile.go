@@ -3,7 +3,6 @@ package native
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -96,9 +95,6 @@ func Verbatim(out *shimapi.Process, in *specs.Process) error {
 	out.Ambient &= out.Inheritable & out.Permitted
 	return nil
 }
-
-// Seal copies a shim's binary into memory that no container can overwrite.
-func Seal(path string) (*os.File, error) { return seal(path, "") }
 
 // CompileSeccomp assembles a profile's filter.
 func CompileSeccomp(s *specs.LinuxSeccomp) (program []byte, flags uint32, err error) {

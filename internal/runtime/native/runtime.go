@@ -28,8 +28,9 @@ import (
 
 // Options say where a Runtime finds and keeps things.
 type Options struct {
-	// ShimPath is the muelle-shim binary. It is read once, by New: containers run
-	// beside a sealed copy in memory, which no container can overwrite (CVE-2019-5736).
+	// ShimPath is the file muelle-shim, joined with muelle-oci or by itself. It is read
+	// once, by New: containers run beside a sealed copy of the shim in memory, which no
+	// container can overwrite (CVE-2019-5736).
 	ShimPath string
 	// ShimLabel is SELinux's of that copy, which is the init of containers that want one
 	// and that their policy has to let them execute; empty: as the kernel labels memory.
@@ -48,6 +49,7 @@ type Runtime struct {
 	log    *slog.Logger
 	bootID string
 	binary *os.File
+	label  string // SELinux's of binary, or empty
 	null   *os.File
 	stderr *os.File
 	shims  *shimsGroup
@@ -81,9 +83,9 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
-	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), tasks: map[*task]struct{}{}, share: o.Realtime,
+	r := &Runtime{log: o.Log, bootID: string(bytes.TrimSpace(boot)), label: o.ShimLabel, tasks: map[*task]struct{}{}, share: o.Realtime,
 		shims: &shimsGroup{path: filepath.Join("/", o.CgroupParent, "shims")}}
-	if r.binary, err = seal(o.ShimPath, o.ShimLabel); err != nil {
+	if r.binary, err = sealFile(o.ShimPath, o.ShimLabel); err != nil {
 		return nil, err
 	}
 	if r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {

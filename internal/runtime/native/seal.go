@@ -2,38 +2,62 @@ package native
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/atomicfile"
 	"muelle/internal/shimapi"
+	"muelle/internal/shimfile"
 )
 
-// seal copies the shim's binary into memory that nobody can change. All shims of
-// this daemon share its pages.
-func seal(path, label string) (*os.File, error) {
+// SealFile copies the shim's program out of a file into memory that no container can
+// overwrite: what the file carries, or all of it (see shimfile).
+func SealFile(path string) (*os.File, error) { return sealFile(path, "") }
+
+func sealFile(path, label string) (*os.File, error) {
 	src, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the shim: %w", err)
 	}
 	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open the shim: %w", err)
+	}
+	p, err := shimfile.Find(src, st.Size())
+	if err == nil {
+		err = p.Verify(src)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the shim %s %w", path, err)
+	}
+	return seal(src, p, label)
+}
+
+// Seal copies a part of a file into memory that no container can overwrite.
+func Seal(src *os.File, p shimfile.Program) (*os.File, error) { return seal(src, p, "") }
+
+// seal makes the copy. All shims of this daemon share its pages.
+func seal(src *os.File, p shimfile.Program, label string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(shimapi.BinaryName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("make memory for the shim: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), shimapi.BinaryName)
-	for {
+	for at, end := p.Offset, p.Offset+p.Size; at < end; {
 		// By one call where io.Copy takes a hundred and more.
-		n, err := unix.Sendfile(fd, int(src.Fd()), nil, 1<<30)
+		n, err := unix.Sendfile(fd, int(src.Fd()), &at, int(end-at))
 		if err == unix.EINTR {
 			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("copy the shim: %w", err)
-		}
-		if n == 0 {
-			break
 		}
 	}
 	if label != "" {
@@ -48,6 +72,25 @@ func seal(path, label string) (*os.File, error) {
 		return nil, fmt.Errorf("seal the shim: %w", err)
 	}
 	return f, nil
+}
+
+// WriteShim writes the shim's program as a file of its own, replacing what is there.
+func (r *Runtime) WriteShim(path string) error {
+	st, err := r.binary.Stat()
+	if err != nil {
+		return fmt.Errorf("copy the shim: %w", err)
+	}
+	data := make([]byte, st.Size())
+	if _, err := r.binary.ReadAt(data, 0); err != nil {
+		return fmt.Errorf("copy the shim: %w", err)
+	}
+	if err := atomicfile.WriteNoSync(path, data, 0o755); err != nil || r.label == "" {
+		return err
+	}
+	if err := unix.Lsetxattr(path, "security.selinux", []byte(r.label), 0); err != nil {
+		return fmt.Errorf("label %s %s: %w", path, r.label, err)
+	}
+	return nil
 }
 
 // checkKernel names what the kernel lacks. Each call is made so that it fails for

@@ -85,7 +85,7 @@ func with(name string) func(t testing.TB, execRoot string) (runtime.Runtime, fun
 		if err != nil {
 			panic(err)
 		}
-		return chosen{outside.New(own, map[string]outside.Binary{name: {Path: path}}, shim), name}, func() { own.Close() }
+		return chosen{outside.New(own, map[string]outside.Binary{name: {Path: path}}, filepath.Join(bin, "docker-init")), name}, func() { own.Close() }
 	}
 }
 

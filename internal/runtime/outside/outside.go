@@ -37,14 +37,15 @@ type Binary struct {
 type Runtime struct {
 	*native.Runtime
 	binaries atomic.Pointer[map[string]Binary]
-	init     string // the shim's binary, which serves as a container's init
+	init     initProgram
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
 
-// New puts binaries, by name, beside the project's own runtime.
-func New(own *native.Runtime, binaries map[string]Binary, shimPath string) *Runtime {
-	r := &Runtime{Runtime: own, init: shimPath}
+// New puts binaries, by name, beside the project's own runtime. The file init is written
+// when a container first asks for an init, for which the shim serves.
+func New(own *native.Runtime, binaries map[string]Binary, init string) *Runtime {
+	r := &Runtime{Runtime: own, init: initProgram{path: init}}
 	r.Set(binaries)
 	return r
 }
@@ -104,7 +105,12 @@ func (t *task) start(ctx context.Context, r *Runtime, c *runtime.Container) erro
 		defer f.Close()
 		netns = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
 	}
-	spec, err := document(c, netns, r.init)
+	if c.Init {
+		if err := r.init.write(r.Runtime); err != nil {
+			return err
+		}
+	}
+	spec, err := document(c, netns, r.init.path)
 	if err != nil {
 		return err
 	}
