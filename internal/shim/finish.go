@@ -3,6 +3,7 @@ package shim
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -142,16 +143,20 @@ func (s *shim) startTime(pid string) uint64 {
 		return 0
 	}
 	defer unix.Close(fd)
-	data, err := readAll(fd)
+	buf := s.loop.oob[:512] // which has been taken: a line of some fifty numbers and a short name
+	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return 0
 	}
 	// The command may contain anything: fields count from its closing bracket.
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 {
-		return 0
+	field, rest := "", string(buf[bytes.LastIndexByte(buf[:n], ')')+1:n])
+	for range 20 {
+		var ok bool
+		if field, rest, ok = strings.Cut(strings.TrimLeft(rest, " "), " "); !ok {
+			return 0
+		}
 	}
-	v, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	v, err := strconv.ParseUint(field, 10, 64)
 	if err != nil {
 		return 0
 	}

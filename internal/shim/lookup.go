@@ -63,14 +63,14 @@ func findProgram(root int, p *shimapi.Process) (string, error) {
 	return "", &failure{code: codeNotFound, text: "exec: " + quote(name) + ": executable file not found in $PATH"}
 }
 
-func statIn(root int, file string) (*unix.Stat_t, error) {
+func statIn(root int, file string) (st unix.Stat_t, err error) {
 	fd, err := openIn(root, file, unix.O_PATH, 0)
 	if err != nil {
-		return nil, err
+		return st, err
 	}
 	defer unix.Close(fd)
-	st := &unix.Stat_t{}
-	return st, unix.Fstat(fd, st)
+	err = unix.Fstat(fd, &st)
+	return st, err
 }
 
 // start runs a finished list and words its failure as Docker does.

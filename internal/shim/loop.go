@@ -108,7 +108,7 @@ func (l *loop) expire() {
 
 // run serves until done.
 func (l *loop) run() error {
-	var events [32]unix.EpollEvent
+	var events [16]unix.EpollEvent
 	for !l.done {
 		n, err := unix.EpollWait(l.epfd, events[:], l.timeout())
 		if err == unix.EINTR {

@@ -20,26 +20,26 @@ func (i *isolation) mountOne(n int) error {
 	m := &i.m.Mounts[n]
 	dest := path.Clean("/" + m.Destination)
 	m.Destination = dest
-	what := "mount " + quote(m.Source) + " to " + quote(dest)
+	what := func() string { return "mount " + quote(m.Source) + " to " + quote(dest) }
 	if dest == "/" {
-		return &failure{code: 128, text: what + ": the root cannot be a mount point"}
+		return &failure{code: 128, text: what() + ": the root cannot be a mount point"}
 	}
 	putOff := !i.inside && (m.Type == "proc" || i.isLate(dest))
 	tree, isDir := -1, true
 	var err error
 	if m.Bind || m.Type == "overlay" {
 		if tree, isDir, err = i.sourceTree(n); err != nil {
-			return wrap(what, err)
+			return wrap(what(), err)
 		}
 	} else if !putOff {
 		if tree, err = newTree(m); err != nil {
-			return wrap(what, err)
+			return wrap(what(), err)
 		}
 		if i.user >= 0 && m.Type == "devpts" {
 			// The kernel gives it to the host's root, whoever mounts it.
 			if err := unix.Fchownat(tree, "", int(hostID(i.m.UIDs, 0)), int(hostID(i.m.GIDs, 0)), unix.AT_EMPTY_PATH); err != nil {
 				unix.Close(tree)
-				return wrap(what, err)
+				return wrap(what(), err)
 			}
 		}
 	}
@@ -47,8 +47,11 @@ func (i *isolation) mountOne(n int) error {
 		// Below proc there is nothing to create.
 		if !i.isLate(dest) {
 			if err := i.makeKernelPoint(dest); err != nil {
-				return wrap(what, err)
+				return wrap(what(), err)
 			}
+		}
+		if i.late == nil {
+			i.late = make([]late, 0, 3) // proc, and what most have below it
 		}
 		i.late = append(i.late, late{Mount: *m, tree: tree})
 		return nil
@@ -57,23 +60,23 @@ func (i *isolation) mountOne(n int) error {
 	if m.Type == "sysfs" || m.Type == "proc" {
 		err = i.makeKernelPoint(dest)
 		if err != nil {
-			return wrap(what, err)
+			return wrap(what(), err)
 		}
 	}
 	target, err := i.create(dest, isDir)
 	if err != nil {
-		return wrap(what+": create mount point", err)
+		return wrap(what()+": create mount point", err)
 	}
 	defer unix.Close(target)
 	var st unix.Stat_t
 	if err := unix.Fstat(target, &st); err != nil {
-		return wrap(what, err)
+		return wrap(what(), err)
 	}
 	if (st.Mode&unix.S_IFMT == unix.S_IFDIR) != isDir {
-		return &failure{code: codeOther, text: what + ": not a directory: are you trying to mount a directory onto a file (or vice-versa)?"}
+		return &failure{code: codeOther, text: what() + ": not a directory: are you trying to mount a directory onto a file (or vice-versa)?"}
 	}
 	if err := attach(tree, target, m); err != nil {
-		return wrap(what, err)
+		return wrap(what(), err)
 	}
 	return nil
 }

@@ -31,25 +31,33 @@ type output struct {
 func (s *shim) openLog(m *shimapi.Start) (*output, error) {
 	o := &output{s: s}
 	if m.Log.Path != "" && m.Log.Type != "none" {
-		w, err := jsonfile.NewWriter(m.Log)
+		w, err := jsonfile.NewWriter(&m.Log)
 		if err != nil {
 			return nil, wrap("open log", err)
 		}
 		o.file = w
 	}
 	if m.Log.Remote.Kind != "" {
-		w, err := remote.New(m.Log.Remote, unix.Getpid(), s.helper)
-		if err != nil {
-			s.endHelpers()
-			return nil, &failure{code: shimapi.CodeLog, text: err.Error()}
+		if err := o.openRemote(m); err != nil {
+			return nil, err
 		}
-		w.Closing = s.loop.ignore
-		o.remote = w
 	}
 	if o.file == nil && o.remote == nil {
 		return nil, nil
 	}
 	return o, nil
+}
+
+//go:noinline
+func (o *output) openRemote(m *shimapi.Start) error {
+	w, err := remote.New(m.Log.Remote, unix.Getpid(), o.s.helper)
+	if err != nil {
+		o.s.endHelpers()
+		return &failure{code: shimapi.CodeLog, text: err.Error()}
+	}
+	w.Closing = o.s.loop.ignore
+	o.remote = w
+	return nil
 }
 
 // write logs what a stream gave.

@@ -70,6 +70,21 @@ func makeIn(parent int, name string, dir bool) (int, error) {
 }
 
 func readlink(dir int, name string) (string, error) {
+	// Nearly every link is short, and whoever has no room for PathMax on a small stack gets
+	// a larger one for good.
+	b := make([]byte, 256)
+	n, err := unix.Readlinkat(dir, name, b)
+	if err == nil && n == len(b) {
+		return longLink(dir, name)
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(b[:n]), nil
+}
+
+//go:noinline
+func longLink(dir int, name string) (string, error) {
 	b := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(dir, name, b)
 	if err != nil {

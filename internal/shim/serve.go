@@ -13,15 +13,26 @@ func (s *shim) hello() *shimapi.Hello {
 	return &shimapi.Hello{Version: shimapi.Version, Started: s.main != nil, Exit: s.exit, State: s.state}
 }
 
-// serve answers one request.
+// serve answers one request. What starts the container is apart from the rest, whose
+// variables would make the stack grow, for good.
 func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 	reply := &shimapi.Reply{}
+	if h.Type != shimapi.TypeStart {
+		s.serveRunning(c, h, payload, fds, reply)
+		return
+	}
+	err := s.startContainer(payload, fds, reply)
+	c.reply(h.Seq, reply, nil, err)
+	if err != nil {
+		s.endHelpers()
+		s.loop.done = true
+	}
+}
+
+func (s *shim) serveRunning(c *conn, h shimapi.Header, payload []byte, fds []int, reply *shimapi.Reply) {
 	var out []int
 	var err error
 	switch h.Type {
-	case shimapi.TypeStart:
-		err = s.startContainer(payload, fds, reply)
-		fds = nil
 	case shimapi.TypeExec:
 		var later bool
 		if later, err = s.exec(c, h.Seq, payload, fds, reply); later {
@@ -80,17 +91,18 @@ func (s *shim) serve(c *conn, h shimapi.Header, payload []byte, fds []int) {
 		err = &failure{code: shimapi.CodeFailed, text: shimapi.UnknownRequest + strconv.Itoa(int(h.Type))}
 	}
 	closeAll(fds)
+	c.reply(h.Seq, reply, out, err)
+}
+
+// reply answers a request, err's with what it says.
+func (c *conn) reply(seq uint32, reply *shimapi.Reply, fds []int, err error) {
 	if err != nil {
 		reply.Code, reply.Error = shimapi.CodeFailed, err.Error()
 		if f, ok := err.(*failure); ok {
 			reply.Code = f.code
 		}
 	}
-	c.send(shimapi.TypeReply, h.Seq, reply, out)
-	if h.Type == shimapi.TypeStart && err != nil {
-		s.endHelpers()
-		s.loop.done = true
-	}
+	c.send(shimapi.TypeReply, seq, reply, fds)
 }
 
 func decode(b []byte, m shimapi.Message) error { return shimapi.Decode(b, m) }

@@ -31,7 +31,7 @@ func (h *halt) release() {
 	if h.page == nil {
 		return
 	}
-	unix.Munmap(h.page)
+	unmap(h.page)
 	h.page = nil
 	for _, fd := range []int{h.r, h.w, h.gate} {
 		if fd >= 0 {
@@ -46,7 +46,7 @@ func (h *halt) release() {
 func Waiting() (*Program, error) {
 	h := &halt{r: -1, w: -1, gate: -1}
 	var err error
-	if h.page, err = unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS); err != nil {
+	if h.page, err = mapped(unix.Getpagesize(), unix.MAP_SHARED); err != nil {
 		return nil, err
 	}
 	var p [2]int

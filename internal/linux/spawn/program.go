@@ -62,21 +62,32 @@ func (p *Program) prepare() bool {
 	if p.area != nil || p.err != nil {
 		return p.err == nil
 	}
-	p.area, p.err = unix.Mmap(-1, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if p.err != nil {
+	if p.area, p.err = mapped(areaSize, unix.MAP_PRIVATE); p.err != nil {
 		return false
 	}
 	p.ops = unsafe.Slice((*op)(unsafe.Pointer(&p.area[0])), maxOps)[:0]
 	p.arena = p.area[areaSize-arenaSize:]
 	// Enough for an exec, so that they do not grow in steps.
-	p.texts, p.keep = make([]string, 0, 32), append(make([]any, 0, 24), p.keep...)
+	p.texts, p.keep = make([]string, 0, 32), append(make([]any, 0, 32), p.keep...)
 	return true
 }
+
+// mapped is anonymous memory. unix.Mmap would keep a list of what it gave, which costs
+// every shim pages.
+func mapped(size, flags int) ([]byte, error) {
+	at, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(at), size), nil
+}
+
+func unmap(area []byte) { unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(area)), uintptr(len(area))) }
 
 // Discard gives the memory of a list back that is not started.
 func (p *Program) Discard() {
 	if p.area != nil {
-		unix.Munmap(p.area)
+		unmap(p.area)
 	}
 	if p.halt != nil {
 		p.halt.release()

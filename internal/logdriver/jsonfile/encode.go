@@ -22,9 +22,9 @@ func (w *Writer) encode(s logdriver.Stream, head, tail []byte, at time.Time) {
 	} else {
 		b = append(b, `","stream":"stdout"`...)
 	}
-	if w.cfg.Extra != "" {
+	if w.extra != "" {
 		b = append(b, `,"attrs":`...)
-		b = append(b, w.cfg.Extra...)
+		b = append(b, w.extra...)
 	}
 	b = append(b, `,"time":"`...)
 	b = at.UTC().AppendFormat(b, time.RFC3339Nano)

@@ -18,7 +18,10 @@ const seqDigits = 6
 
 // Writer implements logdriver.Writer. It is not safe for concurrent use.
 type Writer struct {
-	cfg     logdriver.Config
+	path    string // and what else of logdriver.Config a file needs
+	extra   string
+	maxSize int64
+	maxFile int
 	fd      int
 	size    int64
 	nextSeq int
@@ -27,8 +30,8 @@ type Writer struct {
 }
 
 // NewWriter opens or makes cfg.Path (mode 0640) and appends to it.
-func NewWriter(cfg logdriver.Config) (*Writer, error) {
-	w := &Writer{cfg: cfg, fd: -1}
+func NewWriter(cfg *logdriver.Config) (*Writer, error) {
+	w := &Writer{path: cfg.Path, extra: cfg.Extra, maxSize: cfg.MaxSize, maxFile: cfg.MaxFile, fd: -1}
 	if err := w.open(); err != nil {
 		return nil, err
 	}
@@ -37,7 +40,7 @@ func NewWriter(cfg logdriver.Config) (*Writer, error) {
 }
 
 func (w *Writer) open() error {
-	fd, err := unix.Open(w.cfg.Path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	fd, err := unix.Open(w.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (w *Writer) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	if w.cfg.MaxSize > 0 && w.size > 0 && w.size+int64(len(w.buf)) > w.cfg.MaxSize {
+	if w.maxSize > 0 && w.size > 0 && w.size+int64(len(w.buf)) > w.maxSize {
 		if err := w.rotate(); err != nil {
 			return err
 		}
@@ -131,7 +134,7 @@ func (w *Writer) flush() error {
 // rotate gives the current file its number, removes those beyond MaxFile and opens
 // a new one. With MaxFile of one, the current file is emptied.
 func (w *Writer) rotate() error {
-	if w.cfg.MaxFile <= 1 {
+	if w.maxFile <= 1 {
 		if err := unix.Ftruncate(w.fd, 0); err != nil {
 			return err
 		}
@@ -139,7 +142,7 @@ func (w *Writer) rotate() error {
 		return nil
 	}
 	seq := w.nextSeq
-	if err := unix.Rename(w.cfg.Path, rotatedName(w.cfg.Path, seq)); err != nil {
+	if err := unix.Rename(w.path, rotatedName(w.path, seq)); err != nil {
 		return err
 	}
 	w.nextSeq++
@@ -149,8 +152,8 @@ func (w *Writer) rotate() error {
 		return err
 	}
 	unix.Close(old)
-	eachRotated(w.cfg.Path, func(name string, n int) {
-		if n <= seq-(w.cfg.MaxFile-1) {
+	eachRotated(w.path, func(name string, n int) {
+		if n <= seq-(w.maxFile-1) {
 			unix.Unlink(name)
 		}
 	})
@@ -182,7 +185,7 @@ func eachRotated(path string, fn func(name string, seq int)) {
 	}
 	defer unix.Close(fd)
 	var names []string
-	buf := make([]byte, 4096)
+	buf := make([]byte, 512) // a larger one would make the shim's stack grow, for good
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if err != nil || n <= 0 {
@@ -200,10 +203,11 @@ func eachRotated(path string, fn func(name string, seq int)) {
 // Sequence gives the number of a rotated file's name, which may end in ".gz", for
 // the current file's name base.
 func Sequence(base, name string) (int, bool) {
-	digits, ok := strings.CutPrefix(name, base+".")
-	if !ok {
+	digits, ok := strings.CutPrefix(name, base)
+	if !ok || digits == "" || digits[0] != '.' {
 		return 0, false
 	}
+	digits = digits[1:]
 	digits = strings.TrimSuffix(digits, ".gz")
 	if len(digits) < seqDigits {
 		return 0, false

@@ -41,7 +41,7 @@ func readLines(t *testing.T, path string) []line {
 
 func newWriter(t *testing.T, cfg logdriver.Config) *jsonfile.Writer {
 	t.Helper()
-	w, err := jsonfile.NewWriter(cfg)
+	w, err := jsonfile.NewWriter(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestLinkIsNotFollowed(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
 	}
-	if w, err := jsonfile.NewWriter(logdriver.Config{Path: filepath.Join(dir, "log")}); err == nil {
+	if w, err := jsonfile.NewWriter(&logdriver.Config{Path: filepath.Join(dir, "log")}); err == nil {
 		w.Close()
 		t.Error("the log was opened through a symbolic link")
 	}

@@ -21,7 +21,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // write appends lines n, n+1 … with times a second apart.
 func write(t *testing.T, cfg logdriver.Config, from, to int) {
 	t.Helper()
-	w, err := jsonfile.NewWriter(cfg)
+	w, err := jsonfile.NewWriter(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
