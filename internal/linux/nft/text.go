@@ -60,11 +60,7 @@ func (w *ruleText) add(e expr.Any) {
 	case *expr.Exthdr:
 		w.load(headerName(e))
 	case *expr.Fib:
-		if e.FlagSADDR {
-			w.load("fib saddr type", "addrtype")
-			return
-		}
-		w.load("fib daddr type", "addrtype")
+		w.load(fibName(e))
 	case *expr.Ct:
 		w.load(ctName(e.Key))
 	case *expr.Bitwise:
@@ -145,6 +141,18 @@ func (w *ruleText) immediate(data []byte) {
 	w.target = value("address", data)
 }
 
+// fibName gives what is asked of the routes, and of which address.
+func fibName(e *expr.Fib) (name, kind string) {
+	address := "daddr"
+	if e.FlagSADDR {
+		address = "saddr"
+	}
+	if e.ResultOIFNAME {
+		return "fib " + address + " oifname", "name"
+	}
+	return "fib " + address + " type", "addrtype"
+}
+
 func metaName(k expr.MetaKey) (name, kind string) {
 	switch k {
 	case expr.MetaKeyIIFNAME:
@@ -178,6 +186,7 @@ var fields = map[field]operand{
 	{expr.PayloadBaseNetworkHeader, 24, 16}: {"ip6 daddr", "address"},
 	{expr.PayloadBaseNetworkHeader, 8, 2}:   {"ip6 saddr", "address"},
 	{expr.PayloadBaseNetworkHeader, 24, 2}:  {"ip6 daddr", "address"},
+	{expr.PayloadBaseNetworkHeader, 24, 1}:  {"ip6 daddr", "address6"},
 	{expr.PayloadBaseTransportHeader, 0, 2}: {"th sport", "port"},
 	{expr.PayloadBaseTransportHeader, 2, 2}: {"th dport", "port"},
 	{expr.PayloadBaseTransportHeader, 0, 1}: {"icmpv6 type", "icmpv6"},
@@ -230,7 +239,7 @@ func bits(kind string, mask uint32) string {
 	names := []struct {
 		bit  uint32
 		name string
-	}{{expr.CtStateBitESTABLISHED, "established"}, {expr.CtStateBitRELATED, "related"}, {expr.CtStateBitNEW, "new"}, {expr.CtStateBitINVALID, "invalid"}}
+	}{{expr.CtStateBitESTABLISHED, "established"}, {expr.CtStateBitRELATED, "related"}, {expr.CtStateBitNEW, "new"}, {expr.CtStateBitINVALID, "invalid"}, {expr.CtStateBitUNTRACKED, "untracked"}}
 	if kind == "status" {
 		names = names[:0]
 		if mask == statusDNAT {
@@ -263,6 +272,8 @@ func value(kind string, data []byte) string {
 	case kind == "address" && (len(data) == 4 || len(data) == 16):
 		a, _ := netip.AddrFromSlice(data)
 		return a.String()
+	case kind == "address6" && len(data) == 1:
+		return fmt.Sprintf("%x00::/8", data[0])
 	case kind == "presence" && len(data) == 1:
 		return map[byte]string{0: "missing", 1: "exists"}[data[0]]
 	case kind == "ethertype" && len(data) == 2:
@@ -293,6 +304,8 @@ func etherType(t uint16) string {
 
 func protocol(p byte) string {
 	switch p {
+	case unix.IPPROTO_ICMP:
+		return "icmp"
 	case unix.IPPROTO_ICMPV6:
 		return "ipv6-icmp"
 	case unix.IPPROTO_TCP:

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/nft"
 )
@@ -35,6 +36,9 @@ func TestText(t *testing.T) {
 		{`meta nfproto ipv4 ip daddr 127.0.0.11 th dport 53 dnat ip to 127.0.0.11:10053`, nft.Rule(nft.To([]byte{127, 0, 0, 11}), nft.ToPort(53), nft.DNAT([]byte{127, 0, 0, 11}, 10053))},
 		{`ip option 131 exists drop`, nft.Rule(nft.HasOption4(131), nft.Drop())},
 		{`exthdr 43 exists drop`, nft.Rule(nft.HasExtension6(43), nft.Drop())},
+		{`iifname != @bridges fib saddr oifname @bridges drop`, nft.Rule(nft.IIFNotIn(set), nft.ClaimsRouteTo(set), nft.Drop())},
+		{`ct state untracked meta l4proto ipv6-icmp meta nfproto ipv6 ip6 daddr ff00::/8 accept`, nft.Rule(nft.Untracked(), nft.L4Proto(unix.IPPROTO_ICMPV6), nft.ToGroup6(), nft.Accept())},
+		{`meta l4proto icmp accept`, nft.Rule(nft.L4Proto(unix.IPPROTO_ICMP), nft.Accept())},
 		{`@nh,112,32 0x00000000 accept`, nft.Rule(nft.ARPSenderZero(), nft.Accept())},
 		{`@ll,0,40 0x0180c20000 drop`, nft.Rule(nft.ToBridgeGroup(), nft.Drop())},
 		{`meta nfproto ipv4 ip saddr . ip daddr @bridges counter packets 0 bytes 0 accept`, nft.Rule(nft.BetweenIn(set), nft.Counter(), nft.Accept())},
