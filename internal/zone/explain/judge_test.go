@@ -286,6 +286,11 @@ func TestJudge(t *testing.T) {
 			f.all.Networks[0].Zone.Publish = "host"
 			f.refuses(context.DeadlineExceeded)
 		}, "policy", []string{"published ports only", "127.0.0.1:15000"}},
+		{"from the host, zones that publish nothing", func(f *scene) {
+			f.Source, f.lookup = Party{Kind: Host, Text: "host"}, nil
+			f.all.Networks[0].Zone.Publish, f.all.Sandboxes[0].Mappings = "none", nil
+			f.refuses(context.DeadlineExceeded)
+		}, "policy", []string{"published ports only", "x-zone:\n      publish: host", "-p 127.0.0.1:5000:5000"}},
 		{"from the host, macvlan", func(f *scene) {
 			f.Source, f.lookup = Party{Kind: Host, Text: "host"}, nil
 			f.all.Networks[0].Driver, f.all.Sandboxes[0].Endpoints = "macvlan", f.all.Sandboxes[0].Endpoints[:1]

@@ -226,9 +226,17 @@ func (f *facts) fromHost() *hop {
 				return h.do("Ask for the published port: 127.0.0.1:%d", m.Host.Port())
 			}
 		}
+		if !slices.ContainsFunc(f.dst.Endpoints, func(e network.EndpointView) bool { return publishes(f.network(e.Network)) }) {
+			h = f.zoneLine(h, n, "publish: host")
+		}
 		return h.do("Publish it: -p 127.0.0.1:%d:%d", f.Port, f.Port)
 	}
 	return fine("policy", "No zone is in the way.").because("zones", "none of %s restricts who may come", f.Target.Text)
+}
+
+// publishes tells whether a port that is published through a network leads anywhere.
+func publishes(n *network.NetworkView) bool {
+	return n != nil && n.Zone.Publish != api.ZoneNone && (n.Zone.Publish != "" || !n.Internal)
 }
 
 // fromOutside judges by the zone of the network that the port is published through.
