@@ -61,9 +61,6 @@ func (s *Service) ChangePorts(ctx context.Context, containerID string, add, drop
 	if c.requests, err = requests(SandboxSpec{Ports: add, Project: sb.spec.Project, Service: sb.spec.Service}); err != nil {
 		return nil, err
 	}
-	if err := unserved(c.requests, targetsOf(c.way)); err != nil {
-		return nil, err
-	}
 	if c.dropped, err = c.find(drop); err != nil {
 		return nil, err
 	}
@@ -107,7 +104,7 @@ func (c *portChange) find(drop network.PortMap) (list []port.Binding, err error)
 		}
 	}
 	for _, r := range c.sb.reserved {
-		all := shown(r, targetsOf(c.way))
+		all := shown(r)
 		i := slices.IndexFunc(all, func(b network.PortBinding) bool { return going(r.Container, b) })
 		if i < 0 {
 			continue
@@ -207,27 +204,23 @@ func (c *portChange) register() network.PortMap {
 	ports := network.PortMap{}
 	for p, bindings := range sb.ports {
 		ports[p] = slices.DeleteFunc(slices.Clone(bindings), func(b network.PortBinding) bool {
-			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && slices.Contains(shown(d, targetsOf(c.way)), b) })
+			return slices.ContainsFunc(c.dropped, func(d port.Binding) bool { return d.Container == p && slices.Contains(shown(d), b) })
 		})
 	}
 	for _, b := range c.bound {
-		ports[b.Container] = append(ports[b.Container], shown(b, targetsOf(c.way))...)
+		ports[b.Container] = append(ports[b.Container], shown(b)...)
 	}
 	sb.ports = ports
 	return sb.view().Ports
 }
 
-// shown is a binding as inspect shows it: without addresses of IPv6 where those are only
-// held, because nobody relays SCTP.
-func shown(b port.Binding, to targets) []network.PortBinding { return appendShown(nil, b, to) }
+// shown is a binding as inspect shows it.
+func shown(b port.Binding) []network.PortBinding { return appendShown(nil, b) }
 
-func appendShown(list []network.PortBinding, b port.Binding, to targets) []network.PortBinding {
+func appendShown(list []network.PortBinding, b port.Binding) []network.PortBinding {
 	number := strconv.Itoa(int(b.Host.Port()))
 	if b.Both {
 		list = append(list, network.PortBinding{HostIP: netip.IPv4Unspecified(), HostPort: number})
-	}
-	if b.Container.Proto() == network.SCTP && b.Host.Addr().Is6() && !to.v6.IsValid() {
-		return list
 	}
 	return append(list, network.PortBinding{HostIP: b.Host.Addr(), HostPort: number})
 }

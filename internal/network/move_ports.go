@@ -43,9 +43,9 @@ func (c *connection) movePorts(ctx context.Context) (err error) {
 		return err
 	}
 	c.moved = m
-	m.ports = showPorts(c.sb.spec, nil, targets{})
+	m.ports = showPorts(c.sb.spec, nil)
 	if m.to.valid() {
-		m.mappings, m.ports = mappings(m.bound, m.to), showPorts(c.sb.spec, m.bound, m.to)
+		m.mappings, m.ports = mappings(m.bound, m.to), showPorts(c.sb.spec, m.bound)
 	}
 	if err := c.lead(ctx, m.before, m.mappings, m.to, m.fresh); err != nil {
 		return errors.Join(err, c.portsBack(ctx))

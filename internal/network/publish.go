@@ -50,36 +50,16 @@ func (p *preparation) reservePorts(ctx context.Context) error {
 		}
 	}
 	if !targetsOf(way).valid() {
-		p.sb.ports = showPorts(p.sb.spec, nil, targets{})
+		p.sb.ports = showPorts(p.sb.spec, nil)
 		return nil
-	}
-	if err := unserved(requests, targetsOf(way)); err != nil {
-		return err
 	}
 	bound, failed, err := p.s.reserveAll(ctx, requests, bridge.HostBinding(way.net.Options))
 	if err != nil {
 		return p.s.explainTaken(p.sb, way, requests[failed], err)
 	}
 	p.bound, p.sb.reserved = bound, bound
-	p.sb.ports = showPorts(p.sb.spec, p.bound, targetsOf(way))
+	p.sb.ports = showPorts(p.sb.spec, p.bound)
 	p.sb.mappings = mappings(p.bound, targetsOf(way))
-	return nil
-}
-
-// unserved refuses a port of SCTP at an address of IPv6 from which nothing can be sent on:
-// nobody relays it.
-func unserved(requests []port.Request, to targets) error {
-	for _, r := range requests {
-		if r.Container.Proto() != network.SCTP || !r.Host.Is6() {
-			continue
-		}
-		switch {
-		case r.Host.IsLoopback():
-			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("publish %s at %s: SCTP is not relayed, and nothing can be sent on from there: publish it at 127.0.0.1, or at another address of this host", r.Container, r.Host))
-		case !to.v6.IsValid():
-			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("publish %s at %s: SCTP is not relayed, and the container has no address of IPv6: use a network with IPv6 (network create --ipv6), or publish at an address of IPv4", r.Container, r.Host))
-		}
-	}
 	return nil
 }
 
@@ -369,7 +349,7 @@ func mappings(bound []port.Binding, to targets) (list []netdriver.Mapping) {
 func (s *Service) heldPorts(sb *sandbox, bound []port.Binding, to targets) ([]runtime.Held, error) {
 	held := make([]runtime.Held, 0, len(bound))
 	for _, b := range bound {
-		h := runtime.Held{Name: b.Name(), File: b.File, Datagram: b.Container.Proto() == network.UDP}
+		h := runtime.Held{Name: b.Name(), File: b.File, Datagram: b.Container.Proto() == network.UDP, Messages: b.Container.Proto() == network.SCTP}
 		switch {
 		case !b.Relays():
 		case to.silent():

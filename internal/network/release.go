@@ -64,7 +64,7 @@ func (s *Service) Adopt(ctx context.Context, spec SandboxSpec, held map[string]*
 	if sb.publisher() == nil {
 		bound = nil // a zone was changed before the daemon ended
 	}
-	sb.ports = showPorts(spec, bound, targetsOf(sb.publisher()))
+	sb.ports = showPorts(spec, bound)
 	s.mu.Lock()
 	s.sandboxes[sb.id] = sb
 	for _, e := range sb.endpoints {

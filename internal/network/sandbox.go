@@ -126,7 +126,7 @@ func (e *endpoint) driverView() netdriver.Endpoint {
 
 // showPorts is what inspect shows of ports: every exposed one, with its bindings
 // where it is published.
-func showPorts(spec SandboxSpec, bound []port.Binding, to targets) network.PortMap {
+func showPorts(spec SandboxSpec, bound []port.Binding) network.PortMap {
 	m := make(network.PortMap, max(len(spec.Exposed), len(spec.Ports)))
 	for p := range spec.Exposed {
 		m[p] = nil
@@ -137,8 +137,8 @@ func showPorts(spec SandboxSpec, bound []port.Binding, to targets) network.PortM
 	room := make([]network.PortBinding, 0, 2*len(bound))
 	for _, b := range bound {
 		before := len(room)
-		room = appendShown(room, b, to)
-		if list := m[b.Container]; list != nil || len(room) == before {
+		room = appendShown(room, b)
+		if list := m[b.Container]; list != nil {
 			m[b.Container] = append(list, room[before:]...)
 		} else {
 			m[b.Container] = room[before:len(room):len(room)]

@@ -169,7 +169,7 @@ func hosts(said, otherwise netip.Addr) []netip.Addr {
 // host: that, by a relay where the network lacks the family, or the container's own address.
 func (n *Network) publications(p Port, host netip.AddrPort) (list []Publication) {
 	six := host.Addr().Is6()
-	relayed := six && !n.NoIPv4 && p.Protocol != "sctp"
+	relayed := six && !n.NoIPv4
 	routed := n.has(six) && n.mode(six) == modeRouted
 	if n.has(six) && !routed || relayed && (routed || !n.IPv6) {
 		list = append(list, Publication{Host: host, Network: n.Key})

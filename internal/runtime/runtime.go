@@ -92,7 +92,7 @@ type Mount struct {
 
 // Held is a socket that must outlive the daemon: a resolver's socket in the
 // container's network namespace, a bound socket that reserves a published port,
-// or, where RelayTo is valid, a listening TCP socket on [::1] or a bound UDP one
+// or, where RelayTo is valid, a listening TCP or SCTP socket of IPv6 or a bound UDP one
 // whose traffic the shim itself relays to that address.
 type Held struct {
 	Name    string // unique in the container, given back by Task.Held
@@ -100,6 +100,8 @@ type Held struct {
 	RelayTo netip.AddrPort
 	// Datagram: a UDP socket is to be relayed.
 	Datagram bool
+	// Messages: one of SCTP is.
+	Messages bool
 	// Farewell, where it is not empty, is sent to the kernel by a socket of
 	// NETLINK_NETFILTER in the shim's network namespace when the container ends while no
 	// daemon is connected.

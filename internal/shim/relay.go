@@ -19,6 +19,9 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 	if err := unix.IoctlSetPointerInt(fd, fionbio, 1); err != nil {
 		return nil, err
 	}
+	if h.Messages {
+		return s.relaySCTP(fd, to)
+	}
 	if h.Datagram {
 		u := &udpRelay{s: s, fd: fd, to: to}
 		return u, s.loop.watch(fd, unix.EPOLLIN, u)

@@ -33,7 +33,7 @@ func fullStart() *shimapi.Start {
 		OpenStdin: true, StdinOnce: true, Width: 80, Height: 24,
 		Log:    logdriver.Config{Type: "json-file", Path: "/l", MaxSize: 10, MaxFile: 3, Compress: true, Extra: "{}"},
 		Attach: []shimapi.Attach{{Stdin: true, Stdout: true}},
-		Held:   []shimapi.Held{{Name: "dns", Relay: []byte{10, 0, 0, 1}, RelayPort: 80, Datagram: true}},
+		Held:   []shimapi.Held{{Name: "dns", Relay: []byte{10, 0, 0, 1}, RelayPort: 80, Datagram: true}, {Name: "sctp", Farewell: []byte{1}, Messages: true}},
 		Init:   true, OOMFile: "/o", KillFile: "/k", ProcsFile: "/p", SharedPID: true,
 		Hooks: shimapi.Hooks{
 			CreateRuntime: []shimapi.Hook{{Path: "/h"}}, CreateContainer: []shimapi.Hook{{Path: "/h", Args: []string{"h", ""}, Env: []string{"A=b"}, Timeout: 5}},

@@ -10,6 +10,8 @@ type Held struct {
 	// Farewell is sent to the kernel's netfilter when the container ends while no daemon
 	// is connected.
 	Farewell []byte
+	// Messages: it is a socket of SCTP.
+	Messages bool
 }
 
 func (m *Held) fields(c *coder) {
@@ -18,6 +20,7 @@ func (m *Held) fields(c *coder) {
 	unsigned(c, &m.RelayPort)
 	c.bool(&m.Datagram)
 	c.bytes(&m.Farewell)
+	c.bool(&m.Messages)
 }
 
 // Hold gives a running container's shim further descriptors to keep, one for each

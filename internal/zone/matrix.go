@@ -103,7 +103,7 @@ func (sc *scene) tries(from string, to *policy.Member, p policy.Port) (list []ap
 		if b.Own {
 			continue
 		}
-		for _, w := range sc.waysTo(from, m, p.Protocol, b) {
+		for _, w := range sc.waysTo(from, m, b) {
 			v := sc.world.PublishedTo(from, w.through, to, p, w.of(b))
 			try := api.ZoneTry{From: source, To: target, Address: w.at, Published: true, Expected: v.Allowed, Why: v.Why}
 			if sc.mixed(from, to, w, b, v.Allowed) {
@@ -187,20 +187,12 @@ func (w way) of(b policy.Publication) policy.Publication {
 }
 
 // waysTo are the addresses by which somebody asks for a published port.
-func (sc *scene) waysTo(from string, m *policy.Member, protocol string, b policy.Publication) (list []way) {
+func (sc *scene) waysTo(from string, m *policy.Member, b policy.Publication) (list []way) {
 	host, port := b.Host.Addr(), b.Host.Port()
 	if m != nil && m.Host {
 		m, from = nil, policy.Host
 	}
 	switch {
-	case m == nil && from == policy.Host && host == netip.IPv6Unspecified() && protocol == "sctp":
-		// No relay serves it at ::1, and from there no packet can be sent on.
-		for _, a := range sc.world.Addresses {
-			if a.Is6() {
-				list = append(list, way{"", netip.AddrPortFrom(a, port)})
-			}
-		}
-		return list
 	case m == nil && from != policy.Host:
 		return []way{{"", b.Host}}
 	case m == nil && host == netip.IPv4Unspecified():

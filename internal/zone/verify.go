@@ -102,7 +102,7 @@ func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
 		t.Result = v.once(cell, t, patience)
 		reached := t.Result == api.ZoneOpen || t.Result == api.ZoneRefused
 		// Somebody listens there, but it was another who refused.
-		if t.Result == api.ZoneRefused && cell.Protocol == "tcp" && v.listening(cell, t) {
+		if t.Result == api.ZoneRefused && cell.Protocol != "udp" && v.listening(cell, t) {
 			reached = false
 		}
 		if t.Differs = t.Result != api.ZoneUnproved && reached != t.Expected; !t.Differs || reached {
@@ -171,16 +171,19 @@ func (v *verification) once(cell *api.ZoneCell, t *api.ZoneTry, patience time.Du
 		return v.outside(from, t)
 	case cell.Protocol == "udp":
 		return v.arrives(cell, t, patience, func(m mark) (int, error) {
-			fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
+			fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM, 0)
 			if err == nil {
 				err = ignoring(unix.Send(fd, m[:], 0), unix.EPERM)
 			}
 			return fd, err
 		})
+	case cell.Protocol == "sctp" && t.Published && t.Address.Addr().Is6():
+		// A relay asks for another association, without the mark.
+		return v.connect(from, t, unix.IPPROTO_SCTP, patience)
 	case cell.Protocol == "sctp":
 		return v.arrives(cell, t, patience, func(m mark) (int, error) { return v.associate(from, t.Address, m) })
 	}
-	return v.connect(from, t, patience)
+	return v.connect(from, t, unix.IPPROTO_TCP, patience)
 }
 
 // within runs f in the container's namespace, or on the host, which has no name here.
@@ -199,11 +202,11 @@ func sockaddr(to netip.AddrPort) (unix.Sockaddr, int) {
 }
 
 // begin makes a socket of the source's namespace that is connected, or about to be.
-func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, err error) {
+func (v *verification) begin(from string, to netip.AddrPort, kind, proto int) (fd int, err error) {
 	fd = -1
 	err = v.within(from, func() error {
 		sa, domain := sockaddr(to)
-		fd, err = unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		fd, err = unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 		if err != nil {
 			return err
 		}
@@ -217,9 +220,9 @@ func (v *verification) begin(from string, to netip.AddrPort, kind int) (fd int, 
 	return fd, err
 }
 
-// connect tries TCP.
-func (v *verification) connect(from string, t *api.ZoneTry, patience time.Duration) string {
-	fd, err := v.begin(from, t.Address, unix.SOCK_STREAM)
+// connect tries TCP or SCTP.
+func (v *verification) connect(from string, t *api.ZoneTry, proto int, patience time.Duration) string {
+	fd, err := v.begin(from, t.Address, unix.SOCK_STREAM, proto)
 	if err != nil {
 		return outcome(err)
 	}
@@ -312,7 +315,7 @@ func (v *verification) outside(from string, t *api.ZoneTry) string {
 	if _, err := netlink.RouteGet(t.Address.Addr().AsSlice()); err != nil {
 		return api.ZoneUnproved // this host has no way out itself
 	}
-	fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM)
+	fd, err := v.begin(from, t.Address, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return outcome(err)
 	}

@@ -332,7 +332,10 @@ func (s *state) networkHeader() data {
 	return header
 }
 
-const tcpSYN = 0x02
+const (
+	tcpSYN   = 0x02
+	sctpINIT = 1 // the type of the first chunk
+)
 
 func (s *state) transportHeader() data {
 	header := unknown(20)
@@ -341,6 +344,9 @@ func (s *state) transportHeader() data {
 	}
 	if s.Protocol == unix.IPPROTO_TCP && !s.Established {
 		s.put(header, 13, known([]byte{tcpSYN}))
+	}
+	if s.Protocol == unix.IPPROTO_SCTP && !s.Established {
+		s.put(header, 12, known([]byte{sctpINIT}))
 	}
 	return header
 }

@@ -89,13 +89,15 @@ func (f *firewall) writeRelays(c *nftables.Conn, t *table) error {
 func (t *table) relayChains(c *nftables.Conn) {
 	rule := t.chain(c, "relay-input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
 	// What comes in by another interface than lo is nobody's of this host, whatever its source.
-	outside := nft.Rule(nft.Family(true), nft.Fresh(), nft.NotIIF("lo"))
+	// Nor is what connection tracking makes nothing of, as of SCTP that was ended and goes on.
+	outside := nft.Rule(nft.Family(true), nft.Begins(), nft.NotIIF("lo"))
 	rule(outside, nft.IIFServiceIn(t.relays.own), nft.Accept())
 	rule(outside, nft.VerdictByAddressPort6(t.relays.at))
 	rule(outside, nft.VerdictByPort(t.relays.all))
 	// A connection that was ended begins anew with nothing that the relay sends.
 	out := t.chain(c, "relay-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0)
 	out(nft.Family(true), nft.Fresh(), nft.L4Proto(unix.IPPROTO_TCP), nft.FromServiceIn(t.relays.held), nft.Drop())
+	out(nft.Family(true), nft.Begins(), nft.L4Proto(unix.IPPROTO_SCTP), nft.FromServiceIn(t.relays.held), nft.Drop())
 	in := func(chain string, parts ...nft.Expr) {
 		c.AddRule(&nftables.Rule{Table: t.table, Chain: &nftables.Chain{Name: chain, Table: t.table}, Exprs: nft.Rule(parts...)})
 	}
@@ -122,7 +124,7 @@ func (f *firewall) eachRelay(r *relayTable, ports []netdriver.Mapping, g func(*n
 	}
 	for _, p := range ports {
 		host := p.Host.Addr()
-		if !host.Is6() || host.IsLoopback() || p.Protocol == "sctp" || len(p.Targets) == 0 {
+		if !host.Is6() || host.IsLoopback() || len(p.Targets) == 0 {
 			continue
 		}
 		chain, zone := relayOpen, f.zoneOfTarget(p.Targets[0].Addr())

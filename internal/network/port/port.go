@@ -69,7 +69,7 @@ type Binding struct {
 	// Both: Host is [::] and the socket reserves 0.0.0.0 too.
 	Both bool
 	// File is the socket. On addresses of IPv6 it hears what comes by IPv6, for a relay:
-	// it listens (TCP) or is bound (UDP).
+	// it listens (TCP, SCTP) or is bound (UDP).
 	File *os.File
 }
 
@@ -82,7 +82,7 @@ func (b Binding) Hosts() []netip.AddrPort {
 }
 
 // Relays tells whether the socket's traffic is to be passed on.
-func (b Binding) Relays() bool { return b.Host.Addr().Is6() && b.Container.Proto() != network.SCTP }
+func (b Binding) Relays() bool { return b.Host.Addr().Is6() }
 
 // Name is the binding as text, parsed by ParseName.
 func (b Binding) Name() string {

@@ -231,8 +231,8 @@ func TestReserveSCTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.File.Close()
-	if b.Relays() {
-		t.Error("SCTP is to be relayed")
+	if !b.Relays() {
+		t.Error("SCTP is not to be relayed")
 	}
 	var taken *port.TakenError
 	if _, err := book.Reserve(port.Request{Container: network.MustParsePort("80/sctp"), Start: 18499, End: 18499}, netip.IPv4Unspecified()); !errors.As(err, &taken) {

@@ -294,7 +294,8 @@ func holdMessage(list []runtime.Held) (m shimapi.Hold, fds []int, err error) {
 func heldMessage(h runtime.Held) shimapi.Held {
 	m := shimapi.Held{Name: h.Name, Farewell: h.Farewell}
 	if h.RelayTo.IsValid() {
-		m.Relay, m.RelayPort, m.Datagram = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port(), h.Datagram
+		m.Relay, m.RelayPort = h.RelayTo.Addr().Unmap().AsSlice(), h.RelayTo.Port()
+		m.Datagram, m.Messages = h.Datagram, h.Messages
 	}
 	return m
 }
