@@ -191,15 +191,34 @@ func pathsKnown(port, only string) (n int, err error) {
 			return err
 		}
 		n = 0
+		var quickest uint64
+		var unasked string
 		for line := range strings.Lines(string(list)) {
 			f := strings.Fields(line)
-			if a, err := netip.ParseAddr(f[0]); err != nil || len(f) < 8 || !ids[f[1]] || only != "" && a.String() != only {
+			if len(f) < 8 || !ids[f[1]] {
 				continue
 			}
-			// Who does not answer waits longer for the next time: 100 is where it begins.
-			if n++; f[7] == "3" && f[3] == "100" {
-				return fmt.Errorf("not asked yet: %s", line)
+			a, err := netip.ParseAddr(f[0])
+			if err != nil {
+				return err
 			}
+			rto, err := strconv.ParseUint(f[3], 10, 64)
+			if err != nil {
+				return err
+			}
+			if quickest == 0 || rto < quickest {
+				quickest = rto
+			}
+			if only != "" && a.String() != only {
+				continue
+			}
+			// Who does not answer is given longer the next time.
+			if n++; f[7] == "3" && rto == quickest {
+				unasked = line
+			}
+		}
+		if unasked != "" {
+			return fmt.Errorf("not asked yet: %s", unasked)
 		}
 		if n == 0 {
 			return fmt.Errorf("no association to port %s: %s%s", port, assocs, list)
