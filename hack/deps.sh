@@ -8,6 +8,7 @@ need() { # PROGRAM PACKAGE
 }
 need busybox busybox-static
 need curl curl
+need xz xz-utils
 need ip iproute2
 need nft nftables
 # Rules of other firewalls are loaded in their own form.

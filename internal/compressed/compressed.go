@@ -12,9 +12,9 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// Open reads gzip, zstd, bzip2 or what is not compressed, by the first bytes. An
+// Open reads gzip, zstd, bzip2, xz or what is not compressed, by the first bytes. An
 // empty stream is not compressed. What cannot be read is errdefs.ErrInvalidArgument,
-// xz errdefs.ErrNotImplemented.
+// xz where that program is missing errdefs.ErrNotImplemented.
 func Open(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	start, err := buffered.Peek(6)
@@ -25,7 +25,7 @@ func Open(r io.Reader) (io.ReadCloser, error) {
 	case len(start) >= 3 && string(start[:3]) == "BZh":
 		return io.NopCloser(bzip2.NewReader(buffered)), nil
 	case string(start) == "\xfd7zXZ\x00":
-		return nil, errdefs.ErrNotImplemented.WithMessage("unsupported compression: xz")
+		return openXZ(buffered)
 	}
 	plain, err := compression.DecompressStream(buffered)
 	if err != nil {

@@ -32,9 +32,14 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// printf 'some files' | xz | xxd -p
+	xz, err := hex.DecodeString("fd377a585a000004e6d6b4460200210116000000742fe5a3010009736f6d652066696c657300000074f4b7b70d15766c0001220a151ae1671fb6f37d010000000004595a")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct{ in, want string }{
 		"plain": {text, text}, "short": {"ab", "ab"}, "empty": {"", ""},
-		"gzip": {gz.String(), text}, "zstd": {zs.String(), text}, "bzip2": {string(bz), text},
+		"gzip": {gz.String(), text}, "zstd": {zs.String(), text}, "bzip2": {string(bz), text}, "xz": {string(xz), text},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := compressed.Open(strings.NewReader(tc.in))
@@ -50,15 +55,57 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	if _, err := compressed.Open(strings.NewReader("\xfd7zXZ\x00 and more")); !errdefs.IsNotImplemented(err) {
-		t.Errorf("xz: got %v", err)
+	if err := drain(strings.NewReader(xzStart + " and more")); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "xz:") {
+		t.Errorf("xz, damaged: got %v", err)
 	}
 	if _, err := compressed.Open(strings.NewReader("\x1f\x8b\x08\x00")); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("half a gzip header: got %v", err)
 	}
 	broken := errors.New("broken pipe")
+	if err := drain(io.MultiReader(strings.NewReader(xzStart), failing{broken})); !errors.Is(err, broken) {
+		t.Errorf("xz of a reader that fails: got %v", err)
+	}
 	if _, err := compressed.Open(io.MultiReader(strings.NewReader("ab"), failing{broken})); !errors.Is(err, broken) {
 		t.Errorf("a reader that fails: got %v", err)
+	}
+}
+
+const xzStart = "\xfd7zXZ\x00"
+
+func drain(r io.Reader) error {
+	plain, err := compressed.Open(r)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	_, err = io.Copy(io.Discard, plain)
+	return err
+}
+
+// A header that asks for 1.5 GiB of memory is refused, and a process whose reader or
+// sender stops in the middle ends.
+func TestXZ(t *testing.T) {
+	// The first block's header of `xz --lzma2=dict=1536MiB`: its dictionary is 0x25.
+	large, err := hex.DecodeString("fd377a585a000004e6d6b44602002101250000003b787b41")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := drain(bytes.NewReader(large)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("a dictionary of 1.5 GiB: got %v", err)
+	}
+	sender, silent := io.Pipe()
+	defer silent.Close()
+	go silent.Write([]byte(xzStart))
+	plain, err := compressed.Open(sender)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := compressed.Open(strings.NewReader(xzStart)); !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "xz-utils") {
+		t.Errorf("without the program: %v", err)
 	}
 }
 
