@@ -15,7 +15,10 @@ type Explanation struct {
 	Source, Target string
 	Port           uint16 `json:",omitempty"`
 	Proto          string
-	Reachable      bool
+	// Reachable: it is, whoever of Source connects. Depends: no hop is broken, and one of
+	// the state HopDepends leaves it open; then Reachable is false.
+	Reachable bool
+	Depends   bool `json:",omitempty"`
 	// Hops in the order in which a connection takes them; the first that is broken is
 	// where it ends. What lies behind it is told as far as it could be looked at.
 	Hops []ExplainHop
@@ -28,6 +31,8 @@ const (
 	HopWarning = "warning"
 	// HopUnknown: it could not be tried.
 	HopUnknown = "unknown"
+	// HopDepends: some get through and others do not, or it hangs on what cannot be known.
+	HopDepends = "depends"
 )
 
 // ExplainHop is one step of the way.
@@ -43,6 +48,18 @@ type ExplainHop struct {
 	// YAML are lines for the project's Compose file, and File its path.
 	YAML string `json:",omitempty"`
 	File string `json:",omitempty"`
+	// Sources tell, of a hop of the state HopDepends, who of those outside gets through.
+	Sources *Sources `json:",omitempty"`
+}
+
+// Open gives the first hop that leaves it open, or nil.
+func (e *Explanation) Open() *ExplainHop {
+	for i := range e.Hops {
+		if e.Hops[i].State == HopDepends {
+			return &e.Hops[i]
+		}
+	}
+	return nil
 }
 
 // Broken gives the first hop that is broken, or nil.

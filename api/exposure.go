@@ -37,6 +37,8 @@ type ExposedPort struct {
 	Reach string
 	// Partly: of that circle only some, as a firewall tells them apart.
 	Partly bool `json:",omitempty"`
+	// Sources tell of that circle who gets through, where Partly is set.
+	Sources *Sources `json:",omitempty"`
 	// RouterDecides: the host's address is a private one, and its own rules would let
 	// everyone through: whoever the router sends here reaches the port.
 	RouterDecides bool `json:",omitempty"`
@@ -60,7 +62,10 @@ func (p *ExposedPort) Words() string {
 	if text == "" {
 		text = p.Reach
 	}
-	if p.Partly {
+	switch {
+	case p.Partly && p.Sources != nil && p.Sources.Words() != "":
+		text += " (" + p.Sources.Words() + ")"
+	case p.Partly:
 		text = "some of " + text
 	}
 	if p.RouterDecides {
@@ -74,8 +79,10 @@ func rank(reach string) int {
 	return strings.Index("nobody host lan everyone", reach)
 }
 
-// Wider tells whether p is open to more than o.
-func (p *ExposedPort) Wider(o *ExposedPort) bool { return rank(p.Reach) > rank(o.Reach) }
+// Wider tells whether p is open to more than o: to a wider circle, or to all of the same.
+func (p *ExposedPort) Wider(o *ExposedPort) bool {
+	return rank(p.Reach) > rank(o.Reach) || p.Reach == o.Reach && o.Partly && !p.Partly
+}
 
 // Of tells in a few words who reaches the ports of a container: "LAN" where it is the
 // same for all, else "8080 LAN, 9000 this host"; empty where nothing is published. Where

@@ -27,6 +27,9 @@ func (a *app) explain() *cobra.Command {
 		err = a.printReport(&e, asJSON, func(w io.Writer) error {
 			return writeExplanation(w, &e, console.IsTerminal(w) && os.Getenv("NO_COLOR") == "")
 		})
+		if err == nil && e.Depends {
+			return statusError{3, ""}
+		}
 		if err == nil && !e.Reachable {
 			return statusError{1, ""}
 		}
@@ -37,10 +40,12 @@ published port, route, listener, answer. Each is looked at, and the connection i
 inside SOURCE's network. The first hop that is broken is shown with what mends it.
 
 SOURCE and TARGET are a service (in its project's folder), PROJECT/SERVICE, a container, host,
-lan, internet or outside (which is either). TARGET may also be a name or address of the world, localhost as SOURCE means it,
+lan, internet or outside (which is either). SOURCE may also be the address of a machine
+outside; TARGET may also be a name or address of the world, localhost as SOURCE means it,
 or host:PORT for a published port. Without PORT it is the one that TARGET serves.
 
-Exit status: 0 reachable, 1 not.`
+Exit status: 0 reachable, 1 not, 3 it depends: on the source's address, or on what a firewall's rule
+asks beside and nobody can know.`
 	jsonFlag(c, &asJSON, "explanation")
 	return c
 }
@@ -48,6 +53,7 @@ Exit status: 0 reachable, 1 not.`
 // marks of the states, and their colours.
 var marks = map[string][2]string{
 	api.HopOK: {"✓", "\x1b[32m"}, api.HopBroken: {"✗", "\x1b[31;1m"}, api.HopWarning: {"!", "\x1b[33;1m"}, api.HopUnknown: {"?", "\x1b[33m"},
+	api.HopDepends: {"~", "\x1b[33;1m"},
 }
 
 func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
@@ -82,12 +88,17 @@ func writeExplanation(w io.Writer, e *api.Explanation, coloured bool) error {
 		if h.State != api.HopOK {
 			writeEvidence(&b, "            ", h.Evidence, false)
 		}
-		if h == first || h.State == api.HopWarning {
+		if h == first || h.State == api.HopWarning || h.State == api.HopDepends {
 			writeRemedy(&b, h)
 		}
 	}
 	verdict := paint("reaches", marks[api.HopOK][1])
-	if !e.Reachable {
+	switch {
+	case e.Depends:
+		fmt.Fprintf(&b, "\nIt %s whether %s reaches %s.\n", paint("depends", marks[api.HopDepends][1]), console.OneLine(e.Source), console.OneLine(title))
+		_, err := io.WriteString(w, b.String())
+		return err
+	case !e.Reachable:
 		verdict = paint("does not reach", marks[api.HopBroken][1])
 	}
 	fmt.Fprintf(&b, "\n%s %s %s.\n", console.OneLine(e.Source), verdict, console.OneLine(title))

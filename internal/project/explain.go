@@ -110,13 +110,45 @@ func (s *Service) source(ctx context.Context, r api.ExplainRequest) (*explain.Pa
 	case "outside", "internet", "world", policy.LAN:
 		return &explain.Party{Kind: explain.World, Text: r.Source}, nil
 	case "":
-		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid source: it is a service, a container, host, lan, internet or outside")
+		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid source: it is a service, a container, host, lan, internet, outside or an address")
 	}
 	found, err := s.parties(ctx, r.Source, r.Project)
+	if errdefs.IsNotFound(err) {
+		if p, aerr := s.somebody(ctx, r.Source); p != nil || aerr != nil {
+			return p, aerr
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &found[0], nil
+}
+
+// somebody is who has an address: "192.0.2.7", or "lan:192.0.2.7"; nil where it is none.
+func (s *Service) somebody(ctx context.Context, text string) (*explain.Party, error) {
+	bare := text
+	for _, word := range []string{policy.LAN, policy.Internet, "outside"} {
+		bare = strings.TrimPrefix(bare, word+":")
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(bare, "["), "]"))
+	if err != nil {
+		return nil, nil
+	}
+	if addr = addr.Unmap(); addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() {
+		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid source: %s is nobody's outside: name a service, a container, host, lan, internet, outside or an address", addr))
+	}
+	found, err := s.byAddress(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	p := &found[0]
+	switch p.Kind {
+	case explain.Outside:
+		p.Kind, p.DNSName = explain.World, ""
+	case explain.Host:
+		return s.source(ctx, api.ExplainRequest{Source: "localhost"})
+	}
+	return p, nil
 }
 
 // ambiguous refuses a word that is this host's or the world's and that of a service or

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"muelle/internal/linux/nft"
@@ -118,14 +119,18 @@ func (r *registers) mark(register uint32, size int, from source) {
 	}
 }
 
-// origin is where what take gives comes from: elsewhere, unless some of it is of an interface.
-func (r *registers) origin(register uint32, size int) source {
+// origin is where what is unknown of what take gives comes from: of an address before
+// all else, since that can be told apart.
+func (r *registers) origin(register uint32, size int) (from source) {
 	for i := at(register) / 4; i < len(r.source) && size > 0; i, size = i+1, size-4 {
-		if r.source[i] != elsewhere {
-			return r.source[i]
+		if r.source[i] == elsewhere {
+			continue
+		}
+		if _, whole := (data{r.value[4*i : 4*i+4], r.known[4*i : 4*i+4]}).whole(); !whole && (from == elsewhere || r.source[i] == ofAddress) {
+			from = r.source[i]
 		}
 	}
-	return elsewhere
+	return from
 }
 
 // at gives the place of a register: those of old are sixteen bytes wide.
@@ -151,6 +156,14 @@ func (r *registers) load(register uint32, d data) {
 	}
 }
 
+// loadOf loads and, where not all of it is known, notes what it is of.
+func (r *registers) loadOf(register uint32, d data, of source) {
+	r.load(register, d)
+	if _, whole := d.whole(); !whole {
+		r.mark(register, len(d.value), of)
+	}
+}
+
 // take gives size bytes of a register and those behind it.
 func (r *registers) take(register uint32, size int) data {
 	i := at(register)
@@ -160,14 +173,36 @@ func (r *registers) take(register uint32, size int) data {
 
 // evaluate tells whether a rule matches, and what it does then.
 func (w *walk) evaluate(c *Chain, r *rule) (answer, verdict) {
+	w.hangs, w.counts = hangs{}, false
+	matches, v := w.asked(c, r)
+	if matches == no && !w.counts || v.kind == verdictContinue {
+		return matches, v
+	}
+	if matches != no {
+		w.hung.add(w.hangs)
+	}
+	if w.counts && w.rate == "" {
+		w.rate = c.describe(slices.IndexFunc(c.rules, func(o rule) bool { return o.handle == r.handle && o.legacy == r.legacy }))
+	}
+	return matches, v
+}
+
+// asked tells whether a rule matches, and what it does then. Where it is only what counts
+// packets that keeps it from matching, the verdict is that of a packet too many.
+func (w *walk) asked(c *Chain, r *rule) (answer, verdict) {
 	if r.legacy != nil {
 		return w.legacy(r.legacy)
 	}
 	regs := newRegisters()
 	matches := yes
 	for i := range r.exprs {
+		metered := w.counts
 		a, v := w.expression(c, &r.exprs[i], regs)
 		if matches = matches.and(a); matches == no {
+			// Over a limit the rule decides, whatever its verdict is.
+			if w.counts = w.counts && !metered && r.drops(); w.counts {
+				return no, verdict{kind: verdictDrop}
+			}
 			return no, verdict{}
 		}
 		if v.kind != verdictContinue {
@@ -191,7 +226,8 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 			if d := e.attr(unix.NFTA_CT_DIRECTION); len(d) == 1 {
 				direction = uint32(d[0])
 			}
-			regs.load(e.u32(unix.NFTA_CT_DREG), w.conntrack(e.u32(unix.NFTA_CT_KEY), direction))
+			key := e.u32(unix.NFTA_CT_KEY)
+			regs.loadOf(e.u32(unix.NFTA_CT_DREG), w.conntrack(key, direction), tracked(key))
 		}
 	case "fib":
 		found := w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS))
@@ -199,7 +235,8 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		w.markFib(regs, e, len(found.value))
 	case "payload":
 		if !e.has(unix.NFTA_PAYLOAD_SREG) {
-			regs.load(e.u32(unix.NFTA_PAYLOAD_DREG), w.payload(e.u32(unix.NFTA_PAYLOAD_BASE), e.u32(unix.NFTA_PAYLOAD_OFFSET), e.u32(unix.NFTA_PAYLOAD_LEN)))
+			base, offset := e.u32(unix.NFTA_PAYLOAD_BASE), e.u32(unix.NFTA_PAYLOAD_OFFSET)
+			regs.loadOf(e.u32(unix.NFTA_PAYLOAD_DREG), w.payload(base, offset, e.u32(unix.NFTA_PAYLOAD_LEN)), w.within(base, offset))
 		}
 	case "bitwise":
 		bitwise(e, regs)
@@ -225,22 +262,69 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		return w.metered(c, e, regs), verdict{}
 	case "limit", "connlimit", "quota":
 		// The usual packet is within the limit.
+		w.counts = true
 		return answerOf(e.u32(limitFlags[e.name])&1 == 0), verdict{}
 	case "reject":
 		return pass(verdictDrop)
 	case "nat":
 		return yes, w.nat(e, regs)
-	case "masq", "redir", "queue", "tproxy", "synproxy", "fwd":
+	case "queue":
+		return yes, w.queued()
+	case "masq", "redir", "tproxy", "synproxy", "fwd":
 		return pass(verdictAccept)
 	case "match":
-		return w.match(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attr(unix.NFTA_MATCH_INFO)), verdict{}
+		return w.xt(e.text(unix.NFTA_MATCH_NAME), e.u32(unix.NFTA_MATCH_REV), e.attr(unix.NFTA_MATCH_INFO)), verdict{}
 	case "target":
 		return yes, w.target(e.text(unix.NFTA_TARGET_NAME), e.attr(unix.NFTA_TARGET_INFO))
 	default:
 		regs.forget()
+		w.hangs.on("the expression " + e.name)
 		return maybe, verdict{}
 	}
 	return yes, verdict{}
+}
+
+// drops tells whether a rule may drop or leads on, rather than only count or log.
+func (r *rule) drops() bool {
+	return slices.ContainsFunc(r.exprs, func(e expression) bool {
+		if e.name == "immediate" {
+			_, ok := decodeVerdict(e.attr(unix.NFTA_IMMEDIATE_DATA))
+			return ok
+		}
+		return e.name == "reject" || e.name == "target"
+	})
+}
+
+// queued is the verdict of a program that takes packets from a queue.
+func (w *walk) queued() verdict {
+	w.hangs.on("the program that takes it from a queue")
+	return verdict{kind: verdictUnknown, among: []verdict{{kind: verdictAccept}, {kind: verdictDrop}}}
+}
+
+// within says what part of a packet bytes of its headers are of.
+func (s *state) within(base, offset uint32) source {
+	switch {
+	case base == unix.NFT_PAYLOAD_LL_HEADER && offset < 12:
+		return ofLink
+	case base == unix.NFT_PAYLOAD_NETWORK_HEADER && (s.V6 && offset >= 8 || !s.V6 && offset >= 12 && offset < 20):
+		return ofAddress
+	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER && offset < 2:
+		return ofPort
+	}
+	return elsewhere
+}
+
+// tracked says what a key of conntrack tells of.
+func tracked(key uint32) source {
+	switch key {
+	case unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6, unix.NFT_CT_SRC, unix.NFT_CT_DST, unix.NFT_CT_DST_IP, unix.NFT_CT_DST_IP6:
+		return ofAddress
+	case unix.NFT_CT_MARK:
+		return ofMark
+	case unix.NFT_CT_PROTO_SRC:
+		return ofPort
+	}
+	return ofTracking
 }
 
 // nat is "snat" or "dnat to ADDRESS:PORT": values are in registers, or left out.
@@ -297,6 +381,9 @@ func (w *walk) metaExpr(e *expression, regs *registers) {
 	if !e.has(unix.NFTA_META_SREG) {
 		d := w.meta(key)
 		regs.load(e.u32(unix.NFTA_META_DREG), d)
+		if _, whole := d.whole(); whole && key == unix.NFT_META_MARK {
+			return
+		}
 		if from := sources[key]; from != elsewhere {
 			regs.mark(e.u32(unix.NFTA_META_DREG), len(d.value), from)
 		}

@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +18,35 @@ const (
 	nameOfWithin
 	indexOfIn
 	indexOfOut
+	// What else may be unknown of a packet, for who asks what an answer hangs on.
+	ofAddress
+	ofPort
+	ofMark
+	ofTime
+	ofOwner
+	ofLink
+	ofTracking
 )
+
+// reasons say what an answer hangs on, in words that follow "depends on".
+var reasons = map[source]string{
+	elsewhere: "something of the packet that is not known", nameOfIn: "the interface", nameOfOut: "the interface", nameOfWithin: "the interface",
+	indexOfIn: "the interface", indexOfOut: "the interface", ofPort: "the source port", ofMark: "the packet's mark", ofTime: "the time",
+	ofOwner: "who on this host sends it", ofLink: "the link-layer address", ofTracking: "what the kernel knows of the connection",
+}
 
 // sources are the keys of meta that tell of an interface.
 var sources = map[uint32]source{
 	unix.NFT_META_IIF: indexOfIn, unix.NFT_META_OIF: indexOfOut, unix.NFT_META_IIFNAME: nameOfIn, unix.NFT_META_OIFNAME: nameOfOut,
 	unix.NFT_META_BRI_IIFNAME: nameOfWithin, unix.NFT_META_BRI_OIFNAME: nameOfWithin,
+	unix.NFT_META_MARK: ofMark, unix.NFT_META_SKUID: ofOwner, unix.NFT_META_SKGID: ofOwner, unix.NFT_META_CGROUP: ofOwner,
+	metaTime: ofTime, metaTime + 1: ofTime, metaTime + 2: ofTime,
+}
+
+// Constant tells whether what a reason of a Fate's names is the same for all that the
+// same source sends to the same target.
+func Constant(reason string) bool {
+	return reason == reasons[nameOfIn] || reason == reasons[ofLink] || reason == reasons[elsewhere]
 }
 
 // beginning gives what is known of an interface's name where that is not all.
@@ -38,11 +62,40 @@ func (s *state) beginning(of source) (prefix string, ok bool) {
 	return "", false
 }
 
-// note remembers that an answer depends on which interface it is.
+// metaTime is NFT_META_TIME_NS of linux/netfilter/nf_tables.h; day and hour follow.
+const metaTime = 28
+
+// note remembers what an answer depends on.
 func (s *state) note(a answer, from source) {
-	if a == maybe {
-		_, begun := s.beginning(from)
-		s.named = s.named || begun
+	if a != maybe {
+		return
+	}
+	_, begun := s.beginning(from)
+	s.named = s.named || begun
+	if from == ofAddress {
+		s.hangs.address = true
+	} else {
+		s.hangs.on(reasons[from])
+	}
+}
+
+// hangs is what answers hung on that were open.
+type hangs struct {
+	address bool
+	reasons []string
+}
+
+func (h *hangs) on(reason string) {
+	if !slices.Contains(h.reasons, reason) {
+		h.reasons = append(h.reasons, reason)
+	}
+}
+
+// add takes over what another rule hung on.
+func (h *hangs) add(o hangs) {
+	h.address = h.address || o.address
+	for _, r := range o.reasons {
+		h.on(r)
 	}
 }
 

@@ -62,6 +62,11 @@ type state struct {
 	mark  data
 	// named: more of a name was asked for than is known.
 	named bool
+	// hangs is of the rule that is evaluated; hung of all that decide something.
+	hangs, hung hangs
+	// counts: the rule that is evaluated counts packets; rate is the first such.
+	counts bool
+	rate   string
 	// headers, as far as they have been asked for.
 	network, transport data
 }
@@ -207,7 +212,14 @@ func (s *state) conntrack(key, direction uint32) data {
 	case unix.NFT_CT_STATUS:
 		return s.status()
 	case unix.NFT_CT_MARK:
+		if s.rules.marks {
+			return unknown(4)
+		}
 		return known(native32(0))
+	case unix.NFT_CT_SRC_IP, unix.NFT_CT_SRC_IP6, unix.NFT_CT_SRC:
+		if direction == 0 {
+			return address(s.begunBy(), s.addressSize())
+		}
 	case unix.NFT_CT_L3PROTOCOL:
 		return known([]byte{s.nfproto()})
 	case unix.NFT_CT_PROTOCOL:
@@ -234,6 +246,14 @@ func (s *state) status() data {
 		v |= statusSeenReply
 	}
 	return data{native32(v), native32(statusDNAT | statusSeenReply)}
+}
+
+// begunBy is where the flow's first packet came from.
+func (s *state) begunBy() netip.Prefix {
+	if s.Reply {
+		return s.Destination
+	}
+	return s.Source
 }
 
 // original is where the flow's first packet went to, as far as it is known.

@@ -106,6 +106,9 @@ func (d dump) read() (*Ruleset, error) {
 		return nil, err
 	}
 	r.order()
+	for _, c := range r.Chains {
+		r.marks = r.marks || slices.ContainsFunc(c.rules, func(one rule) bool { return one.marking() })
+	}
 	return r, nil
 }
 

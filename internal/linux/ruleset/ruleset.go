@@ -45,7 +45,33 @@ type Ruleset struct {
 	Chains []*Chain
 	index  map[string]uint32 // of interfaces, by name
 	names  map[uint32]string // by index
+	// marks: some rule gives packets or connections a mark.
+	marks bool
 }
+
+// markAt is what is known of a packet's mark at the first of these hooks.
+func (r *Ruleset) markAt(hooks []Hook) data {
+	begins := len(hooks) > 0 && (hooks[0] == Ingress || hooks[0] == Prerouting || hooks[0] == Output)
+	if r.marks && !begins {
+		return unknown(4)
+	}
+	return known(native32(0))
+}
+
+// marking tells whether a rule gives packets or connections a mark.
+func (r *rule) marking() bool {
+	if r.legacy != nil {
+		return marking[r.legacy.target]
+	}
+	return slices.ContainsFunc(r.exprs, func(e expression) bool {
+		return e.name == "meta" && e.has(unix.NFTA_META_SREG) && e.u32(unix.NFTA_META_KEY) == unix.NFT_META_MARK ||
+			e.name == "ct" && e.has(unix.NFTA_CT_SREG) && e.u32(unix.NFTA_CT_KEY) == unix.NFT_CT_MARK ||
+			e.name == "target" && marking[e.text(unix.NFTA_TARGET_NAME)]
+	})
+}
+
+// marking are the targets of iptables that do.
+var marking = map[string]bool{"MARK": true, "CONNMARK": true}
 
 // Chain is a list of rules; a base chain hangs at a hook.
 type Chain struct {

@@ -117,6 +117,7 @@ func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict
 	dest := e.u32(unix.NFTA_LOOKUP_DREG)
 	s := c.sets[e.text(unix.NFTA_LOOKUP_SET)]
 	if s == nil || s.unread {
+		w.hangs.on("a set that could not be read")
 		regs.load(dest, unknown(16))
 		return maybe, verdict{kind: unreadVerdict(s, e)}
 	}
@@ -134,6 +135,9 @@ func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict
 			break
 		}
 		candidates = append(candidates, el)
+	}
+	if len(candidates) > 1 {
+		w.note(maybe, regs.origin(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen))
 	}
 	w.note(found, regs.origin(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen))
 	if e.u32(unix.NFTA_LOOKUP_FLAGS)&lookupInverted != 0 {

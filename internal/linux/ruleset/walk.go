@@ -21,6 +21,13 @@ type Fate struct {
 	// Named: an interface of which only the beginning of the name was told was asked for
 	// more of it, so that with another one the answer may be another.
 	Named bool
+	// Addressed: what may become of it hangs on bits of an address that are not known.
+	Addressed bool
+	// Reasons say what else it hangs on, in words that follow "depends on".
+	Reasons []string
+	// Let is the last rule that lets it through, Rate the first that counts and drops, or
+	// does not let through, what is too much; empty where there is none.
+	Let, Rate string
 }
 
 // Certain tells whether the packet is dropped whatever else is true of it.
@@ -29,7 +36,7 @@ func (f Fate) Certain() bool { return f.Dropped && !f.Passes }
 // Ask sends a packet through the hooks. Every base chain of each is asked that skip,
 // which may be nil, does not leave out.
 func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
-	s := &state{Packet: p, rules: r, mark: known(native32(0))}
+	s := &state{Packet: p, rules: r, mark: r.markAt(hooks)}
 	fate := Fate{Passes: true}
 	for _, h := range hooks {
 		s.hook = h
@@ -43,6 +50,9 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			}
 			w := walk{state: s}
 			out := w.base(c)
+			if w.letBy != nil {
+				fate.Let = w.letBy.describe(w.let)
+			}
 			if out&translates != 0 {
 				out = out&^translates | accepts
 			}
@@ -57,7 +67,7 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			fate.Passes = fate.Passes && out&accepts != 0
 		}
 	}
-	fate.Named = s.named
+	fate.Named, fate.Addressed, fate.Reasons, fate.Rate = s.named, s.hung.address, s.hung.reasons, s.rate
 	return fate
 }
 
@@ -131,6 +141,9 @@ type walk struct {
 	steps int
 	// rule is the last that may drop, or translate.
 	rule string
+	// let is the rule that lets through last, in the chain letBy; nil: none.
+	letBy *Chain
+	let   int
 	// to is where the last rule that translates sends the packet, as far as it is known.
 	to netip.AddrPort
 }
@@ -180,6 +193,7 @@ func (w *walk) chain(c *Chain) outcome {
 func (w *walk) follow(c *Chain, i int, v verdict) (may outcome, ends bool) {
 	switch v.kind {
 	case verdictAccept:
+		w.letBy, w.let = c, i
 		return accepts, true
 	case verdictTranslate:
 		w.rule = c.describe(i)

@@ -17,8 +17,10 @@ func n32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
 // match asks one match of iptables.
 func (w *walk) match(name string, revision uint32, info []byte) answer {
 	switch {
-	case name == "comment", name == "limit":
+	case name == "comment":
 		return yes
+	case metering[name] != nil:
+		return w.over(metering[name], revision, info)
 	case name == "tcp" && len(info) >= 12:
 		return w.tcp(info)
 	case name == "udp" && len(info) >= 9:
@@ -119,6 +121,7 @@ func (w *walk) stateBits(mask uint32) answer {
 const (
 	ctState       = 1 << 0
 	ctProto       = 1 << 1
+	ctOrigSrc     = 1 << 2
 	ctOrigDst     = 1 << 3
 	ctStatus      = 1 << 6
 	ctOrigDstPort = 1 << 9
@@ -150,6 +153,12 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 	if !ok {
 		port = 0
 	}
+	test(ctOrigSrc, func() answer {
+		size := w.addressSize()
+		a := address(w.begunBy(), size).masked(info[16:16+size], nil).equal(info[0:size])
+		w.note(a, ofAddress)
+		return a
+	})
 	test(ctOrigDst, func() answer {
 		if !ok {
 			return maybe
@@ -228,12 +237,89 @@ func (w *walk) addrtype(revision uint32, info []byte) answer {
 func (w *walk) iprange(info []byte) answer {
 	result, size, flags := yes, w.addressSize(), info[64]
 	if flags&1 != 0 {
-		result = result.and(turned(address(w.Source, size).within(info[0:size], info[16:16+size]), flags&16 != 0))
+		a := address(w.Source, size).within(info[0:size], info[16:16+size])
+		w.note(a, ofAddress)
+		result = result.and(turned(a, flags&16 != 0))
 	}
 	if flags&2 != 0 {
-		result = result.and(turned(address(w.Destination, size).within(info[32:32+size], info[48:48+size]), flags&32 != 0))
+		a := address(w.Destination, size).within(info[32:32+size], info[48:48+size])
+		w.note(a, ofAddress)
+		result = result.and(turned(a, flags&32 != 0))
 	}
 	return result
+}
+
+// xt asks one match of iptables and notes what it hangs on, where that is not an address.
+func (w *walk) xt(name string, revision uint32, info []byte) answer {
+	before := w.hangs.address
+	a := w.match(name, revision, info)
+	if a == maybe && w.hangs.address == before && name != "iprange" {
+		reason := matchReasons[name]
+		if reason == "" {
+			reason = "the match " + name
+		}
+		w.hangs.on(reason)
+	}
+	return a
+}
+
+var matchReasons = map[string]string{
+	"owner": reasons[ofOwner], "time": reasons[ofTime], "mark": reasons[ofMark], "connmark": reasons[ofMark], "mac": reasons[ofLink],
+	"tcp": reasons[ofPort], "udp": reasons[ofPort], "multiport": reasons[ofPort], "conntrack": reasons[ofTracking], "statistic": "chance",
+	"set": "what is in an ipset", "recent": "who has been here before",
+}
+
+// metering are the matches that count packets or connections: the usual packet is within
+// what they allow.
+var metering = map[string]func(revision uint32, info []byte) answer{
+	"limit":     func(uint32, []byte) answer { return yes },
+	"hashlimit": hashLimit,
+	"connlimit": func(_ uint32, info []byte) answer {
+		if len(info) < 24 {
+			return maybe
+		}
+		return turned(answerOf(n32(info[16:]) < 1), n32(info[20:])&1 != 0)
+	},
+	"quota": func(_ uint32, info []byte) answer {
+		if len(info) < 4 {
+			return maybe
+		}
+		return answerOf(n32(info)&1 == 0)
+	},
+	"recent": recent,
+}
+
+// over asks a match that counts.
+func (w *walk) over(ask func(uint32, []byte) answer, revision uint32, info []byte) answer {
+	a := ask(revision, info)
+	w.counts = w.counts || a != maybe
+	return a
+}
+
+// hashLimit: its flag "over" is bit 4 of the mode, which stands behind the name.
+func hashLimit(revision uint32, info []byte) answer {
+	at := 16
+	if revision >= 2 {
+		at = 272
+	}
+	if len(info) < at+4 {
+		return maybe
+	}
+	return answerOf(n32(info[at:])&(1<<4) == 0)
+}
+
+// recent: a list is written to, or asked whether somebody has been there too often.
+func recent(_ uint32, info []byte) answer {
+	const set = 1 << 1
+	switch {
+	case len(info) < 10:
+		return maybe
+	case info[8]&set != 0:
+		return answerOf(info[9] == 0)
+	case n32(info[4:]) > 1: // so many hits
+		return answerOf(info[9] != 0)
+	}
+	return maybe
 }
 
 // target does one target of iptables that is no verdict.
@@ -244,8 +330,10 @@ func (w *walk) target(name string, info []byte) verdict {
 	case "DNAT":
 		w.to = w.dnat(info)
 		return verdict{kind: verdictTranslate}
-	case "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY", "NFQUEUE", "SYNPROXY":
+	case "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY", "SYNPROXY":
 		return verdict{kind: verdictAccept}
+	case "NFQUEUE":
+		return w.queued()
 	case "MARK":
 		w.mark = unknown(4)
 	}
@@ -318,10 +406,14 @@ const (
 	invProto = 0x40
 )
 
+// legacy asks an entry of the old iptables.
 func (w *walk) legacy(r *legacyRule) (answer, verdict) {
 	size := w.addressSize()
-	result := turned(address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address), r.inverts&invSrc != 0)
-	result = result.and(turned(address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address), r.inverts&invDst != 0))
+	source := address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address)
+	dest := address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address)
+	w.note(source, ofAddress)
+	w.note(dest, ofAddress)
+	result := turned(source, r.inverts&invSrc != 0).and(turned(dest, r.inverts&invDst != 0))
 	in, out := r.in.matches(w.In), r.out.matches(w.Out)
 	w.note(in, nameOfIn)
 	w.note(out, nameOfOut)
@@ -336,7 +428,13 @@ func (w *walk) legacy(r *legacyRule) (answer, verdict) {
 		if result == no {
 			break
 		}
-		result = result.and(w.match(m.name, m.revision, m.info))
+		metered := w.counts
+		if result = result.and(w.xt(m.name, m.revision, m.info)); result == no {
+			w.counts = w.counts && !metered
+		}
+	}
+	if result == no && w.counts && (r.target == "" && r.verdict.kind != verdictContinue || r.target == "REJECT") {
+		return no, verdict{kind: verdictDrop}
 	}
 	if result == no {
 		return no, verdict{}

@@ -102,6 +102,10 @@ type facts struct {
 	// filters are others' packet filters; nil where they could not be read, and unread why.
 	filters *filters
 	unread  error
+	// outside is what they do with a source outside; nil where there are none or it was not
+	// asked. onLink: the source's address is a neighbour's.
+	outside *parted
+	onLink  bool
 
 	// src and dst are the parties' network sides; nil for those that are no running
 	// containers.

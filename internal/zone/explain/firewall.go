@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"muelle/api"
@@ -50,17 +51,25 @@ var (
 )
 
 // dropped is what another firewall drops for certain of the connection's first packet
-// or of its answer; By is nil where none does.
+// or of its answer, else what it may drop; By is nil where none does.
 func (f *facts) dropped() ruleset.Fate {
 	if f.filters == nil || !f.filters.rules.Filters() {
 		return ruleset.Fate{}
 	}
+	var perhaps ruleset.Fate
 	for _, l := range f.legs() {
-		if fate := f.filters.rules.Ask(l.packet, nil, l.hooks...); fate.Certain() {
+		fate := f.filters.rules.Ask(l.packet, nil, l.hooks...)
+		if fate.Certain() {
 			return fate
 		}
+		if perhaps.By == nil {
+			rate := perhaps.Rate
+			if perhaps = fate; perhaps.Rate == "" {
+				perhaps.Rate = rate
+			}
+		}
 	}
-	return ruleset.Fate{}
+	return perhaps
 }
 
 // legs are the connection's packets as the hooks of this host see them.
@@ -92,6 +101,11 @@ func (f *facts) legs() []leg {
 			return nil
 		}
 		p.Out, p.OutBridge = n.Interface, true
+		for _, s := range n.Subnets {
+			if s.Gateway.IsValid() && s.Gateway.Is6() == p.V6 {
+				p.Source = single(s.Gateway)
+			}
+		}
 		return []leg{{p, leaving}, {reply(p, true), arriving}}
 	}
 	return nil
@@ -220,8 +234,17 @@ func (f *facts) sourceOn(n *network.NetworkView) netip.Prefix {
 
 // filtered adds to what the zones say what another firewall on this host does.
 func (f *facts) filtered(h *hop) *hop {
+	if f.outside != nil {
+		return f.partedHop(h)
+	}
 	fate := f.dropped()
+	if fate.Dropped && !fate.Certain() {
+		return f.perhaps(h, fate)
+	}
 	if !fate.Certain() {
+		if h != nil && fate.Rate != "" {
+			f.limits(h, []string{fate.Rate})
+		}
 		if h != nil && h.State == api.HopOK && f.filters != nil && f.filters.rules.Filters() {
 			h.because("other firewalls of this host", "none is known to drop it")
 		}
@@ -230,16 +253,46 @@ func (f *facts) filtered(h *hop) *hop {
 	if h == nil || h.State != api.HopBroken {
 		h = broken("policy", "Another firewall on this host drops it.")
 	}
+	return f.mend(h.because("firewall of this host", "%s", fate.Rule), fate.By)
+}
+
+// perhaps tells of a rule that may drop what the source sends; what was tried and
+// answered does not hang on what is the same for all that it sends.
+func (f *facts) perhaps(h *hop, fate ruleset.Fate) *hop {
+	answered := f.attempt != nil && f.attempt.err == nil && !f.attempt.unheard && f.Source.Kind != World
+	on := slices.DeleteFunc(slices.Clone(fate.Reasons), func(reason string) bool { return answered && ruleset.Constant(reason) })
+	if len(on) == 0 && answered || h != nil && h.State == api.HopBroken {
+		return h
+	}
+	if len(on) == 0 {
+		on = []string{"the addresses"}
+	}
+	if answered {
+		h = warn("policy", "It got through now; it depends on %s: another firewall on this host may drop it.", strings.Join(on, ", "))
+	} else {
+		h = newHop("policy", api.HopDepends, "It depends on %s: another firewall on this host may drop it.", strings.Join(on, ", "))
+	}
 	h.because("firewall of this host", "%s", fate.Rule)
+	if fate.Rate != "" {
+		f.limits(h, []string{fate.Rate})
+	}
+	return h
+}
+
+// mend says how what a chain drops may be let through.
+func (f *facts) mend(h *hop, by *ruleset.Chain) *hop {
+	if by == nil {
+		return h
+	}
 	for _, w := range f.warnings {
-		if what, remedy, ok := strings.Cut(w, "; to allow it: "); ok && strings.Contains(what, fmt.Sprintf("%q", fate.By)) {
+		if what, remedy, ok := strings.Cut(w, "; to allow it: "); ok && strings.Contains(what, fmt.Sprintf("%q", by)) {
 			return h.do("%s", remedy)
 		}
 	}
-	if fate.By.Legacy {
-		program, rest, _ := strings.Cut(fate.By.String(), " -t ")
+	if by.Legacy {
+		program, rest, _ := strings.Cut(by.String(), " -t ")
 		table, chain, _ := strings.Cut(rest, " ")
 		return h.do("Ask whose rule it is, and what it is for: %s -t %s -S %s", program, table, chain)
 	}
-	return h.do("Ask whose rule it is, and what it is for: nft -a list chain %s", fate.By)
+	return h.do("Ask whose rule it is, and what it is for: nft -a list chain %s", by)
 }

@@ -34,6 +34,9 @@ func gather(ctx context.Context, networks Networks, q Question) *facts {
 	f.findSentOn()
 	f.findAstray()
 	f.readListeners(networks)
+	if err := f.askFilters(); err != nil && f.unread == nil {
+		f.unread = err
+	}
 	if f.Source.Kind == World {
 		f.tryFromHere(ctx)
 	}

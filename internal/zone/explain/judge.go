@@ -28,7 +28,8 @@ func judge(f *facts) *api.Explanation {
 		}
 		e.Hops = append(e.Hops, h.ExplainHop)
 	}
-	e.Reachable = e.Broken() == nil
+	e.Reachable = e.Broken() == nil && e.Open() == nil
+	e.Depends = e.Broken() == nil && e.Open() != nil
 	return e
 }
 

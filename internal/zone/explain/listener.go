@@ -219,7 +219,7 @@ func serves(sb *network.SandboxView, port uint16, proto string) bool {
 func (f *facts) answerHop() *hop {
 	a := f.attempt
 	switch {
-	case f.Source.Kind == World && (f.mapping != nil || f.Target.Kind == Host) && (a == nil || a.err == nil):
+	case f.Source.Kind == World && (f.mapping != nil || f.Target.Kind == Host || f.dst != nil && f.dst.Host) && (a == nil || a.err == nil):
 		h := newHop("answer", api.HopUnknown, "From outside nothing can be tried here: this is what the rules say.")
 		if a != nil {
 			h.because("connection", "%s answers this host itself after %s", a.to, short(a.took))

@@ -252,10 +252,10 @@ func (f *facts) fromOutside() *hop {
 	switch {
 	case publish == api.ZoneAny:
 		return fine("policy", "The zone is open to everybody.").because("zone", "%s", said)
-	case publish == api.ZoneLAN && f.Source.Text == policy.LAN:
+	case publish == api.ZoneLAN && f.circle() == policy.LAN:
 		return fine("policy", "The zone is open to machines on the links of this host.").because("zone", "%s", said)
-	case publish == api.ZoneLAN && f.Source.Text == "outside":
-		return warn("policy", "The zone is open to this host and to machines on its own links only.").because("zone", "%s", said)
+	case publish == api.ZoneLAN && f.circle() == "outside":
+		return newHop("policy", api.HopDepends, "It depends on the source: the zone is open to this host and to machines on its own links only.").because("zone", "%s", said)
 	}
 	h := broken("policy", "The zone does not publish to the outside.").because("zone", "%s", said)
 	if f.mapping.sandbox != nil {

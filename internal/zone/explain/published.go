@@ -36,6 +36,7 @@ func (f *facts) portHop() *hop {
 			to = "to " + f.sentOn.To.String()
 		}
 		return fine("port", "Rules of somebody else send port %d of this host on %s.", f.Port, to).because("translations of this host", "%s", f.sentOn.Rule)
+	case fromOutside && f.dst != nil && f.dst.Host: // its ports are this host's
 	case fromOutside && f.Target.Kind == Container && f.Target.running():
 		h := broken("port", "%s does not publish %s: from outside, nothing of a container can be reached but what it publishes.", f.Target.Text, f.portName())
 		if f.dst != nil && !slices.ContainsFunc(f.dst.Endpoints, func(e network.EndpointView) bool { return e.Gateway }) {
@@ -136,7 +137,7 @@ func (f *facts) deafSharer() *hop {
 // published tells whether the source's packets come to a port that is published at an
 // address.
 func (f *facts) published(at netip.Addr) bool {
-	if f.Source.Kind == World && at.IsLoopback() {
+	if f.Source.Kind == World && (at.IsLoopback() || f.Source.Addr.IsValid() && f.Source.Addr.Is6() != at.Is6()) {
 		return false
 	}
 	return len(f.to) == 0 || slices.ContainsFunc(f.to, func(to netip.Addr) bool { return at == to || at.IsUnspecified() && at.Is6() == to.Is6() })

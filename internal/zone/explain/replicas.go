@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"muelle/api"
@@ -24,6 +25,10 @@ func Together(list []*api.Explanation, names []string) *api.Explanation {
 	}
 	switch len(broken) {
 	case 0:
+		if i := slices.IndexFunc(list, func(e *api.Explanation) bool { return e.Depends }); i > 0 {
+			list[0], list[i], names[0], names[i] = list[i], list[0], names[i], names[0]
+			chosen = list[0]
+		}
 		beside(chosen, list[1:], names[1:])
 	case len(list): // what is wrong with one is wrong with all
 	default:

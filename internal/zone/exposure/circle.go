@@ -31,29 +31,38 @@ func circleOf(f ruleset.Fate) circle {
 // judge fills in who reaches the target.
 func (h *host) judge(p *api.ExposedPort, t target) {
 	host := h.fromHost(t)
-	lan, lanRule := h.fromLAN(t)
-	world, router, worldRule := h.fromWorld(t)
+	lan := h.who(t, Who{LAN: true}, nil)
+	world := h.who(t, Who{Internet: true}, public)
+	router := h.who(t, Who{Internet: true}, func(a netip.Addr) bool { return !public(a) })
+	reached := func(reach string, by *parting) {
+		p.Reach, p.Partly, p.Sources = reach, by.circle() == some, nil
+		if p.Partly {
+			p.Sources = &by.Sources
+		}
+	}
 	switch {
-	case world > none:
-		p.Reach, p.Partly = api.ReachEveryone, world == some
-	case lan > none:
-		p.Reach, p.Partly = api.ReachLAN, lan == some
+	case world.circle() > none:
+		reached(api.ReachEveryone, world)
+	case lan.circle() > none:
+		reached(api.ReachLAN, lan)
 	case host > none:
 		p.Reach = api.ReachHost
 	default:
 		p.Reach = api.ReachNobody
 	}
-	p.RouterDecides = p.Reach == api.ReachLAN && router
+	p.RouterDecides = p.Reach == api.ReachLAN && router.circle() > none
 	add := func(text string) {
 		if !slices.Contains(p.Because, text) {
 			p.Because = append(p.Because, text)
 		}
 	}
-	if lan < all && lanRule != "" {
-		add(lanRule)
-	}
-	if world < all && worldRule != "" {
-		add(worldRule)
+	for _, by := range []*parting{lan, world} {
+		if by.circle() < all && len(by.Drops) > 0 {
+			add(by.Drops[len(by.Drops)-1])
+		}
+		for _, rate := range by.Limits {
+			add("not more than the limit of " + rate)
+		}
 	}
 	if a := t.host.Addr(); a.IsLoopback() {
 		add(fmt.Sprintf("%s is this host's own", a))
@@ -83,62 +92,4 @@ func (h *host) fromHost(t target) circle {
 		best = max(best, circleOf(h.depart(t, a)))
 	}
 	return best
-}
-
-func (h *host) fromLAN(t target) (circle, string) {
-	best, rule := none, ""
-	for _, l := range h.links {
-		for _, p := range l.prefixes {
-			if !t.hits(p.Addr()) || p.IsSingleIP() {
-				continue
-			}
-			f := h.arrive(t, l.name, p.Masked(), p.Addr())
-			if c := circleOf(f); c > best {
-				best = c
-			}
-			if f.Dropped {
-				rule = f.Rule
-			}
-		}
-	}
-	return best, rule
-}
-
-// fromWorld asks for the rest of the internet, by public addresses; router tells
-// whether it would get through to a private one.
-func (h *host) fromWorld(t target) (world circle, router bool, rule string) {
-	for _, l := range h.links {
-		if !l.uplink {
-			continue
-		}
-		for _, p := range l.prefixes {
-			if !t.hits(p.Addr()) || p.Addr().IsLinkLocalUnicast() {
-				continue
-			}
-			passed, dropped := 0, false
-			samples := ruleset.Sample(p.Addr().Is6())
-			for _, from := range samples {
-				f := h.arrive(t, l.name, from, p.Addr())
-				if f.Passes {
-					passed++
-				}
-				if f.Dropped {
-					dropped, rule = true, f.Rule
-				}
-			}
-			c := none
-			if passed > 0 {
-				c = some
-				if !dropped {
-					c = all
-				}
-			}
-			if public(p.Addr()) {
-				world = max(world, c)
-			} else {
-				router = router || c > none
-			}
-		}
-	}
-	return world, router, rule
 }

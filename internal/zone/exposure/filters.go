@@ -77,31 +77,12 @@ type Target struct {
 // of other firewalls, and with all through the engines' own too. A Fate that neither
 // passes nor is dropped: there is no such link. Who is on the internet has a public address.
 func (f *Filters) Outside(internet, all bool, t Target) ruleset.Fate {
-	h := f.others
-	if all {
-		h = f.all
+	s, by := f.Sources(Who{LAN: !internet, Internet: internet}, all, t)
+	fate := ruleset.Fate{Passes: len(s.Pass)+len(s.Open) > 0, Dropped: len(s.Drop)+len(s.Open) > 0, By: by}
+	if len(s.Drops) > 0 {
+		fate.Rule = s.Drops[0]
 	}
-	to := target{protocol: protocols[t.Protocol], host: t.Host, to: t.To, bridge: t.Bridge, own: !t.Host.IsValid()}
-	var any ruleset.Fate
-	for _, l := range h.links {
-		for _, p := range l.prefixes {
-			if !to.hits(p.Addr()) || p.IsSingleIP() || internet && (!l.uplink || p.Addr().IsLinkLocalUnicast()) {
-				continue
-			}
-			sources := []netip.Prefix{p.Masked()}
-			if internet {
-				sources = ruleset.Sample(p.Addr().Is6())
-			}
-			for _, from := range sources {
-				fate := h.arrive(to, l.name, from, p.Addr())
-				any.Passes, any.Dropped = any.Passes || fate.Passes, any.Dropped || fate.Dropped
-				if fate.By != nil {
-					any.By, any.Rule = fate.By, fate.Rule
-				}
-			}
-		}
-	}
-	return any
+	return fate
 }
 
 // FromHost follows packets of this host's own for one of its addresses through the rules of

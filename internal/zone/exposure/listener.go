@@ -100,12 +100,12 @@ func (h *host) apart(p api.ExposedPort, t target) []api.ExposedPort {
 	list := make([]api.ExposedPort, 2)
 	for i, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		one := p
-		one.Address, one.Reach, one.Partly, one.RouterDecides, one.Because = a.String(), "", false, false, nil
+		one.Address, one.Reach, one.Partly, one.RouterDecides, one.Because, one.Sources = a.String(), "", false, false, nil, nil
 		h.judge(&one, target{protocol: t.protocol, host: netip.AddrPortFrom(a, t.host.Port())})
 		list[i] = one
 	}
 	v4, v6 := &list[0], &list[1]
-	same := v4.Reach == v6.Reach && v4.Partly == v6.Partly && v4.RouterDecides == v6.RouterDecides
+	same := v4.Reach == v6.Reach && v4.Partly == v6.Partly && !v4.Partly && v4.RouterDecides == v6.RouterDecides
 	// Narrower by IPv6 and no rule for it: the host has no such address.
 	if same || len(v4.Because) == 0 && len(v6.Because) == 0 && !v6.Wider(v4) {
 		return []api.ExposedPort{p}

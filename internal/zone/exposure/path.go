@@ -2,6 +2,7 @@ package exposure
 
 import (
 	"net/netip"
+	"slices"
 
 	"muelle/internal/linux/ruleset"
 )
@@ -37,6 +38,9 @@ func (h *host) translated(t target, a netip.Addr, local bool) bool {
 // single is a prefix of one address.
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
+// NotSentOn stands in a Rule's place for what the kernel does by itself.
+const NotSentOn = "the kernel sends nothing on that comes from a link-local address"
+
 // arrive follows a packet from outside, from source by a link, for an address a of the host.
 func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) ruleset.Fate {
 	p := ruleset.Packet{
@@ -55,6 +59,9 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 	if !h.translated(t, a, false) {
 		there := joined(before, h.ask(p, ruleset.Input))
 		return joined(there, h.ask(answer(p, ""), ruleset.Output, ruleset.Postrouting))
+	}
+	if source.IsValid() && source.Addr().Is6() && source.Addr().IsLinkLocalUnicast() {
+		return ruleset.Fate{Dropped: true, Rule: NotSentOn}
 	}
 	p = t.sentOn(p)
 	there := joined(before, h.ask(p, ruleset.Forward, ruleset.Postrouting))
@@ -107,5 +114,13 @@ func joined(a, b ruleset.Fate) ruleset.Fate {
 	if b.By == nil || a.Certain() {
 		b.By, b.Rule = a.By, a.Rule
 	}
-	return ruleset.Fate{Passes: a.Passes && b.Passes, Dropped: a.Dropped || b.Dropped, By: b.By, Rule: b.Rule}
+	f := ruleset.Fate{Passes: a.Passes && b.Passes, Dropped: a.Dropped || b.Dropped, By: b.By, Rule: b.Rule, Let: a.Let, Rate: a.Rate}
+	f.Addressed, f.Reasons = a.Addressed || b.Addressed, slices.Concat(a.Reasons, b.Reasons)
+	if f.Let == "" {
+		f.Let = b.Let
+	}
+	if f.Rate == "" {
+		f.Rate = b.Rate
+	}
+	return f
 }
