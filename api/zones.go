@@ -64,7 +64,8 @@ type ZoneCell struct {
 	From, To string
 	Port     uint16 `json:",omitempty"`
 	Protocol string `json:",omitempty"`
-	// Reached is what the model says; Some: to listed destinations only.
+	// Reached is what the model says; Some: to listed destinations only, or, where it is
+	// Reached, from some of those outside, as another firewall on this host tells them apart.
 	Reached bool
 	Some    bool `json:",omitempty"`
 	// ByHost: a member reaches To by a port of the host only, as anybody there does.

@@ -21,6 +21,24 @@ type filters struct {
 	// switched4 and switched6: what one bridge passes on is shown to the rules of IP too.
 	switched4, switched6 bool
 	known                map[policy.Way]string
+	// whole and partly tell what gets through of those outside, of whom rules let some in.
+	whole  map[outsider]bool
+	partly map[outsider]string
+}
+
+// outsider is who of those outside asks for what.
+type outsider struct {
+	from, to, protocol string
+	port               uint16
+}
+
+// some names the rule by which only some of those outside get through, by all ways.
+func (f *filters) some(from, to, protocol string, port uint16) string {
+	key := outsider{from, to, protocol, port}
+	if f == nil || f.whole[key] {
+		return ""
+	}
+	return f.partly[key]
 }
 
 // besides makes the model know what other firewalls on this host drop.
@@ -30,7 +48,7 @@ func (sc *scene) besides(snapshot network.Snapshot, all bool) error {
 		return fmt.Errorf("read the host's packet filters: %w", err)
 	}
 	sc.filters = &filters{
-		Filters: read, sc: sc, known: map[policy.Way]string{},
+		Filters: read, sc: sc, known: map[policy.Way]string{}, whole: map[outsider]bool{}, partly: map[outsider]string{},
 		switched4: rtnl.SysctlIs("bridge/bridge-nf-call-iptables", 1), switched6: rtnl.SysctlIs("bridge/bridge-nf-call-ip6tables", 1),
 	}
 	if read.Beside() {
@@ -52,7 +70,14 @@ func (f *filters) drops(w policy.Way) string {
 		return rule
 	}
 	rule := ""
-	if fate := f.fate(w); fate.Certain() {
+	fate := f.fate(w)
+	if key := (outsider{w.From, w.To, w.Protocol, w.Port}); w.From == policy.LAN || w.From == policy.Internet {
+		if fate.Passes && fate.Dropped {
+			f.partly[key] = fate.Rule
+		}
+		f.whole[key] = f.whole[key] || fate.Passes && !fate.Dropped
+	}
+	if fate.Certain() {
 		rule = fate.Rule
 		if owner := bridge.Owner(fate.By); owner != "" {
 			rule += " (" + owner + ")"
@@ -119,7 +144,7 @@ func (f *filters) there(p ruleset.Packet, toHost bool, hooks, back []ruleset.Hoo
 		return fate
 	}
 	p.In, p.InBridge, p.Out, p.OutBridge = p.Out, p.OutBridge, p.In, p.InBridge
-	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
 	p.Established, p.Reply, p.ToLocal = true, true, toHost
 	return f.Ask(p, back...)
 }

@@ -62,9 +62,13 @@ func (sc *scene) cells(r *api.ZoneReport) {
 			}
 			for _, p := range to.Ports {
 				v := sc.world.Reach(from, to, p.Protocol, p.Number)
-				r.Cells = append(r.Cells, api.ZoneCell{
+				c := api.ZoneCell{
 					From: from, To: to.Name, Port: p.Number, Protocol: p.Protocol, Reached: v.Allowed, ByHost: v.ByHost, Firewall: v.Firewall, Why: v.Why, Tries: sc.tries(from, to, p),
-				})
+				}
+				if rule := sc.filters.some(from, to.Name, p.Protocol, p.Number); rule != "" && v.Allowed {
+					c.Some, c.Why = true, c.Why+", and another firewall on this host lets some in only: "+rule
+				}
+				r.Cells = append(r.Cells, c)
 			}
 		}
 		if m := sc.world.Member(from); m != nil {

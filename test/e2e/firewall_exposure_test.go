@@ -219,6 +219,22 @@ func TestExposureByFamily(t *testing.T) {
 				if open != (want == "lan") {
 					t.Errorf("%s: from the LAN: %v, told %s", proto, open, want)
 				}
+				// Who is on the LAN may take the one way or the other; an address is asked by one.
+				for _, a := range ways {
+					for _, source := range []string{"lan", outsideAddr, other6} {
+						if source != "lan" && strings.Contains(source, ":") != strings.Contains(a, ":") || strings.HasPrefix(a, "fe80") {
+							continue
+						}
+						told := explained(t, c, source, at(a)+"/"+proto[:3])
+						really := 1
+						if outside(func() error { return echoes(proto, "", at(a), patience) }) == nil {
+							really = 0
+						}
+						if told != really {
+							t.Errorf("%s: explain %s %s ends with %d, and connections with %d", proto, source, at(a), told, really)
+						}
+					}
+				}
 			}
 			name := six
 			if tt.port == 18117 {
@@ -226,6 +242,99 @@ func TestExposureByFamily(t *testing.T) {
 			}
 			if got := c.must(t, "ps", "--filter", "name="+name, "--format", "{{.Exposure}}"); got != tt.ps {
 				t.Errorf("ps says %q, want %q", got, tt.ps)
+			}
+		})
+	}
+}
+
+// explained is the exit status of muelle explain.
+func explained(t *testing.T, c client, source, target string) int {
+	t.Helper()
+	r := c.try(t, "explain", "--json", source, target)
+	if !strings.HasPrefix(r.out, "{") {
+		t.Fatalf("explain %s %s: %+v", source, target, r)
+	}
+	return r.code
+}
+
+// TestExplainBySource: where rules tell sources apart, explain says that it depends, on
+// whom, and is exact for an address.
+func TestExplainBySource(t *testing.T) {
+	const second, near6, far6 = "192.0.2.77", "fd00:7b::2", "fd00:7b::1"
+	c := ours(world.daemon)
+	addAddressOutside(t, "lan", second+"/24")
+	addAddress(t, "uplink", far6+"/64")
+	addAddressOutside(t, "lan", near6+"/64")
+	name := c.unique(t, "sources")
+	c.must(t, append([]string{"run", "-d", "--name", name, "-p", "18118:80"}, httpd...)...)
+	c.remove(t, name)
+	if err := eventually(5*time.Second, func() error { return answered("", hostAddr+":18118") }); err != nil {
+		t.Fatal(err)
+	}
+	link6, err := linkLocal("uplink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(5*time.Second, func() error {
+		return outside(func() error { return answered("", "["+link6+"%lan]:18118") })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	inet := func(hook, rules string) string {
+		return "table inet test { chain c { type filter hook " + hook + " priority -250\n" + rules + "\n}\n}"
+	}
+	const port = " tcp dport 18118 "
+	for _, tt := range []struct {
+		name, rules, ps string
+		lan             int // explain lan
+		says            string
+	}{
+		{"nobody apart", "", "LAN", 0, ""},
+		{"one is dropped", inet("prerouting", "ip saddr "+second+port+"drop"), "LAN (IPv4: LAN (all but " + second + "))", 3, "dropped: " + second},
+		{"one gets through", inet("prerouting", "ip saddr != "+second+port+"drop"), "LAN (IPv4: LAN (some: " + second + "))", 3, "gets through: " + second},
+		{"by a set", "table inet test { set s { type ipv4_addr . inet_service; flags interval; elements = { 192.0.2.64/26 . 18118 }\n}\nchain c { type filter hook prerouting priority -250\nip saddr . tcp dport @s drop\n}\n}",
+			"LAN (IPv4: LAN (all but 192.0.2.64/26))", 3, "dropped: 192.0.2.64/26"},
+		{"the answer", inet("postrouting", "ip daddr "+second+" tcp sport 80 drop"), "LAN (IPv4: LAN (all but " + second + "))", 3, "dropped: " + second},
+		{"the source port", inet("prerouting", "tcp sport 1-1023"+port+"drop"), "LAN (depends on the source port)", 3, "depends on the source port"},
+		{"the old iptables", "iptables-legacy -t raw -A PREROUTING ! -s 192.0.2.0/26 -p tcp --dport 18118 -j DROP", "LAN (IPv4: LAN (some: 192.0.2.0/26))", 3, "gets through: 192.0.2.0/26"},
+		{"the old iptables, link-local only", "ip6tables-legacy -A INPUT ! -s fe80::/10 -p tcp --dport 18118 -j DROP", "LAN", 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			switch {
+			case strings.Contains(tt.rules, "tables-legacy"):
+				oldRule(t, strings.Fields(tt.rules))
+			case tt.rules != "":
+				loadRules(t, tt.rules)
+			}
+			if got := c.must(t, "ps", "--filter", "name="+name, "--format", "{{.Exposure}}"); got != tt.ps {
+				t.Errorf("ps says %q, want %q", got, tt.ps)
+			}
+			r := c.try(t, "explain", "lan", name)
+			if r.code != tt.lan || !strings.Contains(r.out, tt.says) || (r.code == 3) != strings.Contains(r.out, "It depends whether lan reaches") {
+				t.Errorf("%+v", r)
+			}
+			for _, way := range []struct{ from, at string }{
+				{outsideAddr, hostAddr}, {second, hostAddr}, {near6, far6}, {"", link6 + "%lan"},
+			} {
+				err := outside(func() error {
+					d := net.Dialer{Timeout: 300 * time.Millisecond}
+					if way.from != "" {
+						d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(way.from)}
+					}
+					conn, err := d.Dial("tcp", net.JoinHostPort(way.at, "18118"))
+					if err == nil {
+						conn.Close()
+					}
+					return err
+				})
+				source := way.from
+				if source == "" {
+					source = "fe80::1%uplink"
+				}
+				got := explained(t, c, source, name)
+				if really := err != nil; got == 3 && tt.name != "the source port" || got < 2 && really != (got == 1) {
+					t.Errorf("explain %s ends with %d, and a connection with %v", source, got, err)
+				}
 			}
 		})
 	}

@@ -42,6 +42,8 @@ func DOT(w io.Writer, r *api.ZoneReport) error {
 			fmt.Fprintf(&b, "  %s -> %s [label=%s, color=red, penwidth=2]\n", quote(c.From), quote(c.To), quote(label+" !"))
 		case c.ByHost:
 			fmt.Fprintf(&b, "  %s -> %s [label=%s, color=darkgreen, style=dashed]\n", quote(c.From), quote(c.To), quote(label+" by host"))
+		case c.Some && c.Reached:
+			fmt.Fprintf(&b, "  %s -> %s [label=%s, color=orange]\n", quote(c.From), quote(c.To), quote(label+" some"))
 		case c.Reached:
 			fmt.Fprintf(&b, "  %s -> %s [label=%s, color=darkgreen]\n", quote(c.From), quote(c.To), quote(label))
 		case c.Some:

@@ -72,10 +72,10 @@ func word(c api.ZoneCell) string {
 	switch {
 	case c.ByHost:
 		w = wordByHost
-	case c.Reached:
-		w = wordYes
 	case c.Some:
 		w = wordSome
+	case c.Reached:
+		w = wordYes
 	case c.Firewall != "":
 		w = wordFirewall
 	}

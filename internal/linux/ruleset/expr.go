@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -240,6 +241,8 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		}
 	case "bitwise":
 		bitwise(e, regs)
+	case "byteorder":
+		byteorder(e, regs)
 	case "immediate":
 		if v, ok := decodeVerdict(e.attr(unix.NFTA_IMMEDIATE_DATA)); ok {
 			return yes, v
@@ -308,7 +311,7 @@ func (s *state) within(base, offset uint32) source {
 		return ofLink
 	case base == unix.NFT_PAYLOAD_NETWORK_HEADER && (s.V6 && offset >= 8 || !s.V6 && offset >= 12 && offset < 20):
 		return ofAddress
-	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER && offset < 2:
+	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER && offset < 4:
 		return ofPort
 	}
 	return elsewhere
@@ -408,6 +411,21 @@ func bitwise(e *expression, regs *registers) {
 	if from != elsewhere {
 		regs.mark(e.u32(unix.NFTA_BITWISE_DREG), size, from)
 	}
+}
+
+// byteorder turns round what is loaded, as the host's order and the network's differ.
+func byteorder(e *expression, regs *registers) {
+	size, each := int(e.u32(unix.NFTA_BYTEORDER_LEN)), int(e.u32(unix.NFTA_BYTEORDER_SIZE))
+	from := regs.origin(e.u32(unix.NFTA_BYTEORDER_SREG), size)
+	in := regs.take(e.u32(unix.NFTA_BYTEORDER_SREG), size)
+	out := data{bytes.Clone(in.value), bytes.Clone(in.known)}
+	if little := native32(1)[0] == 1; little && each > 0 {
+		for i := 0; i+each <= len(out.value); i += each {
+			slices.Reverse(out.value[i : i+each])
+			slices.Reverse(out.known[i : i+each])
+		}
+	}
+	regs.loadOf(e.u32(unix.NFTA_BYTEORDER_DREG), out, from)
 }
 
 // decodeVerdict reads an attribute of type nft_data that holds a verdict.

@@ -63,7 +63,7 @@ func (s *state) beginning(of source) (prefix string, ok bool) {
 }
 
 // metaTime is NFT_META_TIME_NS of linux/netfilter/nf_tables.h; day and hour follow.
-const metaTime = 28
+const metaTime = 30
 
 // note remembers what an answer depends on.
 func (s *state) note(a answer, from source) {
@@ -72,9 +72,10 @@ func (s *state) note(a answer, from source) {
 	}
 	_, begun := s.beginning(from)
 	s.named = s.named || begun
-	if from == ofAddress {
+	switch {
+	case from == ofAddress:
 		s.hangs.address = true
-	} else {
+	case from != elsewhere || len(s.hangs.reasons) == 0: // else what made it unknown is told
 		s.hangs.on(reasons[from])
 	}
 }
@@ -118,6 +119,9 @@ func (w *walk) compare(regs *registers, e *expression) answer {
 		return answerOf(op == unix.NFT_CMP_NEQ)
 	}
 	a := regs.take(register, len(want)).compare(op, want)
+	if a == maybe && from == ofPort && w.Reply && len(want) == 2 && op <= unix.NFT_CMP_NEQ {
+		a = answerOf(op == unix.NFT_CMP_NEQ)
+	}
 	w.note(a, from)
 	return a
 }

@@ -24,9 +24,10 @@ type Packet struct {
 	// Source and Destination: bits after the prefix's length are unknown; an invalid
 	// prefix is an address of which nothing is known.
 	Source, Destination netip.Prefix
-	// Protocol is an IP protocol; DestinationPort has a meaning with TCP, UDP and SCTP.
-	Protocol        uint8
-	DestinationPort uint16
+	// Protocol is an IP protocol; the ports have a meaning with TCP, UDP and SCTP. That of
+	// a Reply's destination, where it is unknown, is one that systems give to clients.
+	Protocol                    uint8
+	SourcePort, DestinationPort uint16
 	// Established: an answer, or what follows it; else the first packet of a flow.
 	Established bool
 	// Reply: it goes against the flow's first packet.
@@ -357,10 +358,20 @@ const (
 	sctpINIT = 1 // the type of the first chunk
 )
 
+// clientPorts is the first of those that Linux and others give to clients; all above are taken
+// for such. No rule for one of them alone is meant for a client.
+const clientPorts = 0x8000
+
 func (s *state) transportHeader() data {
 	header := unknown(20)
-	if s.DestinationPort != 0 {
+	if s.SourcePort != 0 {
+		s.put(header, 0, known(big16(s.SourcePort)))
+	}
+	switch {
+	case s.DestinationPort != 0:
 		s.put(header, 2, known(big16(s.DestinationPort)))
+	case s.Reply:
+		s.put(header, 2, data{big16(clientPorts), big16(clientPorts)})
 	}
 	if s.Protocol == unix.IPPROTO_TCP && !s.Established {
 		s.put(header, 13, known([]byte{tcpSYN}))

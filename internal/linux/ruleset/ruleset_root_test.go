@@ -157,6 +157,59 @@ func TestFate(t *testing.T) {
 	}
 }
 
+// TestHangsOn: what an answer hangs on is told, and what only counts packets is no reason.
+func TestHangsOn(t *testing.T) {
+	forward := func(rules string) string {
+		return "table inet mine {\nset s { type ifname . ipv4_addr; flags interval; elements = { \"eth0\" . 192.0.2.0/25 }\n}\nchain through { type filter hook forward priority 5\n" + rules + "\n}\n}"
+	}
+	for _, tt := range []struct {
+		name, program, rules string
+		addressed            bool
+		reasons, rate        string
+	}{
+		{"an address", nft, forward("ip saddr 192.0.2.7 drop"), true, "", ""},
+		{"an address, of another port", nft, forward("ip saddr 192.0.2.7 tcp dport 81 drop"), false, "", ""},
+		{"an address, only counted", nft, forward("ip saddr 192.0.2.7 counter"), false, "", ""},
+		{"an address beside the interface", nft, forward("iifname . ip saddr @s drop"), true, "", ""},
+		{"of the flow", nft, forward("ct original ip saddr 192.0.2.7 drop"), true, "", ""},
+		{"in a map", nft, forward("ip saddr vmap { 192.0.2.7 : drop, 192.0.2.8 : accept }"), true, "", ""},
+		{"the source port", nft, forward("tcp sport 1-1023 drop"), false, "the source port", ""},
+		{"the time", nft, forward("meta hour \"08:00\"-\"18:00\" drop"), false, "the time", ""},
+		{"a mark, of which the order is turned", nft, forward("meta mark 1-5 drop"), false, "", ""},
+		{"chance", new4, filter + "-P FORWARD ACCEPT\n-A FORWARD -m statistic --mode random --probability 0.5 -j DROP\nCOMMIT\n", false, "chance", ""},
+		{"an expression", nft, forward("rt classid 7 drop"), false, "the expression rt", ""},
+		{"a limit", nft, forward("policy drop\nlimit rate 5/second accept"), false, "", "rule 1 of inet mine through"},
+		{"over a limit", nft, forward("limit rate over 5/second drop"), false, "", "rule 1 of inet mine through"},
+		{"over a limit, only logged", nft, forward("limit rate over 5/second log"), false, "", ""},
+		{"of iptables", new4, filter + "-P FORWARD ACCEPT\n-A FORWARD -m hashlimit --hashlimit-above 5/sec --hashlimit-mode srcip --hashlimit-name x -j DROP\nCOMMIT\n", false, "", "rule 1 of ip filter FORWARD"},
+		{"too often", new4, filter + "-P FORWARD ACCEPT\n-A FORWARD -m recent --set\n-A FORWARD -m recent --update --seconds 30 --hitcount 6 -j DROP\nCOMMIT\n", false, "", "rule 2 of ip filter FORWARD"},
+		{"been here", new4, filter + "-P FORWARD ACCEPT\n-A FORWARD -m recent --rcheck -j DROP\nCOMMIT\n", false, "who has been here before", ""},
+		{"too many connections", old, filter + "-P FORWARD ACCEPT\n-A FORWARD -p tcp -m connlimit --connlimit-above 5 -j DROP\nCOMMIT\n", false, "", "rule 1 of iptables-legacy"},
+		{"the old iptables, an address", old, filter + "-P FORWARD ACCEPT\n-A FORWARD ! -s 192.0.2.0/25 -j DROP\nCOMMIT\n", true, "", ""},
+		{"the old iptables, a range", old, filter + "-P FORWARD ACCEPT\n-A FORWARD -m iprange --src-range 192.0.2.7-192.0.2.9 -j DROP\nCOMMIT\n", true, "", ""},
+		{"the old iptables, of the flow", old, filter + "-P FORWARD ACCEPT\n-A FORWARD -m conntrack --ctorigsrc 192.0.2.7 -j DROP\nCOMMIT\n", true, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			load(t, tt.rules, strings.Fields(tt.program)...)
+			got := read(t).Ask(published(), nil, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting)
+			if got.Addressed != tt.addressed || strings.Join(got.Reasons, ", ") != tt.reasons || !strings.HasPrefix(got.Rate, tt.rate) || (got.Rate == "") != (tt.rate == "") {
+				t.Errorf("got %+v", got)
+			}
+			if open := got.Passes && got.Dropped; open != (tt.addressed || tt.reasons != "") {
+				t.Errorf("open: %v: %+v", open, got)
+			}
+		})
+	}
+}
+
+// TestMarkGivenBefore: what a hook has marked is not unmarked where only later hooks are asked.
+func TestMarkGivenBefore(t *testing.T) {
+	load(t, "table inet mine {\nchain pre { type filter hook prerouting priority -150\nip saddr 192.0.2.0/24 meta mark set 7\n}\nchain through { type filter hook forward priority 5\nmeta mark 7 drop\n}\n}", strings.Fields(nft)...)
+	if got := read(t).Ask(published(), nil, ruleset.Forward, ruleset.Postrouting); fate(got) != "depends" || strings.Join(got.Reasons, "") != "the packet's mark" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestOtherHooks(t *testing.T) {
 	load(t, file(t, "ufw.rules"), new4)
 	load(t, file(t, "ufw6.rules"), "ip6tables-nft-restore")

@@ -31,6 +31,17 @@ func FuzzLegacy(f *testing.F) {
 	})
 }
 
+// TestQueue: a program may take a packet from a queue, and drop it.
+func TestQueue(t *testing.T) {
+	for _, r := range []rule{{exprs: []expression{{name: "queue"}}}, {legacy: &legacyRule{target: "NFQUEUE"}}} {
+		rules := &Ruleset{Chains: []*Chain{{Family: IP, Base: true, Hook: Forward, rules: []rule{r}}}}
+		got := rules.Ask(Packet{Protocol: 6}, nil, Forward)
+		if !got.Passes || !got.Dropped || len(got.Reasons) != 1 || got.Reasons[0] != "the program that takes it from a queue" {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
+
 func TestPolicyOfALegacyTable(t *testing.T) {
 	entries := make([]byte, 152)
 	entries[88], entries[90] = 112, 152
@@ -59,13 +70,13 @@ func FuzzAttributes(f *testing.F) {
 		s.add(nft.Attributes(attrs[1]))
 		s.ranges()
 		w := walk{state: &state{rules: &Ruleset{}, mark: unknown(4), Packet: Packet{Protocol: 6}}}
-		for _, name := range []string{"tcp", "udp", "conntrack", "multiport", "addrtype", "mark", "iprange", "state", "pkttype", "rpfilter"} {
+		for _, name := range []string{"tcp", "udp", "conntrack", "multiport", "addrtype", "mark", "iprange", "state", "pkttype", "rpfilter", "hashlimit", "connlimit", "quota", "recent", "set"} {
 			for rev := range uint32(4) {
 				w.match(name, rev, b)
 			}
 		}
 		c, list := &Chain{sets: map[string]*set{"": s}}, attributes(b)
-		for _, name := range []string{"meta", "ct", "fib", "payload", "bitwise", "immediate", "cmp", "range", "lookup", "limit", "match", "target", "x"} {
+		for _, name := range []string{"meta", "ct", "fib", "payload", "bitwise", "immediate", "cmp", "range", "lookup", "limit", "match", "target", "byteorder", "queue", "x"} {
 			w.evaluate(c, &rule{exprs: []expression{{name, list}, {"cmp", list}, {name, list}}})
 		}
 	})

@@ -68,10 +68,23 @@ func inPorts(port uint16, from, to uint16) answer {
 	return answerOf(port >= from && port <= to)
 }
 
+// toPorts compares the destination's port.
+func (w *walk) toPorts(from, to uint16) answer {
+	if w.DestinationPort == 0 && w.Reply {
+		switch {
+		case from == to || to < clientPorts:
+			return no
+		case from <= clientPorts && to == 0xffff:
+			return yes
+		}
+	}
+	return inPorts(w.DestinationPort, from, to)
+}
+
 // ports compares the ranges of source and destination ports of xt_tcp and xt_udp.
 func (w *walk) ports(ranges []byte, invert byte) answer {
-	source := inPorts(0, n16(ranges), n16(ranges[2:]))
-	dest := inPorts(w.DestinationPort, n16(ranges[4:]), n16(ranges[6:]))
+	source := inPorts(w.SourcePort, n16(ranges), n16(ranges[2:]))
+	dest := w.toPorts(n16(ranges[4:]), n16(ranges[6:]))
 	return turned(source, invert&1 != 0).and(turned(dest, invert&2 != 0))
 }
 
@@ -194,9 +207,6 @@ func (w *walk) statusBits(mask uint32) answer {
 
 func (w *walk) multiport(info []byte) answer {
 	kind, count := info[0], min(int(info[1]), 15)
-	if kind == 0 { // source
-		return maybe
-	}
 	found := no
 	for i := 0; i < count; i++ {
 		from := n16(info[2+2*i:])
@@ -205,10 +215,12 @@ func (w *walk) multiport(info []byte) answer {
 			i++
 			to = n16(info[2+2*i:])
 		}
-		found = found.or(inPorts(w.DestinationPort, from, to))
-	}
-	if kind == 2 && found == no { // either
-		found = maybe
+		if kind != 1 { // of the source, or of either
+			found = found.or(inPorts(w.SourcePort, from, to))
+		}
+		if kind != 0 {
+			found = found.or(w.toPorts(from, to))
+		}
 	}
 	return turned(found, info[47] != 0)
 }

@@ -106,6 +106,8 @@ type facts struct {
 	// asked. onLink: the source's address is a neighbour's.
 	outside *parted
 	onLink  bool
+	// guarded: they drop what this host itself sends to the port, which proves nothing of others.
+	guarded bool
 
 	// src and dst are the parties' network sides; nil for those that are no running
 	// containers.

@@ -198,7 +198,7 @@ func (f *facts) findSentOn() {
 // reply is the answer to a packet.
 func reply(p ruleset.Packet, toHost bool) ruleset.Packet {
 	p.In, p.InBridge, p.Out, p.OutBridge = p.Out, p.OutBridge, p.In, p.InBridge
-	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
 	p.Established, p.Reply, p.ToLocal = true, true, toHost
 	return p
 }

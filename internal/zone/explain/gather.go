@@ -37,7 +37,7 @@ func gather(ctx context.Context, networks Networks, q Question) *facts {
 	if err := f.askFilters(); err != nil && f.unread == nil {
 		f.unread = err
 	}
-	if f.Source.Kind == World {
+	if f.Source.Kind == World && !f.guarded {
 		f.tryFromHere(ctx)
 	}
 	if !inSource || len(f.to) == 0 || f.lookup != nil && len(f.lookup.addrs) == 0 {

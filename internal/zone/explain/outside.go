@@ -45,6 +45,7 @@ func (f *facts) askFilters() error {
 	if len(targets) == 0 {
 		return nil
 	}
+	f.guarded = read.FromHost(targets[0]).Dropped
 	f.outside = &parted{}
 	f.outside.Sources, f.outside.by = read.Sources(who, false, targets[0])
 	if len(targets) > 1 {

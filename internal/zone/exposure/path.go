@@ -71,7 +71,7 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 // answer is what goes back: who is not answered reaches nothing.
 func answer(p ruleset.Packet, from string) ruleset.Packet {
 	p.In, p.InBridge, p.Out, p.OutBridge = from, from != "", p.In, false
-	p.Source, p.Destination, p.DestinationPort = p.Destination, p.Source, 0
+	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
 	p.Established, p.Reply, p.ToLocal = true, true, false
 	return p
 }
