@@ -92,7 +92,7 @@ func TestParseRefuses(t *testing.T) {
 		{"family", "", []string{"--ip", "::1"}, "ip: ::1 is of the wrong address family"},
 		{"attempts", `{"max-download-attempts":0}`, nil, "max download attempts must be greater than zero: 0"},
 		{"network option", "", []string{"--default-network-opt", "bridge=x"}, `invalid argument "bridge=x" for "--default-network-opt" flag: invalid value "bridge=x": use DRIVER=OPTION=VALUE`},
-		{"refused flag", "", []string{"--iptables=false"}, "iptables: false is not supported: published ports and the separation of networks are rules; Muelle keeps them in an nftables table of its own and touches no other"},
+		{"refused flag", "", []string{"--iptables=false"}, "iptables: false is not supported: published ports and the separation of networks are rules; Muelle keeps them in nftables tables of its own"},
 		{"proxies twice", `{"proxies":{"http-proxy":"http://u:p@h"}}`, []string{"--http-proxy", "http://u:p@i"}, "the following directives are specified both as a flag and in the configuration file: http-proxy: (from flag: ***, from file: ***)"},
 		{"ignored twice", `{"containerd":"/a"}`, []string{"--containerd", "/b"}, `the following directives are specified both as a flag and in the configuration file: containerd: (from flag: /b, from file: "/a")`},
 		{"twice", `{"debug":false}`, []string{"--debug"}, "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},

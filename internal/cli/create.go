@@ -28,7 +28,7 @@ type createFlags struct {
 	options  *runflags.Options
 }
 
-func (c *createFlags) register(f *pflag.FlagSet) {
+func (c *createFlags) register(a *app, f *pflag.FlagSet) {
 	f.SetInterspersed(false)
 	doing := map[string]string{"run": "running", "create": "creating"}[c.verb]
 	f.StringVar(&c.name, "name", "", "Assign a name to the container")
@@ -36,8 +36,7 @@ func (c *createFlags) register(f *pflag.FlagSet) {
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "Suppress the pull output")
 	f.Bool("help", false, "Print usage")
 	f.StringVar(&c.platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Set platform if server is multi-platform capable")
-	f.BoolVar(&c.untrust, "disable-content-trust", true, "Skip image verification")
-	f.Lookup("disable-content-trust").Hidden = true
+	a.untrusted(f, &c.untrust, "Skip image verification")
 	c.options = runflags.Register(f)
 }
 
@@ -49,7 +48,7 @@ func (a *app) parse(c *createFlags, args []string) (*runflags.Spec, error) {
 		return nil, fmt.Errorf("invalid pull option: '%s': must be one of %q, %q or %q", c.pull, "always", "missing", "never")
 	}
 	if !c.untrust {
-		return nil, errors.New("content trust is not supported")
+		return nil, errNoTrust
 	}
 	c.options.Image = args[0]
 	if len(args) > 1 {
@@ -239,6 +238,6 @@ func (a *app) create() *cobra.Command {
 		_, _ = fmt.Fprintln(a.Out, id)
 		return nil
 	})
-	f.register(c.Flags())
+	f.register(a, c.Flags())
 	return a.also(c, "container create", "create")
 }

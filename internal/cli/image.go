@@ -67,7 +67,7 @@ func (a *app) pull() *cobra.Command {
 			return err
 		}
 		if !untrust {
-			return errors.New("content trust is not supported")
+			return errNoTrust
 		}
 		switch bare := ref.Tag == "" && ref.Digest == ""; {
 		case all && !bare:
@@ -87,8 +87,7 @@ func (a *app) pull() *cobra.Command {
 	f := c.Flags()
 	f.BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
-	f.BoolVar(&untrust, "disable-content-trust", true, "Skip image verification")
-	f.Lookup("disable-content-trust").Hidden = true
+	a.untrusted(f, &untrust, "Skip image verification")
 	platformFlag(c, &platform)
 	return a.also(c, "image pull", "pull")
 }
@@ -133,7 +132,7 @@ func (a *app) push() *cobra.Command {
 			return err
 		}
 		if !untrust {
-			return errors.New("content trust is not supported")
+			return errNoTrust
 		}
 		p, err := platformJSON(platform)
 		if err != nil {
@@ -160,8 +159,7 @@ func (a *app) push() *cobra.Command {
 	f := c.Flags()
 	f.BoolVarP(&all, "all-tags", "a", false, "Push all tags of an image to the repository")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
-	f.BoolVar(&untrust, "disable-content-trust", true, "Skip image signing")
-	f.Lookup("disable-content-trust").Hidden = true
+	a.untrusted(f, &untrust, "Skip image signing")
 	f.StringVar(&platform, "platform", "", `Push a platform-specific manifest as a single-platform image to the registry.
 Image index won't be pushed, meaning that other manifests, including attestations won't be preserved.
 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)`)

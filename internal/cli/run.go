@@ -56,7 +56,7 @@ func (a *app) run() *cobra.Command {
 		}
 		return a.runContainer(ctx, f, spec)
 	})
-	f.register(c.Flags())
+	f.register(a, c.Flags())
 	c.Flags().BoolVarP(&f.detach, "detach", "d", false, "Run container in background and print container ID")
 	c.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	c.Flags().StringVar(&f.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")

@@ -251,6 +251,8 @@ func TestUnsupported(t *testing.T) {
 		{"value", "services: {a: {image: x, pull_policy: daily}}", `service "a": attribute pull_policy daily is not supported by Muelle yet (FILE)`},
 		{"mount", "services: {a: {image: x, volumes: [{type: npipe, source: y, target: /z}]}}", `service "a": attribute volumes.type type npipe is not supported by Muelle yet (FILE)`},
 		{"config content", "services: {a: {image: x, configs: [c]}}\nconfigs: {c: {content: hello}}", `config "c": attribute content is not supported by Muelle yet (FILE)`},
+		{"secret of a variable", "services: {a: {image: x, secrets: [s]}}\nsecrets: {s: {environment: HOME}}", `secret "s": attribute environment is not supported by Muelle yet (FILE)`},
+		{"config of a variable", "services: {a: {image: x, configs: [c]}}\nconfigs: {c: {environment: HOME}}", `config "c": attribute environment is not supported by Muelle yet (FILE)`},
 		{"unknown", "services: {a: {image: x, imge: y}}", `validating FILE: services.a additional properties 'imge' not allowed`},
 		{"models", "services: {a: {image: x, models: [m]}}\nmodels: {m: {model: y}}", `models is not supported by Muelle yet (FILE)`},
 	}

@@ -188,6 +188,10 @@ func empty(v any) bool {
 
 // err words the finding with the file that has it.
 func (f finding) err(p *types.Project) error {
+	if len(f.path) == 3 && strings.EqualFold(f.path[2], "content") && p.Secrets[f.path[1]].Environment+p.Configs[f.path[1]].Environment != "" {
+		// The loader has put the variable's content there.
+		f.path = append(slices.Clone(f.path[:2]), "environment")
+	}
 	what := strings.Join(f.path, ".")
 	if len(f.path) > 2 {
 		kind := strings.TrimSuffix(f.path[0], "s")
