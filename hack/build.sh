@@ -7,7 +7,6 @@ dir=$1 flags=${2:-}
 parts=$dir/.parts
 mkdir -p "$parts"
 trap 'rm -rf "$parts"' EXIT
-# shellcheck disable=SC2046 # a list of words
 go build -trimpath -ldflags "$flags" -o "$dir/" $(go list ./cmd/... | grep -v -e /muelle-oci -e /muelle-shim)
 # Without a build id, by which a later `go build -o FOLDER ./cmd/...` would take the joined
 # file for muelle-oci and leave it there with an old shim in it.
