@@ -12,6 +12,9 @@ import (
 	"muelle/internal/shimfile"
 )
 
+// beyond is greater than every number at which a child of ours finds a descriptor.
+const beyond = 16
+
 // SealFile copies the shim's program out of a file into memory that no container can
 // overwrite: what the file carries, or all of it (see shimfile).
 func SealFile(path string) (*os.File, error) { return sealFile(path, "") }
@@ -41,7 +44,13 @@ func Seal(src *os.File, p shimfile.Program) (*os.File, error) { return seal(src,
 
 // seal makes the copy. All shims of this daemon share its pages.
 func seal(src *os.File, p shimfile.Program, label string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(shimapi.BinaryName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	low, err := unix.MemfdCreate(shimapi.BinaryName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make memory for the shim: %w", err)
+	}
+	// A child puts its first descriptors in their places before it executes this one.
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, beyond)
+	unix.Close(low)
 	if err != nil {
 		return nil, fmt.Errorf("make memory for the shim: %w", err)
 	}
