@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,23 +33,28 @@ func whoBy(from, to string) (string, error) {
 }
 
 // TestSCTP: a published port of SCTP is reached by both families, from this host and from
-// others, and held against other programs.
+// others, translated or relayed, and held against other programs.
 //
 //muelle:ring
 func TestSCTP(t *testing.T) {
 	const here, there = "2001:db8:18::1", "2001:db8:18::2"
 	addAddress(t, "uplink", here+"/64")
 	addAddressOutside(t, "lan", there+"/64")
-	c := ours(world.daemon)
-	six := c.unique(t, "six")
-	c.must(t, "network", "create", "--ipv6", six)
-	t.Cleanup(func() { c.must(t, "network", "rm", six) })
-	plain, both := c.unique(t, "plain"), c.unique(t, "both")
-	serve := []string{"-v", world.echo + ":/echo:ro", "busybox", "/echo", "sctp", "80"}
-	c.must(t, append([]string{"run", "-d", "--name", plain, "-h", "plain", "-p", "18300:80/sctp"}, serve...)...)
-	c.remove(t, plain)
-	c.must(t, append([]string{"run", "-d", "--name", both, "-h", "both", "--network", six, "-p", "18301:80/sctp"}, serve...)...)
-	c.remove(t, both)
+	quickPaths(t)
+	d := own(t)
+	c := ours(d)
+	const plain, both = "plain", "both"
+	serve := func(name string, args ...string) {
+		t.Helper()
+		c.must(t, slices.Concat([]string{"run", "-d", "--name", name, "-h", name, "-v", world.echo + ":/echo:ro"}, args, []string{"busybox", "/echo", "sctp", "80", "40"})...)
+	}
+	serve(plain, "-p", "18300:80/sctp", "-p", "[::1]:18311:80/sctp", "-p", "["+here+"]:18312:80/sctp")
+	c.must(t, "network", "create", "--ipv6", "six")
+	serve(both, "--network", "six", "-p", "18301:80/sctp", "-p", "127.0.0.1:18314:80/sctp")
+	t.Cleanup(func() {
+		c.must(t, "rm", "-f", both)
+		c.must(t, "network", "rm", "six")
+	})
 	gateway := c.must(t, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", plain)
 	for _, tc := range []struct {
 		outside  bool
@@ -74,9 +80,12 @@ func TestSCTP(t *testing.T) {
 			t.Errorf("%+v: %q, %v", tc, got, err)
 		}
 	}
-	for name, want := range map[string]string{plain: "80/sctp -> 0.0.0.0:18300\n80/sctp -> [::]:18300", both: "80/sctp -> 0.0.0.0:18301\n80/sctp -> [::]:18301"} {
+	for name, want := range map[string]string{
+		plain: "80/sctp -> 0.0.0.0:18300\n80/sctp -> [" + here + "]:18312\n80/sctp -> [::1]:18311\n80/sctp -> [::]:18300",
+		both:  "80/sctp -> 0.0.0.0:18301\n80/sctp -> 127.0.0.1:18314\n80/sctp -> [::]:18301",
+	} {
 		if got := c.must(t, "port", name); got != want {
-			t.Errorf("port %s: %q", name, got)
+			t.Errorf("port %s: %q, want %q", name, got, want)
 		}
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
@@ -116,7 +125,7 @@ func TestSCTP(t *testing.T) {
 			t.Errorf("%v: %+v, want %q", tc.args, r, tc.want)
 		}
 	}
-	c.must(t, "rm", "-f", plain)
+	relaysSCTP(t, c, d, here) // and removes plain
 	if err := eventually(5*time.Second, func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 		if err != nil {

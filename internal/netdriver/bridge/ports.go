@@ -392,9 +392,10 @@ func forgetFlows(removed, added []netdriver.Mapping, fresh map[portKey]bool) {
 // forget deletes tracked flows of the families of the ports. A flow that stays ends by
 // its own timeout.
 func forget(ports []netdriver.Mapping, filter netlink.CustomConntrackFilter) {
+	sctp := slices.ContainsFunc(ports, func(p netdriver.Mapping) bool { return p.Protocol == "sctp" })
 	for family, is := range map[netlink.InetFamily]func(netip.Addr) bool{unix.AF_INET: netip.Addr.Is4, unix.AF_INET6: netip.Addr.Is6} {
 		if slices.ContainsFunc(ports, func(p netdriver.Mapping) bool { return is(p.Host.Addr()) }) {
-			_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
+			_ = deleteFlows(family, filter, sctp)
 		}
 	}
 }

@@ -144,6 +144,10 @@ func (f *firewall) cutForbidden(b bridgeRules) {
 	if !b.zone.zoned() {
 		return
 	}
+	sctp := false
+	for key := range filter.relays {
+		sctp = sctp || key.protocol == unix.IPPROTO_SCTP
+	}
 	all, err := rtnl.Interfaces()
 	if err != nil {
 		f.log.Error("connections that a zone forbids go on", "bridge", b.name, "err", err)
@@ -155,7 +159,7 @@ func (f *firewall) cutForbidden(b bridgeRules) {
 		}
 	}
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter); err != nil {
+		if err := deleteFlows(family, filter, sctp); err != nil {
 			f.log.Error("connections that a zone forbids go on", "bridge", b.name, "err", err)
 		}
 	}

@@ -1,0 +1,4 @@
+package bridge
+
+// SCTPFlow reads a tracked flow.
+var SCTPFlow = sctpFlow
