@@ -92,9 +92,6 @@ func (r *sctpRelay) dial(client int) (fd int, err error) {
 	if err = hearMessages(fd); err == nil {
 		err = setStreams(fd, in, out)
 	}
-	if err == nil {
-		err = oneWay(fd)
-	}
 	// Bound to one address, the association tells the container no other of this host's.
 	if err == nil {
 		err = unix.Bind(fd, source)

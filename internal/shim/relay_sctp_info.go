@@ -9,12 +9,11 @@ import (
 
 // Options of linux/sctp.h, control messages, and where fields lie in its structures.
 const (
-	sctpInitMsg        = 2
-	sctpNoDelay        = 3
-	sctpPeerAddrParams = 9
-	sctpEvents         = 11
-	sctpStatus         = 14
-	sctpRecvRcvInfo    = 32
+	sctpInitMsg     = 2
+	sctpNoDelay     = 3
+	sctpEvents      = 11
+	sctpStatus      = 14
+	sctpRecvRcvInfo = 32
 
 	// struct cmsghdr, of a kernel of 64 bits.
 	cmsgHeader  = 16
@@ -29,11 +28,6 @@ const (
 	// struct sctp_event_subscribe, as far as the last one that is asked for.
 	eventAssociation     = 1
 	eventPartialDelivery = 6
-
-	// struct sctp_paddrparams, as of before Linux 4.17, which is taken as well.
-	paddrFlags   = 146
-	paddrSize    = 152
-	noHeartbeats = 2
 
 	// struct sctp_status.
 	statusIn   = 16
@@ -150,14 +144,6 @@ func setStreams(fd int, out, in uint16) error {
 	binary.NativeEndian.PutUint16(b[:], out)
 	binary.NativeEndian.PutUint16(b[2:], in)
 	return setsockopt(fd, sctpInitMsg, b[:])
-}
-
-// oneWay has a socket ask for no other address of its peer's whether it lives: from 127.0.0.1
-// others are translated otherwise, and answered with an end.
-func oneWay(fd int) error {
-	var b [paddrSize]byte
-	binary.NativeEndian.PutUint32(b[paddrFlags:], noHeartbeats)
-	return setsockopt(fd, sctpPeerAddrParams, b[:])
 }
 
 // streams are those that the peer sends by, and those that it takes.

@@ -28,7 +28,6 @@ func TestText(t *testing.T) {
 		{`dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports`, nft.DNATByAddress6(m)},
 		{`dnat ip6 to meta l4proto . th dport map @ports`, nft.DNATByPort6(m)},
 		{`meta l4proto . th dport vmap @ports`, nft.VerdictByPort(m)},
-		{`meta l4proto sctp @th,96,8 != 0x01 return`, nft.Rule(nft.ContinuesSCTP(), nft.Return())},
 		{`numgen inc mod 3 vmap @ports`, nft.ByTurn(m, 3)},
 		{`jump one`, nft.Jump("one")},
 		{`iifname @bridges ct state new meta nfproto ipv6 iifname . ip6 daddr != @bridges drop`, nft.Rule(nft.IIFIn(set), nft.Fresh(), nft.IIFToNotIn(set, true), nft.Drop())},

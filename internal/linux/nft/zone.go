@@ -89,14 +89,6 @@ func FromLinkLocal6() Expr {
 // Fresh is ct state new.
 func Fresh() Expr { return ctBits(expr.CtKeySTATE, expr.CtStateBitNEW) }
 
-// ContinuesSCTP is meta l4proto sctp @th,96,8 != 1: a packet whose first chunk is not INIT,
-// which asks for an association.
-func ContinuesSCTP() Expr {
-	return append(L4Proto(unix.IPPROTO_SCTP),
-		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 12, Len: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte{1}})
-}
-
 // Begins is ct state != established,related: what is new, and what connection tracking
 // cannot make sense of or does not look at.
 func Begins() Expr {

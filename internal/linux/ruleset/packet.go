@@ -353,10 +353,7 @@ func (s *state) networkHeader() data {
 	return header
 }
 
-const (
-	tcpSYN   = 0x02
-	sctpINIT = 1 // the type of the first chunk
-)
+const tcpSYN = 0x02
 
 // clientPorts is the first of those that Linux and others give to clients; all above are taken
 // for such. No rule for one of them alone is meant for a client.
@@ -375,9 +372,6 @@ func (s *state) transportHeader() data {
 	}
 	if s.Protocol == unix.IPPROTO_TCP && !s.Established {
 		s.put(header, 13, known([]byte{tcpSYN}))
-	}
-	if s.Protocol == unix.IPPROTO_SCTP && !s.Established {
-		s.put(header, 12, known([]byte{sctpINIT}))
 	}
 	return header
 }

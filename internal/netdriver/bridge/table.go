@@ -196,9 +196,6 @@ func (t *table) translate(c *nftables.Conn) {
 // destinations are the published ports. From ::1 and link-local addresses of IPv6 no
 // packet can be sent on: there the relay that holds the port answers.
 func (t *table) destinations(rule func(...nft.Expr)) {
-	// Whom a relay answers knows this host's other addresses, and asks them whether they
-	// live: a container would answer that with the end of what it does not know.
-	rule(nft.ContinuesSCTP(), nft.Return())
 	rule(nft.To6(netip.IPv6Loopback().AsSlice()), nft.Return())
 	rule(nft.ToLinkLocal6(), nft.Return())
 	rule(nft.VerdictByPort(t.shared))
