@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"strings"
 )
 
 // Program is where in a file the shim's program lies, in bytes.
@@ -105,7 +104,7 @@ func mentions(r io.Reader) (bool, error) {
 	kept := 0
 	for {
 		n, err := io.ReadFull(r, buf[kept:])
-		if strings.Contains(string(buf[:kept+n]), magic) {
+		if bytes.Contains(buf[:kept+n], []byte(magic)) {
 			return true, nil
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
