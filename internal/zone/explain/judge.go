@@ -96,7 +96,7 @@ func state(name string, p *Party) *hop {
 		return broken(name, "Service %s of project %s has no container.", p.Service, p.Project).because("project", "no container is labelled as its").
 			do("muelle compose up -d %s", p.Service)
 	case "paused":
-		return warn(name, "%s is paused: the kernel still takes connections for it, and nobody answers.", p.Text).because("state", "paused").do("muelle unpause %s", p.ref())
+		return broken(name, "%s is paused: the kernel still takes connections for it, and nobody answers.", p.Text).because("state", "paused").do("muelle unpause %s", p.ref())
 	case "created":
 		if p.ExitCode != 0 {
 			return broken(name, "%s was created, and its start failed.", p.Text).because("state", "created (%d)", p.ExitCode).do("muelle why %s", p.ref())

@@ -368,6 +368,13 @@ func TestJudge(t *testing.T) {
 			f.Source, f.lookup, f.to, f.route, f.attempt = Party{Kind: World, Text: "internet"}, nil, nil, nil, nil
 			f.all.Networks[0].Zone.Publish = "lan"
 		}, "policy", []string{"does not publish to the outside", "publish: any"}},
+		{"a port of this host that another zone keeps for it", func(f *scene) {
+			f.Source = container("alone")
+			f.all.Networks[0].Zone.Publish = "host"
+			f.Target, f.Port, f.toPort, f.lookup = Party{Kind: Host, Text: "host.docker.internal"}, 15000, 15000, nil
+			f.to = []netip.Addr{netip.MustParseAddr("172.20.0.1")}
+			f.refuses(context.DeadlineExceeded)
+		}, "policy", []string{"publishes to this host only, and alone is on another network", "publish: any", "muelle network connect zones_public zones-alone-1"}},
 		{"from outside, tried from here", func(f *scene) {
 			f.Source, f.lookup, f.route = Party{Kind: World, Text: "outside"}, nil, nil
 		}, "", []string{"unknown answer: From outside nothing can be tried", "answers this host itself after 1ms"}},

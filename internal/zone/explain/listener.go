@@ -141,6 +141,9 @@ func (f *facts) alternatives(h *hop, elsewhere []socket.Listener) *hop {
 	if f.Target.DNSName != "" {
 		name = f.Target.DNSName
 	}
+	if f.onHost(&f.Source, f.src) && f.Source.Kind == Host && len(f.to) > 0 && f.mapping == nil {
+		name = f.to[0].String() // this host does not ask our name server
+	}
 	if f.server() == thisHost { // its other ports are not what was meant
 		return h.do("Start the program, on an address that %s can ask, as 0.0.0.0; or publish the port of a container: -p %d:PORT", f.Source.Text, f.Port)
 	}

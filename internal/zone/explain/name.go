@@ -141,6 +141,9 @@ func (f *facts) outsideNameHop() *hop {
 			h.Evidence = append(h.Evidence, p.Evidence...)
 		}
 	case l.code == "SERVFAIL":
+		if f.src != nil && !strings.Contains(l.name, ".") {
+			f.nearest(h)
+		}
 		return h.do("Look at that name server, or give the container another one: --dns (dns: in Compose)")
 	case strings.Contains(l.name, ".") || f.src == nil:
 		return h.do("Look at how it is written: the name servers know no such name")

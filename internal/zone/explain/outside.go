@@ -221,7 +221,7 @@ func (f *facts) dependsHop(s *api.Sources) *hop {
 	if len(s.Pass)+len(s.Drop) > 0 {
 		h.do("For one address: muelle explain ADDRESS %s", f.asked())
 	}
-	return h
+	return f.mend(h, f.outside.by)
 }
 
 // asked is the target as somebody wrote it.

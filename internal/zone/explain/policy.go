@@ -187,6 +187,9 @@ func (f *facts) destination() string {
 
 // toHost: a zone that restricts where to closes the host too, but for what it publishes.
 func (f *facts) toHost() *hop {
+	if h := f.toOthersPort(); h != nil {
+		return h
+	}
 	for _, e := range f.src.Endpoints {
 		n := f.network(e.Network)
 		if n == nil || !policy.Restricted(n.Zone) || len(f.to) == 0 {
@@ -202,6 +205,36 @@ func (f *facts) toHost() *hop {
 			because("zone of "+n.Name, "egress: %s", strings.Join(n.Zone.Egress, ", ")), n, "egress: ["+strings.Join(append(slices.DeleteFunc(slices.Clone(n.Zone.Egress), func(s string) bool { return s == api.ZoneNone }), f.to[0].String()), ", ")+"]")
 	}
 	return fine("policy", "No zone is in the way.").because("zones", "none of %s restricts where to", f.Source.Text)
+}
+
+// toOthersPort tells of a port of the host that the zone of another network publishes to
+// less than everybody: containers elsewhere are not meant, on whatever link they are.
+func (f *facts) toOthersPort() *hop {
+	if f.mapping == nil || f.mapping.sandbox == nil || f.mapping.missed {
+		return nil
+	}
+	whom := map[string]string{api.ZoneNone: "nobody", api.ZoneHost: "this host only", api.ZoneLAN: "this host and machines on its own links only"}[f.mapping.zone.Publish]
+	n := f.zoneOfMapping()
+	if whom == "" || n == nil || on(f.src, n.ID) != nil {
+		return nil
+	}
+	h := broken("policy", "The zone of %s publishes to %s, and %s is on another network.", n.Name, whom, f.Source.Text).because("zone of "+n.Name, "publish: %s", n.Zone.Publish)
+	name := f.mapping.sandbox.Name
+	if s := f.mapping.sandbox; s.Service != "" && s.Project == f.src.Project {
+		name = s.Service
+	}
+	return f.zoneLine(h, n, "publish: any").
+		do("Or put %s on %s and ask for %s:%d, which needs no published port: muelle network connect %s %s", f.Source.Text, n.Name, name, f.mapping.target.Port(), n.Name, f.Source.ref())
+}
+
+// zoneOfMapping is the network that the published port leads into.
+func (f *facts) zoneOfMapping() *network.NetworkView {
+	for _, e := range f.mapping.sandbox.Endpoints {
+		if n := f.network(e.Network); n != nil && slices.ContainsFunc(e.Addresses, func(p netip.Prefix) bool { return p.Addr() == f.mapping.target.Addr() }) {
+			return n
+		}
+	}
+	return nil
 }
 
 func subnetOf(a netip.Addr) func(netdriver.Subnet) bool {
