@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"muelle/internal/shimapi"
 )
 
 // handler is told what epoll says about its descriptor.
@@ -20,8 +18,10 @@ type loop struct {
 	handlers []handler // by descriptor
 	timers   []timer
 	done     bool
-	scratch  []byte // for one read, shared by all
-	oob      []byte // for its descriptors
+	area
+	spare   [][]byte  // chunks that nobody needs
+	tidyAt  time.Time // zero: there is nothing to tidy
+	garbage int       // what may have been left in Go's heap, in KiB
 }
 
 type timer struct {
@@ -34,8 +34,12 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loop{epfd: fd, scratch: make([]byte, 32<<10),
-		oob: make([]byte, unix.CmsgSpace(shimapi.MaxFDs*4))}, nil
+	l := &loop{epfd: fd}
+	if l.area, err = newArea(); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return l, nil
 }
 
 // watch begins to report events; with no events only errors and hang-ups.
@@ -81,20 +85,24 @@ func (l *loop) after(d time.Duration, do func()) {
 }
 
 func (l *loop) timeout() int {
-	if len(l.timers) == 0 {
-		return -1
-	}
-	next := l.timers[0].at
-	for _, t := range l.timers[1:] {
-		if t.at.Before(next) {
+	next := l.tidyAt
+	for _, t := range l.timers {
+		if next.IsZero() || t.at.Before(next) {
 			next = t.at
 		}
+	}
+	if next.IsZero() {
+		return -1
 	}
 	return int(max(0, time.Until(next).Milliseconds()+1))
 }
 
 func (l *loop) expire() {
 	now := time.Now()
+	if !l.tidyAt.IsZero() && !now.Before(l.tidyAt) {
+		l.tidyAt = time.Time{}
+		l.tidy()
+	}
 	for i := 0; i < len(l.timers); {
 		t := l.timers[i]
 		if now.Before(t.at) {
@@ -116,6 +124,9 @@ func (l *loop) run() error {
 		}
 		if err != nil {
 			return err
+		}
+		if n > 0 && l.tidyAt.IsZero() {
+			l.tidyAt = time.Now().Add(tidyAfter)
 		}
 		for _, e := range events[:n] {
 			// An earlier handler of this round may have closed it.

@@ -35,6 +35,7 @@ func (s *shim) openLog(m *shimapi.Start) (*output, error) {
 		if err != nil {
 			return nil, wrap("open log", err)
 		}
+		w.Use(s.loop.log)
 		o.file = w
 	}
 	if m.Log.Remote.Kind != "" {

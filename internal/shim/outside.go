@@ -139,6 +139,7 @@ func (s *shim) execOutside(c *conn, seq uint32, m *shimapi.Exec, fds []int) erro
 		closeAll(fds)
 		return err
 	}
+	m.Record = append([]byte(nil), m.Record...) // it lies where the next event is read to
 	s.pending++
 	return nil
 }

@@ -10,7 +10,7 @@ type stdin struct {
 	once    bool // the first writer that leaves closes it
 	tty     bool
 	closing bool
-	pending []byte
+	pending backlog
 	feeders []*feeder
 }
 
@@ -33,7 +33,7 @@ func (in *stdin) attach(fd int) {
 		return
 	}
 	in.feeders = append(in.feeders, f)
-	if len(in.pending) == 0 && in.s.loop.watch(fd, unix.EPOLLIN, f) != nil {
+	if len(in.pending.rest) == 0 && in.s.loop.watch(fd, unix.EPOLLIN, f) != nil {
 		f.drop()
 	}
 }
@@ -72,7 +72,7 @@ func (in *stdin) write(p []byte) {
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			in.pending = append(in.pending, p...)
+			in.pending.add(in.s.loop, p)
 			for _, f := range in.feeders {
 				in.s.loop.ignore(f.fd)
 			}
@@ -99,8 +99,8 @@ func (in *stdin) ready(events uint32) {
 		in.close()
 		return
 	}
-	for len(in.pending) > 0 {
-		n, err := unix.Write(in.fd, in.pending)
+	for len(in.pending.rest) > 0 {
+		n, err := unix.Write(in.fd, in.pending.rest)
 		if err == unix.EAGAIN {
 			return
 		}
@@ -111,9 +111,9 @@ func (in *stdin) ready(events uint32) {
 			in.close()
 			return
 		}
-		in.pending = in.pending[n:]
+		in.pending.took(n)
 	}
-	in.pending = nil
+	in.pending.clear(in.s.loop)
 	if in.closing {
 		in.close()
 		return
@@ -132,7 +132,7 @@ func (in *stdin) ready(events uint32) {
 // finish closes it once everything was taken.
 func (in *stdin) finish() {
 	in.closing = true
-	if len(in.pending) == 0 {
+	if len(in.pending.rest) == 0 {
 		in.close()
 	}
 }
@@ -143,7 +143,7 @@ func (in *stdin) close() {
 	}
 	in.s.loop.close(in.fd)
 	in.fd = -1
-	in.pending = nil
+	in.pending.clear(in.s.loop)
 	for len(in.feeders) > 0 {
 		in.feeders[0].drop()
 	}

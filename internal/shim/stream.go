@@ -22,7 +22,7 @@ type source struct {
 type sink struct {
 	src     *source
 	fd      int
-	pending []byte
+	pending backlog
 }
 
 func (src *source) begin() error { return src.s.loop.watch(src.fd, unix.EPOLLIN, src) }
@@ -84,7 +84,7 @@ func (src *source) end() {
 	src.eof = true
 	src.s.loop.close(src.fd)
 	for _, k := range append([]*sink(nil), src.sinks...) {
-		if len(k.pending) == 0 {
+		if len(k.pending.rest) == 0 {
 			k.drop()
 		}
 	}
@@ -104,8 +104,8 @@ func (src *source) attach(fd int) {
 }
 
 func (k *sink) write(p []byte) {
-	if len(k.pending) > 0 {
-		k.pending = append(k.pending, p...)
+	if len(k.pending.rest) > 0 {
+		k.pending.add(k.src.s.loop, p)
 		return
 	}
 	for len(p) > 0 {
@@ -113,7 +113,7 @@ func (k *sink) write(p []byte) {
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			k.pending = append(k.pending, p...)
+			k.pending.add(k.src.s.loop, p)
 			k.src.block()
 			if k.src.s.loop.watch(k.fd, unix.EPOLLOUT, k) != nil {
 				k.drop()
@@ -133,8 +133,8 @@ func (k *sink) ready(events uint32) {
 		k.drop()
 		return
 	}
-	for len(k.pending) > 0 {
-		n, err := unix.Write(k.fd, k.pending)
+	for len(k.pending.rest) > 0 {
+		n, err := unix.Write(k.fd, k.pending.rest)
 		if err == unix.EAGAIN {
 			return
 		}
@@ -145,9 +145,9 @@ func (k *sink) ready(events uint32) {
 			k.drop()
 			return
 		}
-		k.pending = k.pending[n:]
+		k.pending.took(n)
 	}
-	k.pending = nil
+	k.pending.clear(k.src.s.loop)
 	if k.src.eof {
 		k.drop()
 		return
@@ -171,8 +171,9 @@ func (k *sink) drop() {
 			break
 		}
 	}
-	if len(k.pending) > 0 {
-		k.pending = nil
+	waited := len(k.pending.rest) > 0
+	k.pending.clear(k.src.s.loop)
+	if waited {
 		k.src.unblock()
 	}
 	k.src.s.maybeQuit()

@@ -12,8 +12,8 @@ func (w *Writer) encode(s logdriver.Stream, head, tail []byte, at time.Time) {
 	b := append(w.buf, `{"log":"`...)
 	if len(head) > 0 {
 		// The pieces may meet inside a UTF-8 sequence, so they are escaped as one.
-		joined := append(head, tail...)
-		b = appendEscaped(b, joined)
+		w.joined = append(append(w.joined[:0], head...), tail...)
+		b = appendEscaped(b, w.joined)
 	} else {
 		b = appendEscaped(b, tail)
 	}

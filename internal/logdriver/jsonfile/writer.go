@@ -27,6 +27,8 @@ type Writer struct {
 	nextSeq int
 	lines   logdriver.Splitter
 	buf     []byte
+	joined  []byte // a line that came in two pieces
+	room    []byte // where buf lies, unless it outgrows that
 }
 
 // NewWriter opens or makes cfg.Path (mode 0640) and appends to it.
@@ -52,6 +54,14 @@ func (w *Writer) open() error {
 	w.fd, w.size = fd, st.Size
 	return nil
 }
+
+// BufferSize holds what a call of Write collects before it is written to the file, but
+// for some lines that are nothing but control characters.
+const BufferSize = 2 * flushAt
+
+// Use lets the writer put entries together in memory of the caller's, BufferSize bytes.
+// Between two calls the writer needs nothing that is in it.
+func (w *Writer) Use(room []byte) { w.room, w.buf = room, room[:0] }
 
 // Write splits p into lines and appends those that are complete.
 func (w *Writer) Write(s logdriver.Stream, p []byte, at time.Time) error {
@@ -125,8 +135,8 @@ func (w *Writer) flush() error {
 		w.size += int64(n)
 	}
 	w.buf = w.buf[:0]
-	if cap(w.buf) > 2*flushAt {
-		w.buf = nil
+	if cap(w.buf) > BufferSize {
+		w.buf = w.room[:0]
 	}
 	return nil
 }

@@ -143,8 +143,9 @@ func (r *Runtime) launchIn(id, dir string, descriptors int, again bool) (*launch
 		p.Do("make room for descriptors", unix.SYS_FCNTL, spawn.Int(0), spawn.Int(unix.F_DUPFD_CLOEXEC), spawn.Int(descriptors+fewDescriptors)).Optional()
 	}
 	p.ResetSignals()
-	// An idle shim never collects; one that serves health checks stays at two MiB.
-	p.Exec(int(r.binary.Fd()), "", []string{shimapi.BinaryName, id}, []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", "GOGC=25"})
+	// An idle shim never collects garbage, one that serves health checks does when it rests:
+	// this is for what comes all at once.
+	p.Exec(int(r.binary.Fd()), "", []string{shimapi.BinaryName, id}, []string{"GOMAXPROCS=1", "GODEBUG=madvdontneed=1", "GOGC=50"})
 	into := -1
 	if entry.Into != nil {
 		into = int(entry.Into.Fd())
