@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"strconv"
 	"syscall"
 	_ "unsafe" // for linkname
 
@@ -34,6 +35,35 @@ func awaitInit(pipe int) {
 // already, and its own arguments.
 func initArgs(path string, args []string) []string {
 	return append([]string{InitName, path, "--"}, args...)
+}
+
+// withFiles adds the soft limit of open files to an init's environment.
+func withFiles(m *shimapi.Process) []string {
+	for _, r := range m.Rlimits {
+		if r.Resource == unix.RLIMIT_NOFILE {
+			return append(m.Env[:len(m.Env):len(m.Env)], shimapi.InitFiles+strconv.FormatUint(r.Soft, 10))
+		}
+	}
+	return m.Env
+}
+
+// takeFiles takes that limit out of the environment and adds to a program that it gets
+// it. An init is a Go program, whose runtime has raised it for itself before it could
+// be read.
+func takeFiles(p *spawn.Program, env []string) []string {
+	for i, v := range env {
+		if len(v) <= len(shimapi.InitFiles) || v[:len(shimapi.InitFiles)] != shimapi.InitFiles {
+			continue
+		}
+		lim := &unix.Rlimit{}
+		soft, err := strconv.ParseUint(v[len(shimapi.InitFiles):], 10, 64)
+		if err == nil && unix.Getrlimit(unix.RLIMIT_NOFILE, lim) == nil && soft < lim.Max {
+			lim.Cur = soft
+			p.Do("restore limit of files", unix.SYS_PRLIMIT64, spawn.Int(0), spawn.Int(unix.RLIMIT_NOFILE), spawn.Pointer(p, lim), spawn.Int(0))
+		}
+		return append(env[:i:i], env[i+1:]...)
+	}
+	return env
 }
 
 // signalEnable and signalRecv are the runtime's half of os/signal, which would
@@ -75,6 +105,7 @@ func Init(args, env []string) int {
 	p.Do("make process group", unix.SYS_SETPGID, spawn.Int(0), spawn.Int(0))
 	p.Do("take terminal", unix.SYS_IOCTL, spawn.Int(0), spawn.Int(unix.TIOCSPGRP), p.PidPointer()).Optional()
 	p.ResetSignals()
+	env = takeFiles(p, env)
 	p.Exec(-1, args[1], args[3:], env)
 	child, err := spawn.Start(p, spawn.Options{Cgroup: -1})
 	if err != nil {

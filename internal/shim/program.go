@@ -114,7 +114,7 @@ func finishProgram(p *spawn.Program, root int, m *shimapi.Process, stdio [3]int,
 		if target.path == "" {
 			args = nil // idle
 		}
-		p.Exec(target.init, "", initArgs(target.path, args), m.Env)
+		p.Exec(target.init, "", initArgs(target.path, args), withFiles(m))
 		return
 	}
 	p.Exec(-1, target.path, m.Args, m.Env)

@@ -32,3 +32,7 @@ func (m *Stage) fields(c *coder) {
 	c.bool(&m.Remapped)
 	c.bool(&m.Detached)
 }
+
+// InitFiles begins the variable in which a container's init is told the soft limit of
+// open files that its program shall have; the init hands on all others.
+const InitFiles = "MUELLE_INIT_FILES="

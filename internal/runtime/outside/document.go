@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -53,6 +54,11 @@ func document(c *runtime.Container, netns, init string) (_ *specs.Spec, err erro
 		s.Mounts = append(append([]specs.Mount(nil), s.Mounts...), specs.Mount{
 			Destination: "/sbin/docker-init", Type: "bind", Source: init, Options: []string{"bind", "ro"}})
 		process.Args = append([]string{"/sbin/docker-init", "", "--"}, process.Args...)
+		for _, l := range process.Rlimits {
+			if l.Type == "RLIMIT_NOFILE" {
+				process.Env = append(slices.Clone(process.Env), shimapi.InitFiles+strconv.FormatUint(l.Soft, 10))
+			}
+		}
 	}
 	return &s, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"muelle/internal/runtime"
 )
@@ -93,6 +94,12 @@ func testLifecycle(t *testing.T, s *suite) {
 		o := h.sh(t, "(sleep 0.1 &) ; sleep 0.3; ps -o pid,stat,args; kill -USR1 $$; exit 9", func(c *runtime.Container) { c.Init = true })
 		if o.exit.Code != 128+int(syscall.SIGUSR1) || strings.Contains(o.stdout, " Z ") {
 			t.Errorf("got %+v", o)
+		}
+		if o = h.sh(t, "ulimit -n; ulimit -Hn; env | grep -c MUELLE", func(c *runtime.Container) {
+			c.Init = true
+			c.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}}
+		}); o.stdout != "100\n200\n0\n" {
+			t.Errorf("limits of files below an init: %+v", o)
 		}
 		if o = h.sh(t, "cat /proc/1/comm", func(c *runtime.Container) { c.Init = true }); o.stdout != "docker-init\n" {
 			t.Errorf("the init is called %q", o.stdout)
