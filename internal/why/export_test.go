@@ -20,6 +20,12 @@ type Peer struct {
 	Ports                  network.PortMap
 }
 
+// Unresolved is what is said of a name that the container asked the engine for.
+func Unresolved(e *container.Evidence, last *container.Ending, name string, queries ...api.DNSQuery) []api.WhyFinding {
+	f := &facts{e: e, last: last, queries: func(string) []api.DNSQuery { return queries }}
+	return f.asked(f.unresolved(name), name).one()
+}
+
 // FromLog is what the rules say that read a log of a container; with peers unless nil.
 func FromLog(ctx context.Context, e *container.Evidence, peers []Peer, logs ...string) []api.WhyFinding {
 	f := &facts{ctx: ctx, e: e, logs: logs}

@@ -307,12 +307,15 @@ func (f *facts) unresolved(name string) *builder {
 	return b.do("A name of another container is known on a network that both share: muelle network inspect, muelle dns log %s", f.e.Name)
 }
 
-// asked adds what the engine's resolver answered last.
+// asked adds what the engine's resolver answered last, in the run that ended or since.
 func (f *facts) asked(b *builder, name string) *builder {
 	if f.queries == nil {
 		return b
 	}
 	for _, q := range slices.Backward(f.queries(f.e.ID)) {
+		if f.last != nil && q.At.Before(f.last.StartedAt) {
+			break
+		}
 		if q.Name == strings.ToLower(name) && q.Failed() {
 			return b.because("resolver", "%s, %s %s: %s %s", stamp(q.At), q.Name, q.Type, q.Code, q.Reason)
 		}

@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	ctypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"muelle/api"
 	"muelle/internal/container"
 	"muelle/internal/why"
 )
@@ -94,5 +96,26 @@ func TestLines(t *testing.T) {
 				t.Errorf("the line is missing in %s", text)
 			}
 		})
+	}
+}
+
+// What an earlier run asked is no evidence of this one.
+func TestLookupsOfEarlierRuns(t *testing.T) {
+	at := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
+	e := &container.Evidence{Name: "c", HostConfig: &ctypes.HostConfig{NetworkMode: "net"}}
+	query := func(after time.Duration) api.DNSQuery {
+		return api.DNSQuery{At: at.Add(after), Name: "db", Type: "A", Code: "NXDOMAIN"}
+	}
+	for name, tt := range map[string]struct {
+		queries []api.DNSQuery
+		want    int
+	}{
+		"earlier": {[]api.DNSQuery{query(-time.Minute)}, 0},
+		"both":    {[]api.DNSQuery{query(-time.Minute), query(time.Second)}, 1},
+	} {
+		found := why.Unresolved(e, &container.Ending{StartedAt: at, Code: 1}, "db", tt.queries...)
+		if got := len(found[0].Evidence); got != tt.want {
+			t.Errorf("%s: %d pieces of evidence, want %d", name, got, tt.want)
+		}
 	}
 }

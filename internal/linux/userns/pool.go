@@ -81,6 +81,9 @@ func both(a, b []Sub) (out []Sub) {
 	return out
 }
 
+// excepted begins the names of what no container holds.
+const excepted = "\x00"
+
 // Take reserves size ids for a container until Release.
 func (p *Pool) Take(container string, size uint32) (*Map, error) {
 	if p == nil || p.err != nil {
@@ -97,7 +100,16 @@ func (p *Pool) Take(container string, size uint32) (*Map, error) {
 			return s.asMap(), nil
 		}
 	}
-	return nil, fmt.Errorf("the pool has no %d ids in a row left: %d containers hold some", size, len(p.used))
+	held := 0
+	for who := range p.used {
+		if !strings.HasPrefix(who, excepted) {
+			held++
+		}
+	}
+	if held < len(p.used) {
+		return nil, fmt.Errorf("the pool has no %d ids in a row left: %d containers hold some, and userns-remap takes its own from the same", size, held)
+	}
+	return nil, fmt.Errorf("the pool has no %d ids in a row left: %d containers hold some", size, held)
 }
 
 // fit finds the first gap of a pool. mu is held.
@@ -141,7 +153,7 @@ func (p *Pool) Except(m *Map) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, r := range append(append([]Range(nil), m.UIDs...), m.GIDs...) {
-		p.used["\x00"+strconv.Itoa(i)] = Sub{r.Host, r.Size}
+		p.used[excepted+strconv.Itoa(i)] = Sub{r.Host, r.Size}
 	}
 }
 

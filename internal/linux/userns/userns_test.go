@@ -179,6 +179,13 @@ func TestPool(t *testing.T) {
 	p.Release("z")
 	p.Release("f")
 	take("h", 65000, 1050010)
+	if _, err := p.Take("i", 65536); err == nil || !strings.HasSuffix(err.Error(), ": 4 containers hold some") {
+		t.Errorf("a full pool: %v", err)
+	}
+	p.Except(&userns.Map{UIDs: []userns.Range{{0, 1200000, 10}}, GIDs: []userns.Range{{0, 1200000, 10}}})
+	if _, err := p.Take("i", 65536); err == nil || !strings.Contains(err.Error(), ": 4 containers hold some, and userns-remap") {
+		t.Errorf("a full pool that lacks the daemon's own ids: %v", err)
+	}
 }
 
 func TestPoolSpec(t *testing.T) {
