@@ -77,7 +77,10 @@ func (r *sctpRelay) dial(client int) (fd int, err error) {
 	if err := onlyIPv6(client); err != nil {
 		return -1, err
 	}
-	in, out, err := streams(client)
+	in, out, mtu, err := streams(client)
+	if err == nil && mtu > 16<<10 {
+		err = smallPackets(client) // by the loopback
+	}
 	if err != nil {
 		return -1, err
 	}
@@ -91,6 +94,9 @@ func (r *sctpRelay) dial(client int) (fd int, err error) {
 	}
 	if err = hearMessages(fd); err == nil {
 		err = setStreams(fd, in, out)
+	}
+	if err == nil {
+		err = smallPackets(fd)
 	}
 	// Bound to one address, the association tells the container no other of this host's.
 	if err == nil {

@@ -9,11 +9,13 @@ import (
 
 // Options of linux/sctp.h, control messages, and where fields lie in its structures.
 const (
-	sctpInitMsg     = 2
-	sctpNoDelay     = 3
-	sctpEvents      = 11
-	sctpStatus      = 14
-	sctpRecvRcvInfo = 32
+	sctpInitMsg        = 2
+	sctpNoDelay        = 3
+	sctpPeerAddrParams = 9
+	sctpEvents         = 11
+	sctpMaxSeg         = 13
+	sctpStatus         = 14
+	sctpRecvRcvInfo    = 32
 
 	// struct cmsghdr, of a kernel of 64 bits.
 	cmsgHeader  = 16
@@ -29,7 +31,14 @@ const (
 	eventAssociation     = 1
 	eventPartialDelivery = 6
 
+	// struct sctp_paddrparams, as of before Linux 4.17, which is taken as well.
+	paddrMTU    = 138
+	paddrFlags  = 146
+	paddrSize   = 152
+	noDiscovery = 16
+
 	// struct sctp_status.
+	statusMTU  = 172
 	statusIn   = 16
 	statusOut  = 18
 	statusSize = 176
@@ -137,6 +146,16 @@ func onlyIPv6(fd int) error {
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
+// smallPackets has a socket send packets that pass every network of containers: what is
+// translated on its way from the loopback is taken for as large as those of the loopback, 64
+// KiB, which are lost, and come again after a second each.
+func smallPackets(fd int) error {
+	var b [paddrSize]byte
+	binary.NativeEndian.PutUint32(b[paddrMTU:], 1280)
+	binary.NativeEndian.PutUint32(b[paddrFlags:], noDiscovery)
+	return setsockopt(fd, sctpPeerAddrParams, b[:])
+}
+
 // setStreams is struct sctp_initmsg: how many streams are asked for, and how many at most
 // the peer gets.
 func setStreams(fd int, out, in uint16) error {
@@ -146,14 +165,14 @@ func setStreams(fd int, out, in uint16) error {
 	return setsockopt(fd, sctpInitMsg, b[:])
 }
 
-// streams are those that the peer sends by, and those that it takes.
-func streams(fd int) (in, out uint16, err error) {
+// streams are those that the peer sends by, and those that it takes; mtu is of the way there.
+func streams(fd int) (in, out uint16, mtu uint32, err error) {
 	var b [statusSize]byte
 	size := uint32(len(b))
 	if _, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, sctpStatus, uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0); e != 0 {
-		return 0, 0, e
+		return 0, 0, 0, e
 	}
-	return binary.NativeEndian.Uint16(b[statusIn:]), binary.NativeEndian.Uint16(b[statusOut:]), nil
+	return binary.NativeEndian.Uint16(b[statusIn:]), binary.NativeEndian.Uint16(b[statusOut:]), binary.NativeEndian.Uint32(b[statusMTU:]), nil
 }
 
 func setsockopt(fd, option int, b []byte) error {

@@ -40,17 +40,17 @@ func TestSCTP(t *testing.T) {
 	const here, there = "2001:db8:18::1", "2001:db8:18::2"
 	addAddress(t, "uplink", here+"/64")
 	addAddressOutside(t, "lan", there+"/64")
-	quickPaths(t)
 	d := own(t)
 	c := ours(d)
 	const plain, both = "plain", "both"
-	serve := func(name string, args ...string) {
+	serve := func(c client, name string, args ...string) {
 		t.Helper()
 		c.must(t, slices.Concat([]string{"run", "-d", "--name", name, "-h", name, "-v", world.echo + ":/echo:ro"}, args, []string{"busybox", "/echo", "sctp", "80", "40"})...)
 	}
-	serve(plain, "-p", "18300:80/sctp", "-p", "[::1]:18311:80/sctp", "-p", "["+here+"]:18312:80/sctp")
+	serve(c, plain, "-p", "18300:80/sctp", "-p", "[::1]:18311:80/sctp", "-p", "["+here+"]:18312:80/sctp")
 	c.must(t, "network", "create", "--ipv6", "six")
-	serve(both, "--network", "six", "-p", "18301:80/sctp", "-p", "127.0.0.1:18314:80/sctp")
+	docker := clients(t, d)[0]
+	serve(docker, both, "--network", "six", "-p", "18301:80/sctp", "-p", "127.0.0.1:18314:80/sctp", "-p", "[::1]:18321-18323:80/sctp", "-p", "[::1]:18324-18325:80-81/sctp")
 	t.Cleanup(func() {
 		c.must(t, "rm", "-f", both)
 		c.must(t, "network", "rm", "six")
@@ -82,9 +82,9 @@ func TestSCTP(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		plain: "80/sctp -> 0.0.0.0:18300\n80/sctp -> [" + here + "]:18312\n80/sctp -> [::1]:18311\n80/sctp -> [::]:18300",
-		both:  "80/sctp -> 0.0.0.0:18301\n80/sctp -> 127.0.0.1:18314\n80/sctp -> [::]:18301",
+		both:  "80/sctp -> 0.0.0.0:18301\n80/sctp -> 127.0.0.1:18314\n80/sctp -> [::1]:18321\n80/sctp -> [::1]:18324\n80/sctp -> [::]:18301\n81/sctp -> [::1]:18325",
 	} {
-		if got := c.must(t, "port", name); got != want {
+		if got := docker.must(t, "port", name); got != want {
 			t.Errorf("port %s: %q, want %q", name, got, want)
 		}
 	}
