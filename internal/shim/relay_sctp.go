@@ -17,6 +17,10 @@ const (
 	// maxStreams is how many the relay offers to a client in each direction: it learns only
 	// later what the container offers, and the kernel takes memory for each.
 	maxStreams = 512
+	// receiveBuffer is what a client may send ahead, in bytes; the kernel doubles it for its
+	// own needs. A client at ::1 sends in packets of 64 KiB, of which the kernel's default
+	// has room for one or two: each would wait for the acknowledgement of the last.
+	receiveBuffer = 512 << 10
 	// perTurn is how many messages of one side are passed on before another's turn.
 	perTurn = 16
 )
@@ -34,6 +38,9 @@ func (s *shim) relaySCTP(fd int, to unix.Sockaddr) (relay, error) {
 	err := hearMessages(fd)
 	if err == nil {
 		err = setStreams(fd, maxStreams, maxStreams)
+	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 	}
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -51,13 +52,39 @@ func associateBy(to string, streams uint16) (*association, error) {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())})
+		err = connected(fd, unix.Connect(fd, &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}))
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("associate with %s: %w", to, err)
 	}
 	return &association{fd}, nil
+}
+
+// connected waits for what a signal to this process has interrupted.
+func connected(fd int, err error) error {
+	for err == unix.EINTR || err == unix.EALREADY {
+		if _, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 10_000); err == nil {
+			var code int
+			if code, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+				return syscall.Errno(code)
+			}
+		}
+	}
+	if err == unix.EISCONN {
+		return nil
+	}
+	return err
+}
+
+// uninterrupted makes a call again that a signal to this process has interrupted: with a
+// time limit of the socket the kernel does not.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // close is told once or more.
@@ -79,8 +106,10 @@ func (a *association) send(p parcel) error {
 		data[2] = 1
 	}
 	binary.NativeEndian.PutUint32(data[4:], p.PPID)
-	_, err := unix.SendmsgN(a.fd, []byte(p.Text), b, nil, unix.MSG_NOSIGNAL)
-	return err
+	return uninterrupted(func() error {
+		_, err := unix.SendmsgN(a.fd, []byte(p.Text), b, nil, unix.MSG_NOSIGNAL)
+		return err
+	})
 }
 
 // receive gives a whole message; no text is the association's end.
@@ -88,7 +117,11 @@ func (a *association) receive() (p parcel, err error) {
 	buf, oob := make([]byte, 1<<20), make([]byte, 200)
 	var text []byte
 	for {
-		n, oobn, flags, _, err := unix.Recvmsg(a.fd, buf, oob, 0)
+		var n, oobn, flags int
+		err := uninterrupted(func() (err error) {
+			n, oobn, flags, _, err = unix.Recvmsg(a.fd, buf, oob, 0)
+			return err
+		})
 		if err != nil || n == 0 {
 			return p, err
 		}
@@ -320,7 +353,7 @@ func relayedMessages(t *testing.T) {
 			t.Errorf("message %d: %.20q by %d, %x, want %.20q by %d, %x", i, got[i].Text, got[i].Stream, got[i].PPID, list[i].Text, list[i].Stream, list[i].PPID)
 		}
 	}
-	if got, err := a.ask("count " + strings.Repeat("x", 1<<19)); got != strconv.Itoa(1<<19+6) {
+	if got, err := a.ask("count " + strings.Repeat("x", 1<<20)); got != strconv.Itoa(1<<20+6) {
 		t.Errorf("of a large message the container counts %s, %v", got, err)
 	}
 	loose := parcel{"loose", 3, 9, true}
