@@ -85,7 +85,11 @@ func TestHelpersThatAreNotSeenFail(t *testing.T) {
 // What belongs to an engine by its parent but is none of its helpers is not passed over.
 func TestUnknownProcessIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", "sleep 1000 & echo; wait", dir+"/run")
+	cmd := exec.Command("sh", "-c", "exec 3<&0; cat <&3 & wait", dir+"/run")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +99,10 @@ func TestUnknownProcessIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL); cmd.Wait() })
+	// What comes back has gone through cat: it is no copy of the shell any more.
+	if _, err := in.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -102,17 +110,17 @@ func TestUnknownProcessIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sleep, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/task/" + strconv.Itoa(cmd.Process.Pid) + "/children")
+	child, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/task/" + strconv.Itoa(cmd.Process.Pid) + "/children")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids := []string{strconv.Itoa(cmd.Process.Pid), string(bytes.TrimSpace(sleep))}
+	pids := []string{strconv.Itoa(cmd.Process.Pid), string(bytes.TrimSpace(child))}
 	e := &engine{name: "Peer", dir: dir, helpers: []string{program(shell)}}
 	tab := &table{engines: []*engine{e}}
 	if _, err := tab.sumOf(e, pids); err == nil || !strings.Contains(err.Error(), "is not counted") {
 		t.Errorf("an unknown helper: %v", err)
 	}
-	e.helpers = append(e.helpers, "sleep")
+	e.helpers = append(e.helpers, "cat")
 	got, err := tab.sumOf(e, pids)
 	if err != nil || got.sum().processes != 2 {
 		t.Errorf("got %+v, %v, want two processes", got, err)
