@@ -19,8 +19,11 @@ func Message(kind uint16, flags netlink.HeaderFlags, family byte, attrs []byte) 
 }
 
 // Generation is the number of the last transaction of the connection's network
-// namespace, whose ever it was: each adds one.
+// namespace, whose ever it was: each adds one. It waits for one that is being committed.
 func Generation(conn *netlink.Conn) (uint32, error) {
+	if err := settle(conn); err != nil {
+		return 0, fmt.Errorf("wait for nftables: %w", err)
+	}
 	list, err := conn.Execute(Message(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil))
 	if err != nil {
 		return 0, fmt.Errorf("read the generation of nftables: %w", err)
@@ -31,6 +34,22 @@ func Generation(conn *netlink.Conn) (uint32, error) {
 		}
 	}
 	return 0, errors.New("read the generation of nftables: the kernel tells none")
+}
+
+// settle returns when no transaction is half committed. The kernel counts one before it
+// is done (nf_tables_commit of net/netfilter/nf_tables_api.c), and who lists then sees
+// neither all of the old nor all of the new: two lists between two equal generations may
+// differ. A batch waits for its turn, and one of nothing changes and counts nothing.
+func settle(conn *netlink.Conn) error {
+	edge := func(kind netlink.HeaderType) netlink.Message {
+		return netlink.Message{
+			Header: netlink.Header{Type: kind, Flags: netlink.Request},
+			// struct nfgenmsg; its last field names the subsystem, in network byte order.
+			Data: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES},
+		}
+	}
+	_, err := conn.SendMessages([]netlink.Message{edge(unix.NFNL_MSG_BATCH_BEGIN), edge(unix.NFNL_MSG_BATCH_END)})
+	return err
 }
 
 // Body gives the attributes of a message: of each type the last. nil where it is too

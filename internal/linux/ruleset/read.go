@@ -10,13 +10,15 @@ import (
 
 	"muelle/internal/linux/nft"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // Read copies the rules of the calling thread's network namespace; of nftables those
-// tables that want, which may be nil, does not leave out.
+// tables that want, which may be nil, does not leave out. All of nftables is of one moment;
+// errdefs.ErrUnavailable: others change it without a pause.
 func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -25,21 +27,28 @@ func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 	defer conn.Close()
 	d := dump{conn, want}
 	// Somebody may change the rules meanwhile; then it is read again.
-	for try := 0; ; try++ {
+	for range tries {
 		before, err := nft.Generation(d.conn)
 		if err != nil {
 			return nil, fmt.Errorf("read nftables: %w", err)
 		}
 		r, err := d.read()
-		if err == nil || try == 3 {
-			if after, gerr := nft.Generation(d.conn); gerr != nil || after == before || try == 3 {
-				return r, errors.Join(err, gerr)
-			}
-		} else if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINTR) {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINTR) {
 			return nil, err
 		}
+		after, gerr := nft.Generation(d.conn)
+		if gerr != nil {
+			return nil, fmt.Errorf("read nftables: %w", gerr)
+		}
+		if after == before {
+			return r, err
+		}
 	}
+	return nil, fmt.Errorf("read nftables: somebody changes the rules faster than they can be read (%d times in a row): %w", tries, errdefs.ErrUnavailable)
 }
+
+// tries is how often rules are read that others keep changing: half of them are not told.
+const tries = 20
 
 // dump asks the kernel's nftables.
 type dump struct {
