@@ -26,6 +26,8 @@ const (
 	// short is how long what should not be reached may be silent; long is for what
 	// should, when it was silent at first: the machine may be busy.
 	short, long = 400 * time.Millisecond, 4 * time.Second
+	// pause is between attempts that were refused.
+	pause = 50 * time.Millisecond
 )
 
 // verification is one Report with real attempts.
@@ -98,17 +100,25 @@ func (v *verification) try(cell *api.ZoneCell, t *api.ZoneTry) {
 		t.Result = api.ZoneUnproved // nobody can look at what arrives on this host alone
 		return
 	}
-	for _, patience := range []time.Duration{short, long} {
-		t.Result = v.once(cell, t, patience)
-		reached := t.Result == api.ZoneOpen || t.Result == api.ZoneRefused
-		// Somebody listens there, but it was another who refused.
-		if t.Result == api.ZoneRefused && cell.Protocol != "udp" && v.listening(cell, t) {
-			reached = false
-		}
-		if t.Differs = t.Result != api.ZoneUnproved && reached != t.Expected; !t.Differs || reached {
-			return
-		}
+	if !v.differs(cell, t, short) {
+		return
 	}
+	// A program that takes one connection at a time refuses all others meanwhile.
+	for end := time.Now().Add(long); v.differs(cell, t, time.Until(end)) && t.Result == api.ZoneRefused && time.Until(end) > pause; {
+		time.Sleep(pause)
+	}
+}
+
+// differs makes an attempt, and tells whether another may go as expected.
+func (v *verification) differs(cell *api.ZoneCell, t *api.ZoneTry, patience time.Duration) bool {
+	t.Result = v.once(cell, t, patience)
+	reached := t.Result == api.ZoneOpen || t.Result == api.ZoneRefused
+	// Somebody listens there, but it was another who refused.
+	if t.Result == api.ZoneRefused && cell.Protocol != "udp" && v.listening(cell, t) {
+		reached = false
+	}
+	t.Differs = t.Result != api.ZoneUnproved && reached != t.Expected
+	return t.Differs && !reached
 }
 
 // listening tells whether a program waits where the try leads to.
@@ -247,7 +257,7 @@ func (v *verification) connect(from string, t *api.ZoneTry, proto int, patience 
 
 func outcome(err error) string {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, unix.ECONNRESET): // accepted first
 		return api.ZoneOpen
 	case errors.Is(err, unix.ECONNREFUSED):
 		return api.ZoneRefused

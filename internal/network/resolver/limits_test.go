@@ -184,8 +184,8 @@ func TestWaitingLookupsAreBounded(t *testing.T) {
 		}
 		return false
 	}
-	for sent := 0; !refused(); sent++ {
-		if sent > 100*perAsker {
+	for end := time.Now().Add(30 * time.Second); !refused(); {
+		if time.Now().After(end) {
 			t.Fatal("nothing is refused")
 		}
 		if err := conn.WriteMsg(new(dns.Msg).SetQuestion("example.org.", dns.TypeA)); err != nil {
