@@ -91,3 +91,10 @@ type Driver interface {
 	Publish(ctx context.Context, ports []Mapping) error
 	Unpublish(ports []Mapping)
 }
+
+// Prober is a Driver of networks for which the kernel may lack something.
+type Prober interface {
+	// Probe tells before a network's first container comes whether it could be served: n
+	// has been checked. Nothing is left of it.
+	Probe(n Network) error
+}

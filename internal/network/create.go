@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"muelle/internal/id"
+	"muelle/internal/netdriver"
 	"muelle/internal/netdriver/macvlan"
 	"muelle/internal/network/address"
 )
@@ -59,8 +60,13 @@ func (s *Service) Create(_ context.Context, r network.CreateRequest) (network.Cr
 	if n.Interface, err = driver.Check(n.driverView()); err != nil {
 		return network.CreateResponse{}, err
 	}
-	if err := s.interfaceIsFree(n.Interface); err != nil {
+	if err := s.interfaceIsFree(n); err != nil {
 		return network.CreateResponse{}, err
+	}
+	if p, ok := driver.(netdriver.Prober); ok {
+		if err := p.Probe(n.driverView()); err != nil {
+			return network.CreateResponse{}, err
+		}
 	}
 	return s.enter(n)
 }
@@ -133,18 +139,41 @@ func (s *Service) nameIsFree(name string) error {
 	return nil
 }
 
-// interfaceIsFree: two networks may have been told the same bridge name.
-func (s *Service) interfaceIsFree(name string) error {
+// interfaceIsFree: two networks may have been told the same bridge name, or parent.
+// Several of macvlan may share one, as with Docker, but in the mode passthru.
+func (s *Service) interfaceIsFree(made *net) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, n := range s.networks {
-		if name == "" || n.Interface != name {
+		if made.Interface == "" || n.Interface != made.Interface {
 			continue
 		}
-		if n.Driver != "bridge" {
-			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("network %s is already using parent interface %s", n.Name, name))
+		if err := made.beside(n); err != nil {
+			return err
 		}
-		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("conflicts with network %s (%s): networks have same bridge name", n.ID, n.Name))
+	}
+	return nil
+}
+
+// beside tells why a network cannot have the same interface as another.
+func (n *net) beside(o *net) error {
+	const passthru = "passthru"
+	denied := func(format string, args ...any) error {
+		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf(format, args...))
+	}
+	switch {
+	case n.Driver == predefinedBridge && o.Driver == predefinedBridge:
+		return denied("conflicts with network %s (%s): networks have same bridge name", o.ID, o.Name)
+	case n.Driver == predefinedBridge || o.Driver == predefinedBridge:
+		return denied("interface %s is that of the %s network %s", n.Interface, o.Driver, o.Name)
+	case n.Driver != o.Driver:
+		return denied("the %s network %s is already using parent interface %s, which carries either macvlan or ipvlan: use the driver %s, or another parent, such as a VLAN of it", o.Driver, o.Name, n.Interface, macvlan.Macvlan)
+	case n.Driver == macvlan.IPVlan:
+		return denied("network %s is already using parent interface %s", o.Name, n.Interface)
+	case o.Options["macvlan_mode"] == passthru:
+		return denied("macvlan network %s is already using parent interface %s in mode passthru", o.Name, n.Interface)
+	case n.Options["macvlan_mode"] == passthru:
+		return denied("cannot use mode passthru, macvlan network %s is already using parent interface %s", o.Name, n.Interface)
 	}
 	return nil
 }

@@ -156,7 +156,7 @@ func (s *Service) remove(ctx context.Context, n *net) error {
 	// belongs to no network then, and is removed at the next start.
 	err := s.records.Delete(n.ID)
 	if err == nil {
-		err = s.drivers[n.Driver].Down(ctx, s.driverView(n))
+		err = s.takeDown(ctx, n)
 	}
 	if err != nil {
 		return fmt.Errorf("remove network %s: %w", n.Name, err)

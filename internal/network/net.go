@@ -211,7 +211,7 @@ func (s *Service) bringUp(ctx context.Context, n *net) error {
 	defer n.up.Unlock()
 	if n.Chosen && s.routes.clashes(n.ID) && s.idle(n) && s.inTheWay(n.ID) {
 		// Its interface is still there, with a subnet that a route has taken since.
-		if err := s.drivers[n.Driver].Down(ctx, s.driverView(n)); err != nil {
+		if err := s.takeDown(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -226,6 +226,26 @@ func (s *Service) bringUp(ctx context.Context, n *net) error {
 		err = s.drivers[n.Driver].Up(ctx, s.driverView(n))
 	}
 	return err
+}
+
+// takeDown removes the driver's side of a network, unless another has the same parent:
+// then the last one does.
+func (s *Service) takeDown(ctx context.Context, n *net) error {
+	if n.Driver == macvlan.Macvlan { // nobody begins to share it meanwhile
+		s.create.Lock()
+		defer s.create.Unlock()
+	}
+	s.mu.RLock()
+	shared := false
+	for _, o := range s.networks {
+		shared = shared || o != n && o.Driver == n.Driver && o.Interface == n.Interface && n.Interface != ""
+	}
+	view := n.driverView()
+	s.mu.RUnlock()
+	if shared {
+		return nil
+	}
+	return s.drivers[n.Driver].Down(ctx, view)
 }
 
 // idle: nobody is on a network. The first of those on their way to it moves it.

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -52,16 +53,19 @@ func AddIPVlan(s Sub) error {
 	return netlink.LinkAdd(&netlink.IPVlan{LinkAttrs: a, Mode: mode, Flag: flag})
 }
 
-// SupportsSub tells by an error whether the kernel lacks a kind of interface on top of
-// another: it looks at the kind before it misses the other.
-func SupportsSub(kind string) error {
-	var link netlink.Link = &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "mueprobe"}, LinkType: kind}
+// Supports tells by unix.EOPNOTSUPP that the kernel lacks a kind of interface, its module
+// included. It makes one of a kind that needs no other: call it where nobody sees that.
+func Supports(kind string) error {
+	a := netlink.NewLinkAttrs()
+	// The kernel looks at the kind before it misses the parent. The library wants one.
+	a.Name, a.ParentIndex = "mueprobe", math.MaxInt32
+	link := &netlink.GenericLink{LinkAttrs: a, LinkType: kind}
 	err := netlink.LinkAdd(link)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return err
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return netlink.LinkDel(link)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return err
 	}
 	return nil
 }
@@ -75,13 +79,59 @@ func AddDummy(name, alias string) error {
 
 // AddVLAN makes an interface for one VLAN of another's link, and switches it on.
 func AddVLAN(name, master string, id int, alias string) error {
+	link, err := vlan(name, master, id)
+	if err != nil {
+		return err
+	}
+	return addOwned(link, alias)
+}
+
+// AddVLANIn is AddVLAN inside a namespace, where the interface stays off.
+func AddVLANIn(ns *os.File, name, master string, id int) error {
+	link, err := vlan(name, master, id)
+	if err != nil {
+		return err
+	}
+	link.Namespace = netlink.NsFd(int(ns.Fd()))
+	return netlink.LinkAdd(link)
+}
+
+func vlan(name, master string, id int) (*netlink.Vlan, error) {
 	parent, err := netlink.LinkByName(master)
 	if err != nil {
-		return fmt.Errorf("find interface %s: %w", master, err)
+		return nil, fmt.Errorf("find interface %s: %w", master, err)
 	}
 	a := netlink.NewLinkAttrs()
 	a.Name, a.ParentIndex = name, parent.Attrs().Index
-	return addOwned(&netlink.Vlan{LinkAttrs: a, VlanId: id}, alias)
+	return &netlink.Vlan{LinkAttrs: a, VlanId: id}, nil
+}
+
+// Occupied tells in words what else an interface carries, or is part of; empty where the
+// calling thread's namespace shows nothing.
+func Occupied(name string) (string, error) {
+	all, err := links()
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	at := map[int]netlink.Link{}
+	var of netlink.Link
+	for _, l := range all {
+		if at[l.Attrs().Index] = l; l.Attrs().Name == name {
+			of = l
+		}
+	}
+	if of == nil {
+		return "", nil
+	}
+	if m := at[of.Attrs().MasterIndex]; m != nil {
+		return fmt.Sprintf("it is a part of the %s %s", m.Type(), m.Attrs().Name), nil
+	}
+	for _, l := range all {
+		if k := l.Type(); l.Attrs().ParentIndex == of.Attrs().Index && (k == "macvlan" || k == "macvtap" || k == "ipvlan" || k == "ipvtap") {
+			return fmt.Sprintf("the %s interface %s is on it", k, l.Attrs().Name), nil
+		}
+	}
+	return "", nil
 }
 
 func addOwned(l netlink.Link, alias string) error {

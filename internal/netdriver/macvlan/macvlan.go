@@ -98,19 +98,13 @@ func contains(list []string, s string) bool {
 }
 
 // Check implements netdriver.Driver. The interface on the host is the parent: without
-// one, or of an internal network, one of our own that leads nowhere.
+// one, one of our own that leads nowhere.
 func (d *Driver) Check(n netdriver.Network) (string, error) {
 	o, err := d.parse(n.Options)
 	if err != nil {
 		return "", err
 	}
-	if err := rtnl.SupportsSub(d.kind); err != nil {
-		return "", errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("this kernel has no %s interfaces: load the module (modprobe %s) or use the driver bridge", d.kind, d.kind))
-	}
-	switch {
-	case o.parent == "":
-		return d.dummy(n), nil
-	case n.Internal && !rtnl.Exists(o.parent):
+	if o.parent == "" {
 		return d.dummy(n), nil
 	}
 	if master, id, ok := vlan(o.parent); ok && !rtnl.Exists(o.parent) {
@@ -145,26 +139,18 @@ func (d *Driver) Up(_ context.Context, n netdriver.Network) error {
 	if !rtnl.Exists(n.Interface) {
 		var err error
 		if master, id, ok := vlan(n.Interface); ok {
-			err = rtnl.AddVLAN(n.Interface, master, id, d.owner+n.Name)
+			err = d.refused(rtnl.AddVLAN(n.Interface, master, id, d.owner+n.Name), kindVLAN, options{}, n.Interface)
 		} else if n.Interface == d.dummy(n) {
-			err = rtnl.AddDummy(n.Interface, d.owner+n.Name)
+			err = d.refused(rtnl.AddDummy(n.Interface, d.owner+n.Name), kindDummy, options{}, n.Interface)
 		} else {
 			err = errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("parent interface %s is not there", n.Interface))
 		}
 		if err != nil {
-			return fmt.Errorf("bring up network %s: %w", n.Name, lacks(err))
+			return fmt.Errorf("bring up network %s: %w", n.Name, err)
 		}
 	}
 	d.up[n.ID] = true
 	return nil
-}
-
-// lacks words the kernel's refusal of a kind of interface.
-func lacks(err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return errdefs.ErrNotImplemented.WithMessage(err.Error() + ": this kernel has no such interfaces (load the module, or use the driver bridge)")
-	}
-	return err
 }
 
 // Down removes the parent where it is ours.
@@ -190,15 +176,9 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	if err != nil {
 		return err
 	}
-	l := rtnl.Sub{Name: e.Interface, Parent: n.Interface, NetNS: e.NetNS, MAC: e.MAC, Mode: o.mode}
-	if d.kind == IPVlan {
-		l.MAC, l.Flag = nil, o.flag
-		err = rtnl.AddIPVlan(l)
-	} else {
-		err = rtnl.AddMacvlan(l)
-	}
+	err = d.add(o, rtnl.Sub{Name: e.Interface, Parent: n.Interface, NetNS: e.NetNS, MAC: e.MAC})
 	if err != nil {
-		return fmt.Errorf("make %s interface on %s in network %s: %w", d.kind, n.Interface, n.Name, lacks(err))
+		return fmt.Errorf("make %s interface on %s in network %s: %w", d.kind, n.Interface, n.Name, d.refused(err, d.kind, o, n.Interface))
 	}
 	gateways := e.Gateways
 	err = netns.Do(e.NetNS, func() error {
@@ -212,6 +192,16 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 		return errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), d.Unplug(e))
 	}
 	return nil
+}
+
+// add makes a container's interface.
+func (d *Driver) add(o options, l rtnl.Sub) error {
+	l.Mode = o.mode
+	if d.kind == IPVlan {
+		l.MAC, l.Flag = nil, o.flag
+		return rtnl.AddIPVlan(l)
+	}
+	return rtnl.AddMacvlan(l)
 }
 
 // Unplug detaches a container that goes on: when it returns its interface is gone.
