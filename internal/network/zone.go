@@ -86,15 +86,18 @@ func (s *Service) SetZone(ctx context.Context, ref string, z api.Zone) error {
 		s.mu.Unlock()
 		return err
 	}
-	before, unfollowed := n.Options, n.Unfollowed
+	before, unfollowed, apart := n.Options, n.Unfollowed, !n.between()
 	n.Options, n.Unfollowed = options, true
-	view := n.driverView()
+	view, together := n.driverView(), apart && n.between()
 	s.mu.Unlock()
 	err = s.save(n, true)
 	if err == nil {
 		err = s.bridge.SetZone(ctx, view)
 	}
 	if err == nil {
+		if together {
+			s.introduce(n)
+		}
 		return nil
 	}
 	s.mu.Lock()

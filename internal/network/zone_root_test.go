@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 	mobynet "github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"muelle/api"
 	"muelle/internal/linux/netns"
@@ -253,12 +254,31 @@ func TestZoneEgressByName(t *testing.T) {
 
 func TestZoneBetween(t *testing.T) {
 	w := newWorld(t)
-	w.network("apart", zone(api.Zone{Between: api.ZoneDeny}))
+	w.network("apart", zone(api.Zone{Between: api.ZoneDeny}), func(r *mobynet.CreateRequest) { r.EnableIPv6 = new(bool); *r.EnableIPv6 = true })
 	a, b := w.start(spec("a", "apart")), w.start(spec("b", "apart"))
 	w.serve(b.NetNS, "tcp", ":80", "b")
+	w.serve(b.NetNS, "tcp6", ":80", "b")
+	six := net.JoinHostPort(b.Endpoints["apart"].GlobalIPv6Address.String(), "80")
 	w.cannotReach(a.NetNS, "tcp4", w.address(b, "apart")+":80")
+	w.cannotReach(a.NetNS, "tcp6", six)
 	must(t, w.SetZone(context.Background(), "apart", api.Zone{}))
+	// Who asked in vain does not go on to believe that nobody is there.
+	must(t, in(a.NetNS, func() error {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			list, err := netlink.NeighList(0, family)
+			if err != nil {
+				return err
+			}
+			for _, n := range list {
+				if n.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) != 0 {
+					t.Errorf("a has not found %s", n.IP)
+				}
+			}
+		}
+		return nil
+	}))
 	w.reaches(a.NetNS, "tcp4", w.address(b, "apart")+":80", "b")
+	w.reaches(a.NetNS, "tcp6", six, "b")
 	must(t, w.SetZone(context.Background(), "apart", api.Zone{Between: api.ZoneDeny}))
 	w.cannotReach(a.NetNS, "tcp4", w.address(b, "apart")+":80")
 }
