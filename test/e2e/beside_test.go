@@ -100,7 +100,7 @@ func TestTwoDaemons(t *testing.T) {
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		if sorted(tables()) != sorted(both) {
 			return errors.New("the tables are not back:\n" + tables() + "before:\n" + both)
 		}

@@ -127,7 +127,7 @@ func TestCaptureByTLS(t *testing.T) {
 	done := make(chan result, 1)
 	go func() { done <- c.try(t, append(secure, "-w", "-")...) }()
 	// A line for each packet socket of the namespace, below a heading.
-	err := eventually(10*time.Second, func() error {
+	err := eventually(30*time.Second, func() error {
 		if out := c.must(t, "exec", name, "cat", "/proc/net/packet"); strings.Count(out, "\n") < 1 {
 			return fmt.Errorf("nobody captures:\n%s", out)
 		}

@@ -91,7 +91,7 @@ func TestVendorHooks(t *testing.T) {
 			if r := c.try(t, append(args, "busybox", "sh", "-c", look)...); r.code != 0 || r.out != tt.want {
 				t.Errorf("%+v, want %q", r, tt.want)
 			}
-			if err := eventually(10*time.Second, func() error {
+			if err := eventually(30*time.Second, func() error {
 				if data, err := os.ReadFile(ends); string(data) != "gone\n" {
 					return fmt.Errorf("the hook of the end has written %q: %v", data, err)
 				}

@@ -26,7 +26,7 @@ import (
 // so that something may go between the two counts: they have to agree soon.
 func account(t *testing.T, d *daemon, when string) (rows map[string]api.DiskUsageRow) {
 	t.Helper()
-	if err := eventually(10*time.Second, func() (err error) {
+	if err := eventually(30*time.Second, func() (err error) {
 		rows, err = accounted(d)
 		return err
 	}); err != nil {

@@ -221,7 +221,7 @@ volumes: {data: {}}
 	if r := compose("up", "-d"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		if r := compose("logs", "--no-log-prefix", "app"); strings.TrimSpace(r.out) != "migrated" {
 			return fmt.Errorf("%+v", r)
 		}

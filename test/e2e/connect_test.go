@@ -126,7 +126,7 @@ func TestConnectMovesPorts(t *testing.T) {
 			}
 			err := try()
 			if want && err != nil {
-				err = eventually(5*time.Second, try)
+				err = eventually(20*time.Second, try)
 			}
 			if (err == nil) != want {
 				t.Errorf("%s: %v", url, err)

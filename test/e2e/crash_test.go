@@ -33,7 +33,7 @@ func TestDaemonMayDie(t *testing.T) {
 	c.must(t, "run", "-d", "--name", "asks", "--network", "net", "-v", shared+":/s", "busybox", "sh", "-c",
 		"while ! [ -e /s/ask ]; do usleep 20000; done; touch /s/asking; wget -qO- http://web >/s/answer; echo $? >/s/asked; sleep 1000")
 	c.remove(t, "asks")
-	if err := eventually(5*time.Second, func() error { _, err := get("http://127.0.0.1:18090"); return err }); err != nil {
+	if err := eventually(20*time.Second, func() error { _, err := get("http://127.0.0.1:18090"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	before := c.must(t, "inspect", "-f", "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "web")
@@ -49,7 +49,7 @@ func TestDaemonMayDie(t *testing.T) {
 	}
 	touch(t, shared, "end")
 	touch(t, shared, "ask")
-	if err := eventually(5*time.Second, func() error { _, err := os.Stat(filepath.Join(shared, "asking")); return err }); err != nil {
+	if err := eventually(20*time.Second, func() error { _, err := os.Stat(filepath.Join(shared, "asking")); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.start(); err != nil {
@@ -127,7 +127,7 @@ func TestRestartPoliciesSurvive(t *testing.T) {
 	if err := d.start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		got := c.must(t, "ps", "--format", "{{.Names}}")
 		if got != "always" {
 			return fmt.Errorf("running: %q", got)

@@ -186,7 +186,7 @@ func TestInterfacesTurned(t *testing.T) {
 			ping := func(from, to string) int { return c.try(t, "exec", from, "ping", "-c", "1", "-W", "1", to).code }
 			reach := func(from, to, when string) {
 				t.Helper()
-				if err := eventually(10*time.Second, func() error {
+				if err := eventually(30*time.Second, func() error {
 					if r := c.try(t, "exec", from, "ping", "-c", "1", "-W", "1", to); r.code != 0 {
 						return fmt.Errorf("%+v", r)
 					}

@@ -51,7 +51,7 @@ func newCrossing(t *testing.T, privileges ...string) *crossing {
 	x.second = x.join(t, "second", x.back)
 	// The host knows both: what would arrive arrives in the order in which it was sent.
 	for _, a := range []string{x.victim.ip, x.victim.ip6} {
-		if err := eventually(5*time.Second, func() error { return echoes("udp", "", net.JoinHostPort(a, "7000"), time.Second) }); err != nil {
+		if err := eventually(20*time.Second, func() error { return echoes("udp", "", net.JoinHostPort(a, "7000"), time.Second) }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -97,7 +97,7 @@ func TestExplain(t *testing.T) {
 	c := ours(world.daemon)
 	waitFor := func(what, format string, want string) {
 		t.Helper()
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			if got := c.try(t, "inspect", "-f", format, what).out; strings.TrimSpace(got) != want {
 				return fmt.Errorf("%s: %s", what, got)
 			}
@@ -110,7 +110,7 @@ func TestExplain(t *testing.T) {
 	waitFor("hops-crash-1", "{{.State.Status}}", "exited")
 	// The servers listen as soon as they are reached.
 	for _, port := range []string{"local:80", "app:5000", "sick:80", "six:7000", "mongo:27017", "many:80"} {
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			e, _ := hops(t, strings.Split(port, ":")[0], "/localhost:"+strings.Split(port, ":")[1])
 			if !e.Reachable {
 				return fmt.Errorf("%+v", e)

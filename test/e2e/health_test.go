@@ -211,8 +211,8 @@ func TestProbesGoOnAfterACrashOfTheDaemon(t *testing.T) {
 	c.remove(t, name)
 	// Is asked to stop by a daemon that dies meanwhile, and ends when asked again.
 	stubborn := c.unique(t, "stubborn")
-	c.must(t, "run", "-d", "--name", stubborn, "--stop-timeout", "600", "--health-tcp", "1", "--health-interval", "100ms", "--health-retries", "1",
-		"--health-on-failure", "stop", "busybox", "sh", "-c", `trap "test -e /asked && exit 3; touch /asked" TERM; while :; do sleep 0.02; done`)
+	c.must(t, "run", "-d", "--name", stubborn, "--stop-timeout", "600", "--health-cmd", "test ! -e /ready", "--health-interval", "100ms", "--health-retries", "1",
+		"--health-on-failure", "stop", "busybox", "sh", "-c", `trap "test -e /asked && exit 3; touch /asked" TERM; touch /ready; while :; do sleep 0.02; done`)
 	c.remove(t, stubborn)
 	awaitHealth(t, c, name, ctypes.Healthy)
 	c.must(t, "exec", stubborn, "sh", "-c", "until test -e /asked; do sleep 0.02; done")

@@ -158,13 +158,21 @@ func associate(from, to string, patience time.Duration) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// answered tells whether something takes a connection there.
-func answered(from, to string) error {
-	c, err := dialFrom("tcp", from, to, 700*time.Millisecond)
+// answered tells whether something takes a connection there: long it waits if that is to come.
+func answered(from, to string, expected bool) error {
+	c, err := dialFrom("tcp", from, to, patience(expected))
 	if err != nil {
 		return err
 	}
 	return c.Close()
+}
+
+// patience is long for what is to come, and short for what is not.
+func patience(expected bool) time.Duration {
+	if expected {
+		return 5 * time.Second
+	}
+	return 300 * time.Millisecond
 }
 
 // echoes sends a word to the echo program and waits that long for it to come back.

@@ -51,7 +51,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("exec -i: %+v", r)
 		}
 		c.must(t, "exec", "-d", name, "touch", "/tmp/detached")
-		if err := eventually(5*time.Second, func() error {
+		if err := eventually(20*time.Second, func() error {
 			if r := c.try(t, "exec", name, "ls", "/tmp/detached"); r.code != 0 {
 				return fmt.Errorf("%+v", r)
 			}
@@ -246,7 +246,7 @@ func TestHealth(t *testing.T) {
 		c.remove(t, name)
 		await := func(want string) {
 			t.Helper()
-			if err := eventually(10*time.Second, func() error {
+			if err := eventually(30*time.Second, func() error {
 				if got := c.must(t, "inspect", "-f", "{{.State.Health.Status}}", name); got != want {
 					return fmt.Errorf("health %q, want %q", got, want)
 				}

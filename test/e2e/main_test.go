@@ -285,7 +285,7 @@ func startRegistry() (stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the registry: %w (make build first)", err)
 	}
-	err = eventually(10*time.Second, func() error {
+	err = eventually(30*time.Second, func() error {
 		resp, err := http.Get("http://" + registryAddr + "/v2/")
 		if err != nil {
 			return err

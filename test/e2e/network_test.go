@@ -45,9 +45,11 @@ func TestPublishedPorts(t *testing.T) {
 			var err error
 			switch {
 			case from == "host" && ok:
-				err = eventually(5*time.Second, try)
+				err = eventually(20*time.Second, try)
 			case from == "host":
 				err = try()
+			case ok:
+				err = eventually(20*time.Second, func() error { return outside(try) })
 			default:
 				err = outside(try)
 			}
@@ -92,11 +94,11 @@ func TestPublishedUDP(t *testing.T) {
 		c.must(t, "run", "-d", "--name", name, "-v", world.echo+":/echo:ro", "-p", "18053:7777/udp", "busybox", "/echo", "7777")
 		c.remove(t, name)
 		for _, addr := range []string{"127.0.0.1:18053", "[::1]:18053", hostAddr + ":18053"} {
-			if err := eventually(10*time.Second, func() error { return echoes("udp", "", addr, time.Second) }); err != nil {
+			if err := eventually(30*time.Second, func() error { return echoes("udp", "", addr, time.Second) }); err != nil {
 				t.Errorf("%s: %v", addr, err)
 			}
 		}
-		if err := outside(func() error { return echoes("udp", "", hostAddr+":18053", time.Second) }); err != nil {
+		if err := outside(func() error { return echoes("udp", "", hostAddr+":18053", 5*time.Second) }); err != nil {
 			t.Errorf("from outside: %v", err)
 		}
 	})
@@ -133,7 +135,7 @@ func TestZonesOfUserNetworks(t *testing.T) {
 				}
 				return nil
 			}
-			if err := eventually(5*time.Second, try); err != nil {
+			if err := eventually(20*time.Second, try); err != nil {
 				t.Error(err)
 			}
 		}
@@ -170,8 +172,13 @@ func TestDefaultBridgeResolvesNoContainers(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		address := c.must(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
-		if got := c.must(t, "run", "--rm", "busybox", "timeout", "3", "wget", "-qO-", "http://"+address); got != "hello" {
-			t.Errorf("by address: %q", got)
+		if err := eventually(20*time.Second, func() error {
+			if r := c.try(t, "run", "--rm", "busybox", "timeout", "3", "wget", "-qO-", "http://"+address); r.out != "hello\n" {
+				return fmt.Errorf("by address: %+v", r)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -184,7 +191,7 @@ func TestContainerMayServeDNSItself(t *testing.T) {
 		name := c.unique(t, "c")
 		c.must(t, "run", "-d", "--name", name, "--network", network, "busybox", "sh", "-c", "while :; do nc -l -p 53 -e echo own answer; done")
 		c.remove(t, name)
-		if err := eventually(5*time.Second, func() error {
+		if err := eventually(20*time.Second, func() error {
 			if r := c.try(t, "run", "--rm", "--network", network, "busybox", "nc", "-w", "2", name, "53"); r.out != "own answer\n" {
 				return fmt.Errorf("%+v", r)
 			}

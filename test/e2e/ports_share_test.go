@@ -56,7 +56,7 @@ services:
     ports: ["18400:80"]
     stop_signal: KILL
     deploy: {replicas: 2}
-    healthcheck: {test: ["CMD", "test", "-e", "/www/index.html", "-a", "!", "-e", "/sick"], interval: 100ms, retries: 1}
+    healthcheck: {test: "test ! -e /sick && wget -qO /dev/null http://127.0.0.1", interval: 100ms, retries: 1}
 `
 
 // TestReplicasShareAPort: one port of the host for all replicas of a service, by both
@@ -149,7 +149,7 @@ func TestReplicasShareAPort(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		got := answers(here, 6)
 		for text := range got {
 			if len(got) != 2 || len(text) != 12 { // else an error's
@@ -207,7 +207,7 @@ func TestPublishedIPv6(t *testing.T) {
 	if got := c.must(t, "port", web); got != want {
 		t.Errorf("port: %q", got)
 	}
-	if err := eventually(5*time.Second, func() error { _, err := get("http://127.0.0.1:18402"); return err }); err != nil {
+	if err := eventually(20*time.Second, func() error { _, err := get("http://127.0.0.1:18402"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	check := func() error {
@@ -215,7 +215,7 @@ func TestPublishedIPv6(t *testing.T) {
 			if body, err := get("http://" + net.JoinHostPort(address, "18402")); err != nil || body != "hello" {
 				return fmt.Errorf("%s: %q, %w", address, body, err)
 			}
-			if err := eventually(5*time.Second, func() error { return echoes("udp6", "", net.JoinHostPort(address, "18054"), time.Second) }); err != nil {
+			if err := eventually(20*time.Second, func() error { return echoes("udp6", "", net.JoinHostPort(address, "18054"), time.Second) }); err != nil {
 				return fmt.Errorf("UDP of %s: %w", address, err)
 			}
 		}

@@ -24,7 +24,7 @@ func TestUpdatePorts(t *testing.T) {
 		try := func() error { _, err := get(url); return err }
 		err := try()
 		if want {
-			err = eventually(5*time.Second, try)
+			err = eventually(20*time.Second, try)
 		}
 		if (err == nil) != want {
 			t.Errorf("%s: %v", url, err)
@@ -90,7 +90,7 @@ func TestUpdatePortsCutsConnections(t *testing.T) {
 	muelle.must(t, "run", "-d", "--name", name, "-p", "127.0.0.1:18304:7", "busybox", "sh", "-c", "while :; do nc -l -p 7 -e cat; done")
 	muelle.remove(t, name)
 	var c net.Conn
-	err := eventually(5*time.Second, func() (err error) {
+	err := eventually(20*time.Second, func() (err error) {
 		if c, err = net.Dial("tcp", "127.0.0.1:18304"); err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func reboot(t *testing.T, end func(t *testing.T, d *daemon, pids []int)) {
 		t.Error("a container that goes with its end is still there")
 	}
 	for _, pid := range pids {
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			if err := syscall.Kill(pid, 0); err == nil {
 				return fmt.Errorf("process %d of the boot before still runs", pid)
 			}

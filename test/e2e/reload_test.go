@@ -333,7 +333,8 @@ func TestReload(t *testing.T) {
 	})
 	// The daemon's end waits for a container as long as that may take to stop, though it is
 	// told less; see StopAllTimeout for more.
-	c.must(t, "run", "-d", "--name", "slow", "--stop-timeout", "600", "busybox", "sh", "-c", "trap 'sleep 1.2; exit 7' TERM; while :; do sleep 0.1; done")
+	c.must(t, "run", "-d", "--name", "slow", "--stop-timeout", "600", "busybox", "sh", "-c", "trap 'sleep 1.2; exit 7' TERM; touch /ready; while :; do sleep 0.1; done")
+	c.must(t, "exec", "slow", "sh", "-c", "until test -e /ready; do usleep 10000; done")
 	step(map[string]any{"shutdown-timeout": 1}, func(told map[string]string) {
 		if told["shutdown-timeout"] != "1" {
 			t.Errorf("event: %v", told)

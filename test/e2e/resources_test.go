@@ -295,7 +295,7 @@ func TestCgroupNamespaceAndParent(t *testing.T) {
 			}
 			for _, d := range append(dirs, "/sys/fs/cgroup"+parent) {
 				// The container's own group goes after the answer that it is removed.
-				if err := eventually(10*time.Second, func() error {
+				if err := eventually(30*time.Second, func() error {
 					if err := syscall.Rmdir(d); err != syscall.ENOENT {
 						return err
 					}

@@ -99,7 +99,7 @@ func (term *screen) enter(keys string) {
 // expect waits until text is shown behind what was expected before.
 func (term *screen) expect(text string) {
 	term.t.Helper()
-	err := eventually(10*time.Second, func() error {
+	err := eventually(30*time.Second, func() error {
 		term.mu.Lock()
 		defer term.mu.Unlock()
 		at := strings.Index(term.shown[term.seen:], text)
@@ -117,7 +117,7 @@ func (term *screen) expect(text string) {
 // until types keys until text is shown: for what is not ready to read yet.
 func (term *screen) until(keys, text string) {
 	term.t.Helper()
-	err := eventually(10*time.Second, func() error {
+	err := eventually(30*time.Second, func() error {
 		term.enter(keys)
 		term.mu.Lock()
 		defer term.mu.Unlock()
@@ -137,7 +137,7 @@ func (term *screen) until(keys, text string) {
 // for the client.
 func (term *screen) raw() {
 	term.t.Helper()
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		attrs, err := unix.IoctlGetTermios(int(term.slave.Fd()), unix.TCGETS)
 		if err == nil && attrs.Lflag&unix.ICANON != 0 {
 			err = errors.New("the terminal is not raw")

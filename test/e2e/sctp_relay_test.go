@@ -161,7 +161,7 @@ func askOnce(to, word string) (string, error) {
 func relayedAt(t *testing.T, to string, streams uint16) *association {
 	t.Helper()
 	var a *association
-	if err := eventually(10*time.Second, func() (err error) {
+	if err := eventually(30*time.Second, func() (err error) {
 		if a, err = associateBy(to, streams); err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func quickPaths(t *testing.T) {
 // pathsKnown waits until the addresses of the peer at a port, or one of them, have been asked
 // whether they live, and tells how many there are.
 func pathsKnown(port, only string) (n int, err error) {
-	err = eventually(5*time.Second, func() error {
+	err = eventually(20*time.Second, func() error {
 		assocs, err := os.ReadFile("/proc/thread-self/net/sctp/assocs")
 		if err != nil {
 			return err
@@ -283,7 +283,7 @@ func relayedAddresses(t *testing.T, here string) {
 		}
 		if err := place(func() error {
 			a := (*association)(nil)
-			if err := eventually(10*time.Second, func() (err error) { a, err = associateBy(tc.to, 10); return err }); err != nil {
+			if err := eventually(30*time.Second, func() (err error) { a, err = associateBy(tc.to, 10); return err }); err != nil {
 				return err
 			}
 			defer a.close()
@@ -394,7 +394,7 @@ func relayedEnds(t *testing.T) {
 	ended := func() {
 		t.Helper()
 		want := fmt.Sprintf("%d ends, %d aborts", ends, aborts)
-		if err := eventually(5*time.Second, func() error {
+		if err := eventually(20*time.Second, func() error {
 			if text, err := watcher.ask("ended"); text != want {
 				return fmt.Errorf("the container counts %q, %v, want %q", text, err, want)
 			}
@@ -425,7 +425,7 @@ func relayedFlood(t *testing.T, c client) {
 		t.Fatal(err)
 	}
 	before := ""
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		now, err := other.ask("sent")
 		if err != nil || now == "0" || now != before {
 			before = now
@@ -589,7 +589,7 @@ func relayedChanges(t *testing.T, c client, d *daemon, here string) {
 		}
 	}
 	c.must(t, "rm", "-f", "plain")
-	if err := eventually(5*time.Second, func() error {
+	if err := eventually(20*time.Second, func() error {
 		text, err := os.ReadFile("/proc/net/sctp/eps")
 		if err != nil || regexp.MustCompile(`\b183(00|1[12])\b`).Match(text) {
 			return fmt.Errorf("sockets that are left, %v:\n%s", err, text)

@@ -73,7 +73,7 @@ func TestSCTP(t *testing.T) {
 			place = outside
 		}
 		var got string
-		err := eventually(5*time.Second, func() error {
+		err := eventually(20*time.Second, func() error {
 			return place(func() (err error) { got, err = whoBy("", tc.to); return err })
 		})
 		if err != nil || tc.want != "" && got != tc.want {
@@ -126,7 +126,7 @@ func TestSCTP(t *testing.T) {
 		}
 	}
 	relaysSCTP(t, c, d, here) // and removes plain
-	if err := eventually(5*time.Second, func() error {
+	if err := eventually(20*time.Second, func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func TestReplicasOfSCTP(t *testing.T) {
 	}
 	c.must(t, "compose", "-p", "sctpshop", "-f", file, "up", "-d")
 	t.Cleanup(func() { c.must(t, "compose", "-p", "sctpshop", "-f", file, "down", "-t", "1") })
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		got := map[string]int{}
 		for range 6 {
 			text, err := whoBy("", "127.0.0.1:18303")

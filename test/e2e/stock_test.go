@@ -27,7 +27,7 @@ func TestZonesOnAStockKernel(t *testing.T) {
 	c.must(t, append([]string{"run", "-d", "--name", other, "-p", "18602:7000", "--cap-add", "NET_ADMIN"}, echo...)...)
 	c.remove(t, other)
 	for _, port := range []string{"18601", "18602"} {
-		if err := eventually(5*time.Second, func() error { return echoesFrom("tcp", "127.0.0.1", "127.0.0.1:"+port, true) }); err != nil {
+		if err := eventually(20*time.Second, func() error { return echoesFrom("tcp", "127.0.0.1", "127.0.0.1:"+port, true) }); err != nil {
 			t.Errorf("this host: port %s: %v", port, err)
 		}
 		allowed := port == "18602"
@@ -92,7 +92,7 @@ func TestSubInterfaces(t *testing.T) {
 		try := func() error {
 			return outside(func() error { return echoesFrom("tcp", tc.outside, net.JoinHostPort(address, "7000"), true) })
 		}
-		if err := eventually(5*time.Second, try); err != nil {
+		if err := eventually(20*time.Second, try); err != nil {
 			t.Errorf("%s: from outside: %v", driver, err)
 		}
 		if r := c.try(t, "exec", name, "ping", "-c", "1", "-W", "5", tc.outside); r.code != 0 {

@@ -196,7 +196,7 @@ func (s *storm) onNetworks(i int) {
 }
 
 func (s *storm) serves(url string, i int) {
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		text, err := get(url)
 		if err == nil && text != fmt.Sprint("storm", i) {
 			err = fmt.Errorf("%q", text)

@@ -133,7 +133,7 @@ func (s *storm) calm() {
 		t.Errorf("anonymous volumes are left: %s", volumes)
 	}
 	for _, dir := range []string{"data/containers", "run/containers"} {
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			entries, err := os.ReadDir(filepath.Join(s.dir, dir))
 			if err == nil && len(entries) > 0 {
 				err = fmt.Errorf("%s still has %v", dir, entries)

@@ -65,7 +65,7 @@ func TestExecsSurvive(t *testing.T) {
 	}
 	d.kill(t)
 	touch(t, shared, "early")
-	if err := eventually(10*time.Second, func() error { // it ends unseen
+	if err := eventually(30*time.Second, func() error { // it ends unseen
 		return gone("early")
 	}); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestExecsSurvive(t *testing.T) {
 			}
 			touch(t, shared, "late")
 		}
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			if x = inspect(id); x.Running || x.ExitCode == nil {
 				return fmt.Errorf("it has ended: %+v", x)
 			}
@@ -221,7 +221,7 @@ func TestSeveralAttached(t *testing.T) {
 			}
 			go func() { n, err := countLines(r); ends <- end{n, err} }()
 		}
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			if out := c.must(t, "events", "--since", "10m", "--until", "0s", "--filter", "container="+name, "--filter", "event=attach", "--format", "x"); strings.Count(out, "x") != 2 {
 				return fmt.Errorf("attached: %q", out)
 			}

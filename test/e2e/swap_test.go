@@ -81,7 +81,7 @@ func TestReservationBites(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := eventually(10*time.Second, func() error { return syscall.Rmdir("/sys/fs/cgroup" + parent) }); err != nil {
+		if err := eventually(30*time.Second, func() error { return syscall.Rmdir("/sys/fs/cgroup" + parent) }); err != nil {
 			t.Error(err)
 		}
 	})

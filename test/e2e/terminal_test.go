@@ -32,7 +32,7 @@ func TestTerminalOfAPerson(t *testing.T) {
 		term.expect("/dev/")
 		term.enter("trap '' TSTP; sleep 1000; echo status $?\n")
 		// What is typed before sleep has the terminal would end the shell's own line.
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			if out := c.must(t, "exec", name, "ps"); !strings.Contains(out, "sleep 1000") {
 				return fmt.Errorf("processes %s", out)
 			}

@@ -25,7 +25,7 @@ func TestUnifiedView(t *testing.T) {
 	c.must(t, "run", "-d", "--name", name, "-m", "96m", "--memory-swap", "96m", "busybox", "sh", "-c",
 		"dd if=/dev/zero of=/file bs=1M count=20; cat /file >/dev/null; dd if=/dev/zero of=/dev/shm/f bs=1M count=8; echo ready; exec sleep 1000")
 	c.remove(t, name)
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		if r := c.try(t, "logs", name); !strings.Contains(r.out, "ready") {
 			return fmt.Errorf("%+v", r)
 		}
@@ -75,7 +75,7 @@ func TestUnifiedOutOfMemory(t *testing.T) {
 		}
 		return nil
 	}
-	if err := eventually(10*time.Second, killed); err != nil {
+	if err := eventually(30*time.Second, killed); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.must(t, "inspect", "-f", "{{.State.Status}}", name); got != "running" {

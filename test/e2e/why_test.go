@@ -214,7 +214,7 @@ func TestWhyNoAnswer(t *testing.T) {
 	run("echo 'dial tcp "+db+":80: connect: connection refused'; exit 1", "--network", far)
 	wantCause(t, app, "refused", "nothing in it listens on port 80")
 	c.must(t, "exec", "-d", db, "nc", "-l", "-p", "80")
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		if text := c.must(t, "why", app); !strings.Contains(text, "nothing listened there yet") {
 			return fmt.Errorf("%s", text)
 		}

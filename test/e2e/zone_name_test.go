@@ -26,7 +26,7 @@ func TestZonesOfAContainerCalledHost(t *testing.T) {
 	t.Cleanup(func() { c.must(t, "rm", "-f", db) })
 
 	want := map[string]bool{"host": true, "host (container)": false}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		var r api.ZoneReport
 		// Its status is for all that runs here.
 		if err := json.Unmarshal([]byte(c.try(t, "zones", "--all", "--verify", "--format", "json").out), &r); err != nil {

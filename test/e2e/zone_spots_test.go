@@ -112,7 +112,7 @@ func (s spots) move(t *testing.T, to spots) spots {
 		})
 	}
 	for _, f := range to {
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(30*time.Second, func() error {
 			at := net.JoinHostPort(f.host, "17001")
 			if err := outside(func() error { return echoesFrom("tcp", f.lan, at, true) }); err != nil {
 				return fmt.Errorf("%s is on a link, and does not reach %s: %w", f.lan, at, err)

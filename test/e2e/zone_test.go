@@ -113,7 +113,7 @@ func settled(t *testing.T, c client) {
 // settle waits until the project shop is as it should be.
 func settle(t *testing.T, c client, is func(api.ZoneReport) error) {
 	t.Helper()
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		var r api.ZoneReport
 		// Its status may be that of a violation.
 		if err := json.Unmarshal([]byte(c.try(t, "zones", "--format", "json", "shop").out), &r); err != nil {
@@ -127,11 +127,7 @@ func settle(t *testing.T, c client, is func(api.ZoneReport) error) {
 
 // echoesFrom sends a word and waits for it: long if it is to come.
 func echoesFrom(proto, from, to string, expected bool) error {
-	patience := 300 * time.Millisecond
-	if expected {
-		patience = 5 * time.Second
-	}
-	return echoes(proto, from, to, patience)
+	return echoes(proto, from, to, patience(expected))
 }
 
 func TestZoneMatrix(t *testing.T) {
@@ -212,7 +208,7 @@ func TestZoneMatrix(t *testing.T) {
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(30*time.Second, func() error {
 		out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 		if err == nil && !strings.Contains(string(out), "zone-egress") {
 			err = fmt.Errorf("the rules are not back")

@@ -17,6 +17,11 @@ import (
 )
 
 func main() {
+	// Who is told by the one that it is well may ask the other.
+	web, err := net.Listen("tcp", ":8080")
+	if err != nil {
+		log.Fatal(err)
+	}
 	l, err := net.Listen("tcp", ":9090")
 	if err != nil {
 		log.Fatal(err)
@@ -43,5 +48,5 @@ func main() {
 		}
 		h.SetServingStatus("", serving)
 	})
-	log.Fatal(http.ListenAndServe(":8080", nil))
+	log.Fatal(http.Serve(web, nil))
 }
