@@ -4,6 +4,7 @@ package network_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,9 +12,11 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	packets "golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/netns"
 	"muelle/internal/linux/rtnl"
@@ -254,5 +257,12 @@ func farNet(w *world) *os.File {
 	must(w.TB, netns.Do(w.lan, func() error {
 		return exec.Command("ip", "-6", "route", "add", "2001:db8:1::/64", "via", host6OnLAN).Run()
 	}))
+	// A kernel that is busy hears questions for a new address only seconds later.
+	w.eventually(func() error {
+		if _, _, err := ask(nil, "tcp6", net.JoinHostPort(farAddr, "1"), time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("the host does not find its neighbour: %w", err)
+		}
+		return nil
+	})
 	return far
 }
