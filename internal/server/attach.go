@@ -29,7 +29,7 @@ func (s *Server) attachContainer(w *reply, r *request) error {
 		Logs: boolOf(q, "logs"), Stream: boolOf(q, "stream"), DetachKeys: q.Get("detachKeys"),
 		Open: func(tty bool) (container.Streams, error) {
 			var err error
-			if st, err = s.takeOver(w); err != nil {
+			if st, err = s.takeOver(w, r); err != nil {
 				return container.Streams{}, err
 			}
 			if err := st.upgrade(r.Request, streamType(r, tty)); err != nil {

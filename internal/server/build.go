@@ -161,7 +161,7 @@ func (s *Server) handOver(w *reply, r *request, serve func(context.Context, net.
 	if proto := r.Header.Get("Upgrade"); proto != "h2c" {
 		return badRequest("protocol %q is not supported: ask for an upgrade to h2c", proto)
 	}
-	st, err := s.takeOver(w)
+	st, err := s.takeOver(w, r)
 	if err != nil {
 		return err
 	}

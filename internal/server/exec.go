@@ -55,7 +55,7 @@ func (s *Server) startExec(w *reply, r *request) error {
 		return err
 	}
 	tty := created.ProcessConfig != nil && created.ProcessConfig.Tty
-	st, err := s.takeOver(w)
+	st, err := s.takeOver(w, r)
 	if err != nil {
 		return err
 	}

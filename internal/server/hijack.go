@@ -33,13 +33,26 @@ type stream struct {
 	server   *Server
 }
 
-// takeOver hijacks the request's connection. The caller has read the body and
+// longestIgnored is how much of a body that says nothing is read before its connection is
+// taken over, in bytes.
+const longestIgnored = 1 << 20
+
+// takeOver hijacks the request's connection. What is left of a body whose length was told
+// is not part of the stream: dockerode repeats an attach's query there. The caller
 // writes the status line itself; the answer counts as begun. The server closes the
 // stream when it shuts down; close must be called in any case.
-func (s *Server) takeOver(w *reply) (*stream, error) {
+func (s *Server) takeOver(w *reply, r *request) (*stream, error) {
 	h, ok := w.ResponseWriter.(http.Hijacker)
 	if !ok {
 		return nil, errdefs.ErrInternal.WithMessage("connection cannot be taken over")
+	}
+	if r.ContentLength > longestIgnored {
+		return nil, badRequest("a body of %d bytes: what a stream carries comes after its request", r.ContentLength)
+	}
+	if r.ContentLength > 0 {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return nil, badRequest("read body: %v", err)
+		}
 	}
 	conn, rw, err := h.Hijack()
 	if err != nil {

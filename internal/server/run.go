@@ -85,7 +85,7 @@ func (s *Server) runAttached(w *reply, r *request, req *api.RunRequest, created 
 		<-attached
 		return err
 	}
-	st, err := s.takeOver(w)
+	st, err := s.takeOver(w, r)
 	if err != nil {
 		cancel(err)
 		gate.fail(err)

@@ -71,19 +71,20 @@ func echo(tty bool) func(ctx context.Context, ref string, o container.AttachOpti
 
 func TestAttachHandshake(t *testing.T) {
 	for _, tc := range []struct {
-		name, version, upgrade string
-		tty                    bool
-		status                 int
-		contentType            string
+		name, version, upgrade, body string
+		tty                          bool
+		status                       int
+		contentType                  string
 	}{
-		{"upgrade", "1.44", "tcp", false, 101, "application/vnd.docker.multiplexed-stream"},
-		{"upgrade before 1.42", "1.41", "tcp", false, 101, "application/vnd.docker.raw-stream"},
-		{"upgrade with terminal", "1.44", "tcp", true, 101, "application/vnd.docker.raw-stream"},
-		{"without upgrade", "1.44", "", false, 200, "application/vnd.docker.raw-stream"},
+		{"upgrade", "1.44", "tcp", "", false, 101, "application/vnd.docker.multiplexed-stream"},
+		{"upgrade before 1.42", "1.41", "tcp", "", false, 101, "application/vnd.docker.raw-stream"},
+		{"upgrade with terminal", "1.44", "tcp", "", true, 101, "application/vnd.docker.raw-stream"},
+		{"without upgrade", "1.44", "", "", false, 200, "application/vnd.docker.raw-stream"},
+		{"with a body, which is not the stream's", "1.44", "tcp", `{"stream":true}`, true, 101, "application/vnd.docker.raw-stream"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := serve(t, server.Options{Containers: containers{attach: echo(tc.tty)}})
-			c, r, res := h.upgrade("/v"+tc.version+"/containers/x/attach?stream=1&stdin=1&stdout=1&stderr=1", tc.upgrade, "")
+			c, r, res := h.upgrade("/v"+tc.version+"/containers/x/attach?stream=1&stdin=1&stdout=1&stderr=1", tc.upgrade, tc.body)
 			if res.StatusCode != tc.status || res.Header.Get("Content-Type") != tc.contentType {
 				t.Errorf("%s, %s", res.Status, res.Header.Get("Content-Type"))
 			}

@@ -100,7 +100,7 @@ type socket struct {
 }
 
 func (s *Server) openSocket(w *reply, r *request) (*socket, error) {
-	st, err := s.takeOver(w)
+	st, err := s.takeOver(w, r)
 	if err != nil {
 		return nil, err
 	}
