@@ -18,15 +18,16 @@ const (
 
 // Driver options of networks that say who reaches whom.
 const (
-	optionICC       = "com.docker.network.bridge.enable_icc"
-	optionBind      = "com.docker.network.bridge.host_binding_ipv4"
-	optionTrusted   = "com.docker.network.bridge.trusted_host_interfaces"
-	optionMode      = "com.docker.network.bridge.gateway_mode_ipv" // and 4 or 6
-	driverBridge    = "bridge"
-	driverIPVlan    = "ipvlan"
-	optionMACVlan   = "macvlan_mode"
-	optionIPVlan    = "ipvlan_flag"
-	apart, bySwitch = "private", "vepa"
+	optionICC        = "com.docker.network.bridge.enable_icc"
+	optionBind       = "com.docker.network.bridge.host_binding_ipv4"
+	optionTrusted    = "com.docker.network.bridge.trusted_host_interfaces"
+	optionMode       = "com.docker.network.bridge.gateway_mode_ipv" // and 4 or 6
+	optionMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
+	driverBridge     = "bridge"
+	driverIPVlan     = "ipvlan"
+	optionMACVlan    = "macvlan_mode"
+	optionIPVlan     = "ipvlan_flag"
+	apart, bySwitch  = "private", "vepa"
 )
 
 // Network is one network, a zone. Key identifies it in the world.
@@ -44,6 +45,16 @@ type Network struct {
 	Zone              api.Zone
 	// Gateways are this host's addresses on it, where they are known.
 	Gateways []netip.Addr
+}
+
+// Masquerades tells whether what leaves a bridge for other machines gets the host's address.
+func Masquerades(options map[string]string, six bool) bool {
+	mode := options[optionMode+"4"]
+	if six {
+		mode = options[optionMode+"6"]
+	}
+	on, err := strconv.ParseBool(options[optionMasquerade])
+	return mode != modeRouted && (on || err != nil)
 }
 
 // NewNetwork describes a network by its driver and that one's options. What of it trusts

@@ -121,7 +121,7 @@ func (f *filters) fate(w policy.Way) ruleset.Fate {
 	case w.Host.IsValid():
 		return f.published(p, w)
 	case w.Out == "":
-		p.Out = f.Uplink()
+		p.Out, p.Translates = f.Uplink(), policy.Masquerades(in.Options, w.Six)
 		if to, ok := policy.Prefix(w.To); ok {
 			p.Destination = to
 		}
@@ -145,7 +145,7 @@ func (f *filters) there(p ruleset.Packet, toHost bool, hooks, back []ruleset.Hoo
 	}
 	p.In, p.InBridge, p.Out, p.OutBridge = p.Out, p.OutBridge, p.In, p.InBridge
 	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
-	p.Established, p.Reply, p.ToLocal = true, true, toHost
+	p.Established, p.Reply, p.ToLocal, p.Opening = true, true, toHost, fate.Tracking
 	return f.Ask(p, back...)
 }
 
@@ -162,7 +162,7 @@ func (f *filters) published(p ruleset.Packet, w policy.Way) ruleset.Fate {
 	}
 	p.ToLocal, p.Translated, p.Original, p.OriginalPort = false, true, p.Destination, p.DestinationPort
 	p.Destination, p.DestinationPort = netip.PrefixFrom(t.To.Addr(), t.To.Addr().BitLen()), t.To.Port()
-	p.Out, p.OutBridge = t.Bridge, true
+	p.Out, p.OutBridge, p.Translates = t.Bridge, true, true
 	return f.there(p, false, passing, passing)
 }
 

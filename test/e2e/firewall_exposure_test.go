@@ -294,6 +294,8 @@ func TestExplainBySource(t *testing.T) {
 		{"by a set", "table inet test { set s { type ipv4_addr . inet_service; flags interval; elements = { 192.0.2.64/26 . 18118 }\n}\nchain c { type filter hook prerouting priority -250\nip saddr . tcp dport @s drop\n}\n}",
 			"LAN (IPv4: LAN (all but 192.0.2.64/26))", 3, "dropped: 192.0.2.64/26"},
 		{"the answer", inet("postrouting", "ip daddr "+second+" tcp sport 80 drop"), "LAN (IPv4: LAN (all but " + second + "))", 3, "dropped: " + second},
+		{"one is not tracked", inet("prerouting", "ip saddr "+second+" tcp dport 18118 notrack"), "LAN (IPv4: LAN (all but " + second + "))", 3, "so that no address is translated"},
+		{"the answer is not tracked", "iptables-legacy -t raw -A PREROUTING -p tcp --sport 80 -j CT --notrack", "LAN (IPv4: nobody)", 3, "gets through: fd00:7b::/64"},
 		{"the source port", inet("prerouting", "tcp sport 1-1023"+port+"drop"), "LAN (depends on the source port)", 3, "depends on the source port"},
 		{"the old iptables", "iptables-legacy -t raw -A PREROUTING ! -s 192.0.2.0/26 -p tcp --dport 18118 -j DROP", "LAN (IPv4: LAN (some: 192.0.2.0/26))", 3, "gets through: 192.0.2.0/26"},
 		{"the old iptables, link-local only", "ip6tables-legacy -A INPUT ! -s fe80::/10 -p tcp --dport 18118 -j DROP", "LAN", 0, ""},

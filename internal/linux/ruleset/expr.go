@@ -192,13 +192,16 @@ func (w *walk) evaluate(c *Chain, r *rule) (answer, verdict) {
 // packets that keeps it from matching, the verdict is that of a packet too many.
 func (w *walk) asked(c *Chain, r *rule) (answer, verdict) {
 	if r.legacy != nil {
-		return w.legacy(r.legacy)
+		return w.legacy(c, r.legacy)
 	}
 	regs := newRegisters()
 	matches := yes
 	for i := range r.exprs {
 		metered := w.counts
 		a, v := w.expression(c, &r.exprs[i], regs)
+		if e := &r.exprs[i]; a != no && (e.name == "notrack" || e.name == "target" && untracks(e.text(unix.NFTA_TARGET_NAME), e.attr(unix.NFTA_TARGET_INFO))) {
+			w.untrack(c, matches)
+		}
 		if matches = matches.and(a); matches == no {
 			// Over a limit the rule decides, whatever its verdict is.
 			if w.counts = w.counts && !metered && r.drops(); w.counts {
@@ -228,6 +231,15 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 				direction = uint32(d[0])
 			}
 			key := e.u32(unix.NFTA_CT_KEY)
+			if key != unix.NFT_CT_STATE { // without a connection the rule does not match
+				switch w.wasTracked() {
+				case Untracked:
+					return no, verdict{}
+				case PerhapsTracked:
+					regs.loadOf(e.u32(unix.NFTA_CT_DREG), unknown(16), ofTracking)
+					return maybe, verdict{}
+				}
+			}
 			regs.loadOf(e.u32(unix.NFTA_CT_DREG), w.conntrack(key, direction), tracked(key))
 		}
 	case "fib":

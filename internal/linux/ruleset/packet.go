@@ -38,6 +38,11 @@ type Packet struct {
 	OriginalPort uint16
 	// ToLocal: at prerouting, the destination is an address of this host.
 	ToLocal bool
+	// Translates: that the packet arrives hangs on an address's being translated, there or
+	// back, which is not done where it is not tracked.
+	Translates bool
+	// Tracking is that of earlier hooks; Opening, of a Reply, that of the flow's first packet.
+	Tracking, Opening Tracking
 }
 
 // Protocol gives the number of tcp, udp or sctp. Every other name is taken for tcp, which
@@ -60,6 +65,9 @@ type state struct {
 	Packet
 	rules *Ruleset
 	hook  Hook
+	// asked is the packet as it was asked for; early: it is shown as it was before that.
+	asked Packet
+	early bool
 	mark  data
 	// named: more of a name was asked for than is known.
 	named bool
@@ -68,6 +76,11 @@ type state struct {
 	// counts: the rule that is evaluated counts packets; rate is the first such.
 	counts bool
 	rate   string
+	// tracking, and by which rule of a base chain it is no more; untrackHangs is what that hangs on.
+	tracking     Tracking
+	untracker    *Chain
+	untrackRule  string
+	untrackHangs hangs
 	// headers, as far as they have been asked for.
 	network, transport data
 }
@@ -201,10 +214,7 @@ const (
 func (s *state) conntrack(key, direction uint32) data {
 	switch key {
 	case unix.NFT_CT_STATE:
-		if s.Established {
-			return known(native32(stateEstablished))
-		}
-		return known(native32(stateNew))
+		return s.stateOf()
 	case unix.NFT_CT_DIRECTION:
 		if s.Reply {
 			return known([]byte{1})

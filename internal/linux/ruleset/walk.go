@@ -28,6 +28,8 @@ type Fate struct {
 	// Let is the last rule that lets it through, Rate the first that counts and drops, or
 	// does not let through, what is too much; empty where there is none.
 	Let, Rate string
+	// Tracking is what rules have left of it.
+	Tracking Tracking
 }
 
 // Certain tells whether the packet is dropped whatever else is true of it.
@@ -36,7 +38,7 @@ func (f Fate) Certain() bool { return f.Dropped && !f.Passes }
 // Ask sends a packet through the hooks. Every base chain of each is asked that skip,
 // which may be nil, does not leave out.
 func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
-	s := &state{Packet: p, rules: r, mark: r.markAt(hooks)}
+	s := &state{Packet: p, rules: r, mark: r.markAt(hooks), tracking: p.Tracking, asked: p}
 	fate := Fate{Passes: true}
 	for _, h := range hooks {
 		s.hook = h
@@ -45,11 +47,15 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			family = Bridge
 		}
 		for _, c := range r.at(h, family, p.In) {
-			if skip != nil && skip(c) {
+			if skip != nil && skip(c) || c.nat() && s.tracking == Untracked {
 				continue
 			}
+			s.place(c)
 			w := walk{state: s}
 			out := w.base(c)
+			if c.nat() && s.tracking == PerhapsTracked {
+				out |= accepts
+			}
 			if w.letBy != nil {
 				fate.Let = w.letBy.describe(w.let)
 			}
@@ -67,6 +73,8 @@ func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 			fate.Passes = fate.Passes && out&accepts != 0
 		}
 	}
+	s.lost(&fate)
+	fate.Tracking = s.tracking
 	fate.Named, fate.Addressed, fate.Reasons, fate.Rate = s.named, s.hung.address, s.hung.reasons, s.rate
 	return fate
 }
@@ -84,7 +92,7 @@ type Translation struct {
 func (r *Ruleset) Translated(p Packet, skip func(*Chain) bool) *Translation {
 	s := &state{Packet: p, rules: r, hook: Prerouting, mark: known(native32(0))}
 	for _, c := range r.at(Prerouting, s.family(), p.In) {
-		if skip != nil && skip(c) {
+		if skip != nil && skip(c) || c.nat() && s.tracking != Tracked {
 			continue
 		}
 		w := walk{state: s}
@@ -98,7 +106,7 @@ func (r *Ruleset) Translated(p Packet, skip func(*Chain) bool) *Translation {
 // Translates tells whether any rule changes destinations at prerouting, or may.
 func (r *Ruleset) Translates() bool {
 	for _, c := range r.Chains {
-		if c.Base && c.Hook == Prerouting && (c.Type == "nat" || c.Legacy && c.Table == "nat") {
+		if c.Base && c.Hook == Prerouting && c.nat() {
 			for _, one := range c.byName {
 				if one.translates() {
 					return true
@@ -108,6 +116,9 @@ func (r *Ruleset) Translates() bool {
 	}
 	return false
 }
+
+// nat tells chains that only packets meet which the kernel follows.
+func (c *Chain) nat() bool { return c.Type == "nat" || c.Legacy && c.Table == "nat" }
 
 func (c *Chain) translates() bool {
 	return slices.ContainsFunc(c.rules, func(r rule) bool {
@@ -146,9 +157,16 @@ type walk struct {
 	let   int
 	// to is where the last rule that translates sends the packet, as far as it is known.
 	to netip.AddrPort
+	// base0 is the chain at the hook, at the rule that is asked. open: it is not known
+	// whether a packet comes this far, which hangs on openHangs.
+	base0     *Chain
+	at        int
+	open      bool
+	openHangs hangs
 }
 
 func (w *walk) base(c *Chain) outcome {
+	w.base0 = c
 	out := w.chain(c)
 	if out&falls == 0 {
 		return out
@@ -175,11 +193,20 @@ func (w *walk) chain(c *Chain) outcome {
 		if w.steps++; w.steps > patience {
 			return accepts | drops | falls
 		}
+		w.at = i
 		matches, v := w.evaluate(c, &c.rules[i])
 		if matches == no {
 			continue
 		}
+		open, before := w.open, w.openHangs
+		if matches == maybe && v.kind != verdictContinue {
+			w.open = true
+			w.openHangs.add(w.hangs)
+		}
 		may, ends := w.follow(c, i, v)
+		if may&^drops == 0 { // whoever goes on has come this far
+			w.open, w.openHangs = open, before
+		}
 		out |= may
 		if matches == yes && ends {
 			return out

@@ -33,7 +33,7 @@ func (w *walk) match(name string, revision uint32, info []byte) answer {
 	case name == "conntrack" && revision >= 1 && len(info) >= 152:
 		return w.conntrackMatch(revision, info)
 	case name == "state" && len(info) >= 4:
-		return w.stateBits(n32(info))
+		return w.stateBits(n32(info), xtStateUntracked)
 	case name == "multiport" && len(info) >= 48:
 		return w.multiport(info)
 	case name == "addrtype" && len(info) >= 8:
@@ -108,23 +108,31 @@ func (w *walk) tcp(info []byte) answer {
 
 // Bits of xt_conntrack's state: 1 << (state + 1).
 const (
-	xtEstablished = 1 << 1
-	xtNew         = 1 << 3
-	xtSNAT        = 1 << 6
-	xtDNAT        = 1 << 7
+	xtSNAT = 1 << 6
+	xtDNAT = 1 << 7
+	// Untracked has another bit in each of the two matches.
+	xtStateUntracked     = 1 << 6
+	xtConntrackUntracked = 1 << 8
 )
 
 // stateBits compares with the state; a bit of SNAT leaves it open.
-func (w *walk) stateBits(mask uint32) answer {
-	have := uint32(xtNew)
-	if w.Established {
-		have = xtEstablished
+func (w *walk) stateBits(mask, untracked uint32) answer {
+	switch w.wasTracked() {
+	case Untracked:
+		return answerOf(mask&untracked != 0)
+	case PerhapsTracked:
+		return maybe
 	}
+	value, ok := w.followed().whole()
+	if !ok {
+		return maybe
+	}
+	have := n32(value) // the bits are those of nftables
 	if w.Translated {
 		have |= xtDNAT
 	}
 	a := answerOf(mask&have != 0)
-	if a == no && mask&xtSNAT != 0 {
+	if a == no && untracked != xtStateUntracked && mask&xtSNAT != 0 {
 		return maybe
 	}
 	return a
@@ -150,14 +158,24 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 		}
 		states, status = uint32(n16(info[150:])), uint32(n16(info[152:]))
 	}
+	if w.wasTracked() == Untracked {
+		// The other conditions are not asked.
+		if flags&ctState == 0 {
+			return no
+		}
+		return turned(w.stateBits(states, xtConntrackUntracked), invert&ctState != 0)
+	}
 	result, left := yes, flags
+	if w.tracking == PerhapsTracked {
+		result = maybe
+	}
 	test := func(bit uint32, a func() answer) {
 		if flags&bit != 0 {
 			left &^= bit
 			result = result.and(turned(a(), invert&bit != 0))
 		}
 	}
-	test(ctState, func() answer { return w.stateBits(states) })
+	test(ctState, func() answer { return w.stateBits(states, xtConntrackUntracked) })
 	test(ctProto, func() answer { return w.protocol().equal([]byte{byte(n16(info[136:]))}) })
 	// The bit says "reply" where it is inverted.
 	test(ctDirection, func() answer { return answerOf(!w.Reply) })
@@ -352,6 +370,12 @@ func (w *walk) target(name string, info []byte) verdict {
 	return verdict{}
 }
 
+// untracks tells the targets by which a packet is not tracked: XT_CT_NOTRACK is the first
+// flag of CT, linux/netfilter/xt_CT.h.
+func untracks(target string, info []byte) bool {
+	return target == "NOTRACK" || target == "CT" && len(info) >= 2 && n16(info)&1 != 0
+}
+
 // Where things are in nf_nat_ipv4_multi_range_compat, which DNAT of IPv4 had first, and
 // in nf_nat_range2, which begins as nf_nat_range does: linux/netfilter/nf_nat.h.
 const (
@@ -419,7 +443,7 @@ const (
 )
 
 // legacy asks an entry of the old iptables.
-func (w *walk) legacy(r *legacyRule) (answer, verdict) {
+func (w *walk) legacy(c *Chain, r *legacyRule) (answer, verdict) {
 	size := w.addressSize()
 	source := address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address)
 	dest := address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address)
@@ -450,6 +474,9 @@ func (w *walk) legacy(r *legacyRule) (answer, verdict) {
 	}
 	if result == no {
 		return no, verdict{}
+	}
+	if untracks(r.target, r.info) {
+		w.untrack(c, result)
 	}
 	if r.target != "" {
 		return result, w.target(r.target, r.info)

@@ -10,6 +10,7 @@ import (
 	"muelle/internal/linux/rtnl"
 	"muelle/internal/linux/ruleset"
 	"muelle/internal/network"
+	"muelle/internal/policy"
 )
 
 // filters are the packet filters of others on this host, and what is to be known of the
@@ -57,10 +58,19 @@ func (f *facts) dropped() ruleset.Fate {
 		return ruleset.Fate{}
 	}
 	var perhaps ruleset.Fate
+	var tracking ruleset.Tracking
 	for _, l := range f.legs() {
+		if l.packet.Reply {
+			l.packet.Opening = tracking
+		} else {
+			l.packet.Tracking = tracking
+		}
 		fate := f.filters.rules.Ask(l.packet, nil, l.hooks...)
 		if fate.Certain() {
 			return fate
+		}
+		if !l.packet.Reply {
+			tracking = fate.Tracking
 		}
 		if perhaps.By == nil {
 			rate := perhaps.Rate
@@ -130,7 +140,7 @@ func (f *facts) fromContainer(p ruleset.Packet, to netip.Addr) []leg {
 		p.ToLocal = true
 		return []leg{{p, arriving}, {reply(p, false), leaving}}
 	case f.Target.Kind == Outside:
-		p.Out = f.filters.uplink
+		p.Out, p.Translates = f.filters.uplink, policy.Masquerades(n.Options, p.V6)
 		return []leg{{p, passing}, {reply(p, false), passing}}
 	}
 	return nil
@@ -159,6 +169,7 @@ func (f *facts) translated(p ruleset.Packet) []leg {
 	if n == nil {
 		return nil
 	}
+	p.Translates = true
 	sent := p
 	sent.Translated, sent.Original, sent.OriginalPort, sent.ToLocal = true, p.Destination, p.DestinationPort, false
 	sent.Destination, sent.DestinationPort = single(f.mapping.target.Addr()), f.mapping.target.Port()
@@ -251,9 +262,17 @@ func (f *facts) filtered(h *hop) *hop {
 		return h
 	}
 	if h == nil || h.State != api.HopBroken {
-		h = broken("policy", "Another firewall on this host drops it.")
+		h = broken("policy", "%s", loses(fate.Rule))
 	}
 	return f.mend(h.because("firewall of this host", "%s", fate.Rule), fate.By)
+}
+
+// loses says what other firewalls do, by the rule that is named.
+func loses(rule string) string {
+	if strings.HasSuffix(rule, ruleset.NotTranslated) {
+		return "Another firewall on this host keeps it from being tracked, and so from being translated."
+	}
+	return "Another firewall on this host drops it."
 }
 
 // perhaps tells of a rule that may drop what the source sends; what was tried and

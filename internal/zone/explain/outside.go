@@ -165,7 +165,7 @@ func (f *facts) partedHop(h *hop) *hop {
 		}
 		return h
 	case !s.Mixed():
-		h = broken("policy", "Another firewall on this host drops it.")
+		h = broken("policy", "%s", loses(strings.Join(s.Drops, "")))
 		if f.outside.by == nil {
 			return broken("policy", "This host does not send it on: %s.", strings.Join(s.Drops, ", "))
 		}

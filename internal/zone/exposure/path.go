@@ -50,29 +50,31 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 		p.Destination, p.DestinationPort, p.ToLocal = single(t.to.Addr()), t.to.Port(), false
 		p.Out, p.OutBridge = t.bridge, true
 		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting)
-		return joined(there, h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+		return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
 	}
+	if !h.translated(t, a, false) {
+		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Input)
+		return joined(there, h.ask(answer(p, "", there), ruleset.Output, ruleset.Postrouting))
+	}
+	p.Translates = true
 	before := h.ask(p, ruleset.Ingress, ruleset.Prerouting)
 	if before.Certain() {
 		return before
-	}
-	if !h.translated(t, a, false) {
-		there := joined(before, h.ask(p, ruleset.Input))
-		return joined(there, h.ask(answer(p, ""), ruleset.Output, ruleset.Postrouting))
 	}
 	if source.IsValid() && source.Addr().Is6() && source.Addr().IsLinkLocalUnicast() {
 		return ruleset.Fate{Dropped: true, Rule: NotSentOn}
 	}
 	p = t.sentOn(p)
 	there := joined(before, h.ask(p, ruleset.Forward, ruleset.Postrouting))
-	return joined(there, h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+	return joined(there, h.ask(answer(p, t.bridge, ruleset.Fate{}), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
 }
 
-// answer is what goes back: who is not answered reaches nothing.
-func answer(p ruleset.Packet, from string) ruleset.Packet {
+// answer is what goes back, to a packet of this fate: who is not answered reaches nothing.
+func answer(p ruleset.Packet, from string, there ruleset.Fate) ruleset.Packet {
 	p.In, p.InBridge, p.Out, p.OutBridge = from, from != "", p.In, false
 	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
 	p.Established, p.Reply, p.ToLocal = true, true, false
+	p.Tracking, p.Opening = ruleset.Tracked, there.Tracking
 	return p
 }
 
@@ -92,12 +94,17 @@ func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
 	if h.translated(t, a, true) {
 		p = t.sentOn(p)
 		leaving := p
-		leaving.Out, leaving.OutBridge = ruleset.Somewhere, false
+		leaving.Out, leaving.OutBridge, leaving.Translates = ruleset.Somewhere, false, true
 		// In the output hook the interface is still that of before.
-		return joined(h.ask(leaving, ruleset.Output), h.ask(p, ruleset.Postrouting))
+		there := joined(h.ask(leaving, ruleset.Output), h.ask(p, ruleset.Postrouting))
+		leaving.In, leaving.Out = "", t.bridge
+		if a.IsLoopback() {
+			leaving.Source = netip.Prefix{} // masqueraded
+		}
+		return joined(there, h.ask(answer(leaving, t.bridge, ruleset.Fate{}), ruleset.Prerouting, ruleset.Input))
 	}
 	out := h.ask(p, ruleset.Output, ruleset.Postrouting)
-	p.In, p.Out = "lo", ""
+	p.In, p.Out, p.Tracking = "lo", "", out.Tracking
 	return joined(out, h.ask(p, ruleset.Prerouting, ruleset.Input))
 }
 
@@ -106,7 +113,8 @@ func (h *host) toContainer(t target) ruleset.Fate {
 	p := ruleset.Packet{
 		Out: t.bridge, OutBridge: true, V6: t.to.Addr().Is6(), Destination: single(t.to.Addr()), Protocol: t.protocol, DestinationPort: t.to.Port(),
 	}
-	return joined(h.ask(p, ruleset.Output, ruleset.Postrouting), h.ask(answer(p, t.bridge), ruleset.Prerouting, ruleset.Input))
+	there := h.ask(p, ruleset.Output, ruleset.Postrouting)
+	return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Input))
 }
 
 // joined is the fate of a packet that must pass both.
