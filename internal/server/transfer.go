@@ -20,6 +20,7 @@ type imageTransfer interface {
 	Load(ctx context.Context, r io.Reader, quiet bool, progress func(jsonstream.Message)) error
 	Save(ctx context.Context, refs []string, w io.Writer) error
 	Import(ctx context.Context, o image.ImportOptions, r io.Reader) (digest.Digest, error)
+	ImportURL(ctx context.Context, o image.ImportOptions, address string, progress func(jsonstream.Message)) (digest.Digest, error)
 }
 
 // createImage pulls (fromImage) or imports (fromSrc).
@@ -63,9 +64,6 @@ func pullReference(from, tag string) (string, error) {
 
 func (s *Server) importImage(w *reply, r *request, platform string) error {
 	q := r.URL.Query()
-	if src := q.Get("fromSrc"); src != "-" {
-		return errdefs.ErrNotImplemented.WithMessage("importing from a URL is not supported: fetch it and import the file")
-	}
 	o := image.ImportOptions{Message: q.Get("message"), Changes: q["changes"], Platform: platform}
 	if q.Get("repo") != "" {
 		target, err := namedTarget(q.Get("repo"), q.Get("tag"))
@@ -75,7 +73,16 @@ func (s *Server) importImage(w *reply, r *request, platform string) error {
 		o.Ref = target
 	}
 	out := newProgress(w)
-	id, err := s.o.Images.Import(r.Context(), o, r.Body)
+	var id digest.Digest
+	var err error
+	if src := q.Get("fromSrc"); src != "-" {
+		id, err = s.o.Images.ImportURL(r.Context(), o, src, out.send)
+	} else {
+		if o.Message == "" {
+			o.Message = "Imported from -"
+		}
+		id, err = s.o.Images.Import(r.Context(), o, r.Body)
+	}
 	if err == nil {
 		out.send(jsonstream.Message{Status: id.String()})
 	}

@@ -5,6 +5,8 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,6 +92,25 @@ func TestSaveLoadImport(t *testing.T) {
 			t.Errorf("run of the imported image printed %q", got)
 		}
 		c.must(t, "rmi", "local/imported:1")
+
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/rootfs.tar" {
+				w.Write(tarball.Bytes())
+				return
+			}
+			http.Error(w, "gone away", http.StatusGone)
+		}))
+		defer srv.Close()
+		if got := c.must(t, "import", "-c", `CMD ["/bin/busybox", "echo", "fetched"]`, srv.URL+"/rootfs.tar", "local/fetched:1"); !strings.Contains(got, "Downloading from "+srv.URL+"/rootfs.tar") || !strings.Contains(got, "sha256:") {
+			t.Errorf("import of a URL: %q", got)
+		}
+		if got := c.must(t, "run", "--rm", "local/fetched:1"); got != "fetched" {
+			t.Errorf("run of the fetched image printed %q", got)
+		}
+		c.must(t, "rmi", "local/fetched:1")
+		if r := c.try(t, "import", srv.URL+"/other.tar"); r.code == 0 || !strings.Contains(r.err, "failed to GET "+srv.URL+"/other.tar with status 410 Gone: gone away") {
+			t.Errorf("import of what is not there: %+v", r)
+		}
 		if r := c.pipe(t, []byte("this is no archive"), "load"); r.code == 0 {
 			t.Errorf("load of rubbish: %+v", r)
 		}
