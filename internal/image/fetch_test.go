@@ -41,7 +41,9 @@ func TestImportURL(t *testing.T) {
 	mux.Handle("/moved", http.RedirectHandler("/rootfs.tgz", http.StatusFound))
 	mux.Handle("/round", http.RedirectHandler("/round", http.StatusFound))
 	mux.HandleFunc("/private", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not \x1b[31myou", http.StatusForbidden) })
-	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, strings.Repeat("x", 1<<20), http.StatusBadGateway) })
+	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, strings.Repeat("x", 1<<20), http.StatusBadGateway)
+	})
 	mux.HandleFunc("/none", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/short", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(archive)))
