@@ -34,6 +34,12 @@ func TestLine(t *testing.T) {
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		c.DelTable(table)
+		if err := c.Flush(); err != nil {
+			t.Error(err)
+		}
+	})
 	l, err := nft.OpenLine()
 	if err != nil {
 		t.Fatal(err)

@@ -265,7 +265,7 @@ func (d dump) sets(tables map[tableKey]*content) error {
 		})
 		name := attrs[unix.NFTA_SET_NAME]
 		t.sets[text(name)] = s
-		if err := d.elements(s, m.Data[0], attrs[unix.NFTA_SET_TABLE], name); err != nil {
+		if err := d.elements(s, m.Data[0], text(attrs[unix.NFTA_SET_TABLE]), text(name)); err != nil {
 			return fmt.Errorf("list elements of nftables set %s: %w", text(name), err)
 		}
 	}
@@ -278,9 +278,8 @@ func attribute(kind uint16, value []byte) []byte {
 	return append(b, make([]byte, (4-len(b)%4)%4)...)
 }
 
-func (d dump) elements(s *set, family byte, table, name []byte) error {
-	list, err := d.ask(unix.NFT_MSG_GETSETELEM, netlink.Dump, family,
-		append(attribute(unix.NFTA_SET_ELEM_LIST_TABLE, table), attribute(unix.NFTA_SET_ELEM_LIST_SET, name)...))
+func (d dump) elements(s *set, family byte, table, name string) error {
+	list, err := nft.ListElements(d.conn, family, table, name)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (f *firewall) recallAdvertised(all tables) error {
 		if !all.guard(name, 1) {
 			continue
 		}
-		list, err := c.GetSetElements(newAdvertisedSet(&nftables.Table{Name: name, Family: nftables.TableFamilyINet}))
+		list, err := nft.SetElements(c, newAdvertisedSet(&nftables.Table{Name: name, Family: nftables.TableFamilyINet}))
 		if err != nil && !changedByOthers(err) {
 			return fmt.Errorf("list %s of %s: %w", advertisedSet, name, err)
 		}

@@ -156,7 +156,7 @@ func (f *firewall) compare() (extra, missing int, err error) {
 		return 0, 0, err
 	}
 	for set, keys := range want {
-		have, err := c.GetSetElements(set)
+		have, err := nft.SetElements(c, set)
 		if err != nil {
 			return 0, 0, fmt.Errorf("list %s of %s: %w", set.Name, f.name, err)
 		}

@@ -69,7 +69,7 @@ func readTables(want written) (written, error) {
 	ask := func(kind uint16, family byte, attrs ...[]byte) error {
 		list, err := conn.Execute(nft.Message(kind, netlink.Dump, family, bytes.Join(attrs, nil)))
 		for _, m := range list {
-			if t := want[idOf(m)]; t != nil || kind == unix.NFT_MSG_GETSETELEM {
+			if want[idOf(m)] != nil {
 				have.add(m)
 			}
 		}
@@ -88,8 +88,12 @@ func readTables(want written) (written, error) {
 			return nil, err
 		}
 		for set := range have[id].sets {
-			if err := ask(unix.NFT_MSG_GETSETELEM, id.family, attribute(unix.NFTA_SET_ELEM_LIST_TABLE, id.name), attribute(unix.NFTA_SET_ELEM_LIST_SET, set)); err != nil {
+			list, err := nft.ListElements(conn, id.family, id.name, set)
+			if err != nil {
 				return nil, err
+			}
+			for _, m := range list {
+				have.add(m)
 			}
 		}
 	}

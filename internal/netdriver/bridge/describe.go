@@ -77,7 +77,7 @@ func (w wanted) of(c *nftables.Conn, t *nftables.Table) (elements []string, err 
 		if key == nil || s.Anonymous {
 			continue
 		}
-		list, err := c.GetSetElements(s)
+		list, err := nft.SetElements(c, s)
 		if err != nil {
 			return nil, fmt.Errorf("read elements of %s: %w", s.Name, err)
 		}

@@ -218,7 +218,7 @@ func (f *firewall) recallNames() {
 	}
 	z := newZoneTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyINet})
 	for _, set := range z.following {
-		elements, err := c.GetSetElements(set)
+		elements, err := nft.SetElements(c, set)
 		if err != nil {
 			return // no zones then
 		}
