@@ -3,7 +3,6 @@
 package network_test
 
 import (
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -73,7 +72,7 @@ func TestBusyNeighbour(t *testing.T) {
 	run(t, "iptables", "-P", "FORWARD", "DROP")
 	w.eventually(func() error {
 		if !strings.Contains(w.log.String(), `policy of ip filter FORWARD`) {
-			return errors.New("the policy is not seen")
+			return fmt.Errorf("the policy is not seen:\n%s", w.log)
 		}
 		return nil
 	})
@@ -84,7 +83,7 @@ func TestBusyNeighbour(t *testing.T) {
 	run(t, "nft", "table ip last { chain through { type filter hook forward priority 5; policy drop; }; }")
 	w.eventually(func() error {
 		if !strings.Contains(w.log.String(), `policy of ip last through`) {
-			return errors.New("the last change is not seen")
+			return fmt.Errorf("the last change is not seen:\n%s", w.log)
 		}
 		return nil
 	})

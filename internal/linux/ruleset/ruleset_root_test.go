@@ -263,6 +263,11 @@ func TestTellsTheRule(t *testing.T) {
 	if !strings.HasPrefix(got.Rule, "rule 2 of ip filter FORWARD (handle ") || !strings.HasSuffix(got.Rule, `"keep out"`) {
 		t.Errorf("got %s", got.Rule)
 	}
+	// A rule that drops some of it is not why nothing gets through.
+	load(t, "*filter\n:FORWARD DROP\n-A FORWARD -s 10.9.8.7 -j DROP\nCOMMIT\n", new4)
+	if got := read(t).Ask(published(), nil, ruleset.Forward); !got.Certain() || got.Rule != "policy of ip filter FORWARD" {
+		t.Errorf("got %+v", got)
+	}
 }
 
 // TestBeginningOfAName: one question for all bridges whose names begin alike, unless a

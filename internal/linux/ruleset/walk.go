@@ -175,9 +175,8 @@ func (w *walk) base(c *Chain) outcome {
 	if !c.Drops {
 		return out | accepts
 	}
-	if out&drops == 0 {
-		w.rule = "policy of " + c.String()
-	}
+	// Whatever rules may drop before, it is the policy that leaves no way.
+	w.rule = "policy of " + c.String()
 	return out | drops
 }
 
