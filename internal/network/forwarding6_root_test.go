@@ -254,6 +254,7 @@ func farNet(w *world) *os.File {
 	must(w.TB, netns.Do(far, func() error {
 		return rtnl.Configure("eth0", []netip.Prefix{netip.MustParsePrefix(farAddr + "/64")}, netip.MustParseAddr("2001:db8:1::2"))
 	}))
+	must(w.TB, rtnl.Carry("far0"))
 	must(w.TB, netns.Do(w.lan, func() error {
 		return exec.Command("ip", "-6", "route", "add", "2001:db8:1::/64", "via", host6OnLAN).Run()
 	}))

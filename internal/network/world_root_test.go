@@ -59,6 +59,7 @@ func newWorld(t testing.TB) *world {
 		// The neighbour sends everything to the host: it tries to reach containers directly.
 		return rtnl.Configure("lan0", []netip.Prefix{netip.MustParsePrefix(neighbourOnLAN + "/24")}, netip.MustParseAddr(hostOnLAN))
 	}))
+	must(t, rtnl.Carry("uplink"))
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
 	must(t, os.WriteFile(resolv, []byte("nameserver 127.0.0.1\nsearch example.org\n"), 0o600))
 	w.options = network.Options{

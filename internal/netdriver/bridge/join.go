@@ -46,6 +46,10 @@ func (d *Driver) Join(_ context.Context, n netdriver.Network, e netdriver.Endpoi
 	if err == nil {
 		err = netns.Do(e.NetNS, func() error { return rtnl.Configure(e.Interface, e.Addresses, e.Gateways...) })
 	}
+	// The bridge has a carrier when it has a port with one.
+	if err == nil {
+		err = rtnl.Carry(name, n.Interface)
+	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("join network %s: %w", n.Name, err), rtnl.Delete(name))
 		d.joining.remove(name)
