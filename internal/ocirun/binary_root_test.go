@@ -149,10 +149,13 @@ func TestCalledAsTheShim(t *testing.T) {
 	theirs.Close()
 	proc := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if exe, err := os.Readlink(proc + "exe"); err == nil && strings.HasPrefix(exe, "/memfd:") {
+		exe, err := os.Readlink(proc + "exe")
+		// In the middle of execve it has its file, but no arguments and no environment yet.
+		env, _ := os.ReadFile(proc + "environ")
+		if err == nil && strings.HasPrefix(exe, "/memfd:") && len(env) > 0 {
 			break
 		} else if time.Now().After(deadline) {
-			t.Fatalf("it is %s, %v", exe, err)
+			t.Fatalf("it is %s, %v, with the environment %q", exe, err, env)
 		}
 	}
 	got, want := sizeOf(t, proc+"exe"), sizeOf(t, filepath.Join(apart, "muelle-shim"))
