@@ -18,7 +18,8 @@ import (
 func runtimeArgs() []string
 
 func main() {
-	if args := runtimeArgs(); len(args) > 0 {
+	args := runtimeArgs()
+	if len(args) > 0 {
 		switch args[0] {
 		case shim.InitName:
 			syscall.Exit(shim.Init(args, syscall.Environ()))
@@ -26,7 +27,7 @@ func main() {
 			syscall.Exit(shim.Stage(args))
 		}
 	}
-	if err := shim.Run(); err != nil {
+	if err := shim.Run(args); err != nil {
 		syscall.Write(2, []byte("muelle-shim: "+err.Error()+"\n"))
 		syscall.Exit(1)
 	}

@@ -120,6 +120,19 @@ func (l *Splitter) Rest(s Stream) (line []byte, when time.Time) {
 	return line, when
 }
 
+// Unfinished gives what Rest would, and leaves it.
+func (l *Splitter) Unfinished(s Stream) (line []byte, since time.Time) {
+	return l.pending[s], l.since[s]
+}
+
+// Continue makes a new Splitter one that another was: it has counted that many pieces.
+func (l *Splitter) Continue(partial uint64) { l.partial = partial }
+
+// Hold gives a stream of a new Splitter a line that another has not finished.
+func (l *Splitter) Hold(s Stream, line []byte, since time.Time) {
+	l.pending[s], l.since[s] = append([]byte(nil), line...), since
+}
+
 // Stream names an output.
 type Stream uint8
 

@@ -20,10 +20,13 @@ const (
 	chunkSize = 128 << 10 // more than a pipe holds
 	areaSize  = readSize + oobSize + jsonfile.BufferSize
 	tidyAfter = time.Second
-	// muchGarbage is when a collection is worth what it costs, in KiB: what some sixty
-	// requests leave. The runtime's own statistics cannot be asked: to count, it would
+	// muchGarbage is when a collection is worth what it costs, in bytes: what some fifty
+	// execs leave. The runtime's own statistics cannot be asked: to count, it would
 	// move what it holds for its threads to lists, and those are what a collection costs.
-	muchGarbage = 512
+	muchGarbage = 512 << 10
+	// What is left of an exec, of any request and its answer, of a relayed connection, and of
+	// a relayed datagram or message.
+	execGarbage, requestGarbage, pairGarbage, messageGarbage = 10 << 10, 512, 1 << 10, 256
 )
 
 // area is memory that is only used while one event is handled.
@@ -93,11 +96,14 @@ func (l *loop) tidy() {
 		unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(c)), uintptr(len(c)))
 	}
 	l.spare = nil
+	unix.Madvise(l.all, unix.MADV_DONTNEED)
+	if l.stale > renewAfter {
+		l.renew()
+	}
 	if l.garbage > muchGarbage {
 		l.garbage = 0
 		freeOSMemory()
 	}
-	unix.Madvise(l.all, unix.MADV_DONTNEED)
 }
 
 // freeOSMemory is that of runtime/debug, which would link fmt and os.

@@ -49,7 +49,7 @@ func (c *conn) ready(uint32) {
 		c.close()
 		return
 	}
-	c.s.loop.garbage += 8 // the request and its answer
+	c.s.loop.litter(requestGarbage)
 	c.takeFDs(oob[:oobn])
 	in := c.s.loop.scratch[:n]
 	if len(c.in) > 0 {

@@ -82,6 +82,7 @@ func (s *shim) execOwn(m *shimapi.Exec, fds []int, reply *shimapi.Reply, j *join
 			return wrap("make streams", err)
 		}
 	}
+	s.loop.litter(execGarbage)
 	j.chroot, j.clock, j.p, j.stdio, j.width, j.height = -1, -1, &m.Process, st, m.Width, m.Height
 	err = s.fullness(thread.Run(j.run))
 	st.closeChild()

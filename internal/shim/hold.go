@@ -14,7 +14,12 @@ type held struct {
 }
 
 // relay is a held socket whose traffic the shim passes on.
-type relay interface{ stop() }
+type relay interface {
+	handler
+	stop()
+	// rest tells where it leads, and whether nothing is on its way.
+	rest() (to unix.Sockaddr, quiet bool)
+}
 
 // hold keeps descriptors from now on, and begins to relay where that is asked for:
 // all of them, or none and they are closed.
@@ -29,7 +34,7 @@ func (s *shim) hold(list []shimapi.Held, fds []int) error {
 	before := len(s.held)
 	for i := range list {
 		// The name is copied out of a message whose bytes are not kept.
-		h := held{Held: shimapi.Held{Name: list[i].Name}, fd: fds[i]}
+		h := held{Held: shimapi.Held{Name: list[i].Name, Datagram: list[i].Datagram, Messages: list[i].Messages}, fd: fds[i]}
 		if len(list[i].Farewell) > 0 {
 			h.Farewell = append([]byte(nil), list[i].Farewell...)
 		}

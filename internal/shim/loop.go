@@ -21,7 +21,9 @@ type loop struct {
 	area
 	spare   [][]byte  // chunks that nobody needs
 	tidyAt  time.Time // zero: there is nothing to tidy
-	garbage int       // what may have been left in Go's heap, in KiB
+	garbage int       // what may have been left in Go's heap since it was collected, in bytes
+	stale   int       // and since the program was executed
+	renew   func()
 }
 
 type timer struct {
@@ -40,6 +42,12 @@ func newLoop() (*loop, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// litter counts what is left in Go's heap.
+func (l *loop) litter(bytes int) {
+	l.garbage += bytes
+	l.stale += bytes
 }
 
 // watch begins to report events; with no events only errors and hang-ups.
@@ -111,6 +119,13 @@ func (l *loop) expire() {
 		}
 		l.timers = append(l.timers[:i], l.timers[i+1:]...)
 		t.do()
+		l.tidySoon()
+	}
+}
+
+func (l *loop) tidySoon() {
+	if l.tidyAt.IsZero() {
+		l.tidyAt = time.Now().Add(tidyAfter)
 	}
 }
 
@@ -125,8 +140,8 @@ func (l *loop) run() error {
 		if err != nil {
 			return err
 		}
-		if n > 0 && l.tidyAt.IsZero() {
-			l.tidyAt = time.Now().Add(tidyAfter)
+		if n > 0 {
+			l.tidySoon()
 		}
 		for _, e := range events[:n] {
 			// An earlier handler of this round may have closed it.

@@ -19,7 +19,7 @@ const lastPatience = 5 * time.Second
 // output is where the container's output is logged: a file, a service, or both.
 type output struct {
 	s       *shim
-	file    logdriver.Writer // nil: none
+	file    *jsonfile.Writer // nil: none
 	remote  *remote.Writer   // nil: none
 	holding bool             // the container waits for the service
 	timed   bool             // a retry is on its way

@@ -115,6 +115,7 @@ type outsideExec struct {
 
 // execOutside begins an exec; the loop goes on meanwhile.
 func (s *shim) execOutside(c *conn, seq uint32, m *shimapi.Exec, fds []int) error {
+	s.loop.litter(execGarbage)
 	e := &outsideExec{s: s, c: c, seq: seq, m: m, fds: fds, st: &stdio{child: [3]int{-1, -1, -1}, stdin: -1, stdout: -1, stderr: -1}}
 	var err error
 	if !m.Process.Terminal {

@@ -20,13 +20,23 @@ func (s *shim) relay(fd int, h *shimapi.Held) (relay, error) {
 		return nil, err
 	}
 	if h.Messages {
-		return s.relaySCTP(fd, to)
+		if err := prepareSCTP(fd); err != nil {
+			return nil, err
+		}
 	}
-	if h.Datagram {
-		u := &udpRelay{s: s, fd: fd, to: to}
-		return u, s.loop.watch(fd, unix.EPOLLIN, u)
+	return s.relayTo(fd, h, to)
+}
+
+// relayTo relays what comes to a socket that is ready for it.
+func (s *shim) relayTo(fd int, h *shimapi.Held, to unix.Sockaddr) (r relay, err error) {
+	switch {
+	case h.Messages:
+		r = &sctpRelay{s: s, fd: fd, to: to}
+	case h.Datagram:
+		r = &udpRelay{s: s, fd: fd, to: to}
+	default:
+		r = &tcpRelay{s: s, fd: fd, to: to}
 	}
-	r := &tcpRelay{s: s, fd: fd, to: to}
 	return r, s.loop.watch(fd, unix.EPOLLIN, r)
 }
 
@@ -55,37 +65,6 @@ func (s *shim) beginRelays() error {
 	}
 	s.early = nil
 	return nil
-}
-
-// fionbio is FIONBIO of asm-generic/ioctls.h, the same on amd64 and arm64.
-const fionbio = 0x5421
-
-// sockaddr makes an address of 4 or 16 bytes; package netip would cost every shim
-// memory.
-func sockaddr(addr []byte, port int) unix.Sockaddr {
-	switch len(addr) {
-	case 4:
-		return &unix.SockaddrInet4{Port: port, Addr: [4]byte(addr)}
-	case 16:
-		return &unix.SockaddrInet6{Port: port, Addr: [16]byte(addr)}
-	}
-	return nil
-}
-
-func dial(to unix.Sockaddr, kind int) (int, error) {
-	family := unix.AF_INET
-	if _, ok := to.(*unix.SockaddrInet6); ok {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
 }
 
 // maxPairs and maxClients bound what strangers can make the shim hold.
@@ -119,6 +98,7 @@ func (r *tcpRelay) ready(uint32) {
 		unix.Close(fd)
 		return
 	}
+	r.s.loop.litter(pairGarbage)
 	p := &pair{r: r}
 	p.a = &side{p: p, fd: fd}
 	p.b = &side{p: p, fd: up, connecting: true, other: p.a}
@@ -129,6 +109,8 @@ func (r *tcpRelay) ready(uint32) {
 	r.pairs[p] = true
 	p.update()
 }
+
+func (r *tcpRelay) rest() (unix.Sockaddr, bool) { return r.to, len(r.pairs) == 0 }
 
 func (r *tcpRelay) stop() {
 	for p := range r.pairs {
@@ -151,7 +133,7 @@ type side struct {
 	connecting bool
 	eof        bool // the peer sends no more
 	shut       bool // we send no more
-	pending    []byte
+	pending    backlog
 }
 
 func (s *side) ready(events uint32) {
@@ -168,10 +150,10 @@ func (s *side) ready(events uint32) {
 		p.close()
 		return
 	}
-	if len(s.pending) > 0 && !s.flush() {
+	if s.waits() && !s.flush() {
 		return
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLHUP) != 0 && !s.eof && len(s.other.pending) == 0 && !s.other.connecting {
+	if events&(unix.EPOLLIN|unix.EPOLLHUP) != 0 && !s.eof && !s.other.waits() && !s.other.connecting {
 		if !s.read() {
 			return
 		}
@@ -193,34 +175,49 @@ func (s *side) read() bool {
 		s.eof = true
 		return true
 	}
-	s.other.pending = append(s.other.pending[:0], buf[:n]...)
-	return s.other.flush()
+	rest, ok := s.other.send(buf[:n])
+	if len(rest) > 0 {
+		s.other.pending.add(s.p.r.s.loop, rest)
+	}
+	return ok
 }
 
+// waits tells whether the peer has not taken something yet.
+func (s *side) waits() bool { return len(s.pending.rest) > 0 }
+
 func (s *side) flush() bool {
-	for len(s.pending) > 0 {
-		n, err := unix.SendmsgN(s.fd, s.pending, nil, nil, unix.MSG_NOSIGNAL)
-		if err == unix.EAGAIN {
-			return true
-		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			s.p.close()
-			return false
-		}
-		s.pending = s.pending[n:]
+	rest, ok := s.send(s.pending.rest)
+	if ok && len(rest) == 0 {
+		s.pending.clear(s.p.r.s.loop)
+	} else if ok {
+		s.pending.rest = rest
 	}
-	s.pending = nil
-	return true
+	return ok
+}
+
+// send gives what the peer does not take now; not ok: the pair was closed.
+func (s *side) send(b []byte) (rest []byte, ok bool) {
+	for len(b) > 0 {
+		n, err := unix.SendmsgN(s.fd, b, nil, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case err == unix.EAGAIN:
+			return b, true
+		case err == unix.EINTR:
+		case err != nil:
+			s.p.close()
+			return nil, false
+		default:
+			b = b[n:]
+		}
+	}
+	return nil, true
 }
 
 // update sets what both sides wait for, hands on ends, and closes a pair that is
 // through.
 func (p *pair) update() {
 	for _, s := range []*side{p.a, p.b} {
-		if s.eof && len(s.other.pending) == 0 && !s.other.shut && !s.other.connecting {
+		if s.eof && !s.other.waits() && !s.other.shut && !s.other.connecting {
 			unix.Shutdown(s.other.fd, unix.SHUT_WR)
 			s.other.shut = true
 		}
@@ -231,10 +228,10 @@ func (p *pair) update() {
 	}
 	for _, s := range []*side{p.a, p.b} {
 		var events uint32
-		if s.connecting || len(s.pending) > 0 {
+		if s.connecting || s.waits() {
 			events |= unix.EPOLLOUT
 		}
-		if !s.eof && len(s.other.pending) == 0 && !s.other.connecting {
+		if !s.eof && !s.other.waits() && !s.other.connecting {
 			events |= unix.EPOLLIN
 		}
 		l := p.r.s.loop
@@ -253,7 +250,9 @@ func (p *pair) close() {
 		return
 	}
 	p.done = true
-	p.r.s.loop.close(p.a.fd)
-	p.r.s.loop.close(p.b.fd)
+	for _, s := range []*side{p.a, p.b} {
+		s.pending.clear(p.r.s.loop)
+		p.r.s.loop.close(s.fd)
+	}
 	delete(p.r.pairs, p)
 }

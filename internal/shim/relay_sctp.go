@@ -33,20 +33,18 @@ type sctpRelay struct {
 	kept  int // bytes of messages that are in pieces or wait
 }
 
-func (s *shim) relaySCTP(fd int, to unix.Sockaddr) (relay, error) {
-	r := &sctpRelay{s: s, fd: fd, to: to}
-	err := hearMessages(fd)
-	if err == nil {
-		err = setStreams(fd, maxStreams, maxStreams)
+// prepareSCTP sets what the associations of a listening socket begin with.
+func prepareSCTP(fd int) error {
+	if err := hearMessages(fd); err != nil {
+		return err
 	}
-	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	if err := setStreams(fd, maxStreams, maxStreams); err != nil {
+		return err
 	}
-	if err != nil {
-		return nil, err
-	}
-	return r, s.loop.watch(fd, unix.EPOLLIN, r)
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 }
+
+func (r *sctpRelay) rest() (unix.Sockaddr, bool) { return r.to, len(r.pairs) == 0 }
 
 func (r *sctpRelay) ready(uint32) {
 	if r.s.tooEarly(r.fd, r) {
@@ -65,6 +63,7 @@ func (r *sctpRelay) ready(uint32) {
 		abort(fd)
 		return
 	}
+	r.s.loop.litter(pairGarbage)
 	p := &sctpPair{r: r}
 	p.a = sctpSide{p: p, fd: fd, other: &p.b}
 	p.b = sctpSide{p: p, fd: up, other: &p.a, connecting: true}
@@ -252,6 +251,7 @@ func (s *sctpSide) piece(b, oob []byte, last bool) bool {
 			return true
 		}
 	}
+	s.p.r.s.loop.litter(messageGarbage)
 	info, ok := receivedInfo(oob)
 	if !ok {
 		s.p.abort()

@@ -47,6 +47,7 @@ func (u *udpRelay) ready(uint32) {
 	if err != nil {
 		return
 	}
+	u.s.loop.litter(messageGarbage)
 	a, ok := from.(*unix.SockaddrInet6)
 	if !ok {
 		return
@@ -87,6 +88,7 @@ func (c *udpClient) ready(uint32) {
 	if err != nil {
 		return
 	}
+	c.r.s.loop.litter(messageGarbage)
 	c.last = time.Now()
 	unix.SendmsgN(c.r.fd, buf[:n], c.info, c.from, unix.MSG_NOSIGNAL)
 }
@@ -123,6 +125,8 @@ func (u *udpRelay) sweepLater() {
 		}
 	})
 }
+
+func (u *udpRelay) rest() (unix.Sockaddr, bool) { return u.to, len(u.clients) == 0 }
 
 func (u *udpRelay) stop() {
 	u.stopped = true

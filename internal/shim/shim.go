@@ -44,6 +44,9 @@ type shim struct {
 	outside bool      // another OCI runtime makes the processes; what they leave comes to us
 	pending int       // its execs that have not begun
 	helpers []*helped // programs that send the log and have not ended
+
+	args     []string // the shim's own
+	stubborn bool     // it could not be renewed
 }
 
 type pendingShutdown struct {
@@ -53,8 +56,9 @@ type pendingShutdown struct {
 
 // Run serves until the container has ended and nobody asks any more. The daemon
 // gives it its first connection, the listening socket and the container's folder as
-// descriptors 3, 4 and 5.
-func Run() error {
+// descriptors 3, 4 and 5. args are the shim's own; a third one is the descriptor that
+// renew has left.
+func Run(args []string) error {
 	if err := harden(); err != nil {
 		return err
 	}
@@ -62,20 +66,27 @@ func Run() error {
 	if err != nil {
 		return err
 	}
-	s := &shim{loop: l, dir: shimapi.DirFD, into: -1, user: -1, mounts: -1}
+	s := &shim{loop: l, dir: shimapi.DirFD, into: -1, user: -1, mounts: -1, args: args}
+	l.renew = s.renew
 	for fd := shimapi.ControlFD; fd < shimapi.FirstFree; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	if s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
 	}
-	if err := unix.SetNonblock(shimapi.ControlFD, true); err != nil {
-		return err
-	}
 	if err := unix.SetNonblock(shimapi.ListenFD, true); err != nil {
 		return err
 	}
 	if err := l.watch(shimapi.ListenFD, unix.EPOLLIN, &listener{s: s, fd: shimapi.ListenFD}); err != nil {
+		return err
+	}
+	if len(args) > 2 {
+		if err := s.resume(args[2]); err != nil {
+			return wrap("go on", err)
+		}
+		return l.run()
+	}
+	if err := unix.SetNonblock(shimapi.ControlFD, true); err != nil {
 		return err
 	}
 	s.accept(shimapi.ControlFD, true)

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/internal/linux/thread"
+	"muelle/internal/logdriver"
 	"muelle/internal/shimapi"
 )
 
@@ -165,6 +166,7 @@ func (s *shim) settleStart(t *taken, st *stdio, term *terminal) error {
 	s.start = &shimapi.Start{
 		OOMFile: m.OOMFile, KillFile: m.KillFile, ProcsFile: m.ProcsFile, SharedPID: m.SharedPID, Idle: m.Idle, UIDs: m.UIDs, GIDs: m.GIDs,
 		Process: shimapi.Process{Filter: append([]byte(nil), m.Process.Filter...), FilterFlags: m.Process.FilterFlags},
+		Log:     logdriver.Config{Path: m.Log.Path, MaxSize: m.Log.MaxSize, MaxFile: m.Log.MaxFile, Extra: m.Log.Extra},
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package shimapi_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,6 +43,34 @@ func fullStart() *shimapi.Start {
 	}
 }
 
+func fullKept() *shimapi.Kept {
+	return &shimapi.Kept{
+		State: shimapi.State{Version: 1, ID: "abc", Pid: 9, PidStart: 1 << 60, StartedAt: -1, Terminal: true},
+		Start: *fullStart(), Tasks: []int{7, 8}, Into: -1, User: 9, Mounts: -1,
+		Log:    shimapi.KeptLog{FD: 10, Next: 3, Partial: 1 << 40, Lines: []shimapi.KeptLine{{Stream: 2, Text: []byte("half a"), Since: -1}}},
+		Logged: shimapi.Logged{Partial: 1, Unread: 2, Unwritten: 3},
+		Processes: []shimapi.KeptProcess{
+			{Pid: 9, PidFD: 11, Master: -1, Slave: -1, In: shimapi.KeptStdin{FD: 12, Once: true, Feeders: []int{13, 14}},
+				Outputs: []shimapi.KeptOutput{{FD: 15, Stream: 1, Sinks: []int{16}}, {FD: -1, Stream: 2}}},
+			{ID: "e", Pid: 10, PidFD: 17, Master: 18, Slave: 19, Record: []byte("r"), In: shimapi.KeptStdin{FD: 20, TTY: true},
+				Outputs: []shimapi.KeptOutput{{FD: 18, Stream: 1, Sinks: []int{21, 22}}}},
+		},
+		Ended: []shimapi.Execed{{ID: "x", Record: []byte{1}, Exit: shimapi.Exited{Ended: true, Code: 3}}},
+		Conns: []shimapi.KeptConn{{FD: 3, Told: true}, {FD: 23}},
+		Held:  []shimapi.KeptHeld{{FD: 24, Held: shimapi.Held{Name: "p", Relay: []byte{10, 0, 0, 1}, RelayPort: 80, Messages: true}}},
+	}
+}
+
+// A descriptor that is not told is closed: all are, each once.
+func TestKeptDescriptors(t *testing.T) {
+	want := []int{3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24}
+	got := fullKept().Descriptors()
+	slices.Sort(got)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -53,6 +82,8 @@ func TestRoundTrip(t *testing.T) {
 		{"reply", &shimapi.Reply{Code: 127, Error: `exec: "x"`, Pid: 3, Names: []string{"a", ""}}, &shimapi.Reply{}},
 		{"exec", &shimapi.Exec{ID: "e", OpenStdin: true, Unconfined: true, Width: 1, Attach: []shimapi.Attach{{Process: "e", Stderr: true}}}, &shimapi.Exec{}},
 		{"signal", &shimapi.Signal{Process: "e", Signal: 15}, &shimapi.Signal{}},
+		{"kept", fullKept(), &shimapi.Kept{}},
+		{"empty kept", &shimapi.Kept{}, &shimapi.Kept{}},
 		{"resize", &shimapi.Resize{Width: 65535}, &shimapi.Resize{}},
 	}
 	for _, tt := range tests {

@@ -41,14 +41,34 @@ func NewWriter(cfg *logdriver.Config) (*Writer, error) {
 	return w, nil
 }
 
+// Resume makes a Writer that goes on where another one was, which was made with the same
+// cfg: in the open file fd, with the unfinished lines that are given to Lines.
+func Resume(cfg *logdriver.Config, fd, next int) (*Writer, error) {
+	w := &Writer{path: cfg.Path, extra: cfg.Extra, maxSize: cfg.MaxSize, maxFile: cfg.MaxFile, fd: -1, nextSeq: next}
+	return w, w.take(fd)
+}
+
+// Position is what Resume wants to know.
+func (w *Writer) Position() (fd, next int) { return w.fd, w.nextSeq }
+
+// Lines are the unfinished ones.
+func (w *Writer) Lines() *logdriver.Splitter { return &w.lines }
+
 func (w *Writer) open() error {
 	fd, err := unix.Open(w.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return err
 	}
+	if err := w.take(fd); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	return nil
+}
+
+func (w *Writer) take(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
 		return err
 	}
 	w.fd, w.size = fd, st.Size

@@ -191,3 +191,49 @@ func FuzzEscaping(f *testing.F) {
 		}
 	})
 }
+
+// A writer that goes on for another has its file, also where its name leads elsewhere
+// now, its unfinished lines with their times, its count and its numbers.
+func TestResume(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c-json.log")
+	cfg := logdriver.Config{Path: path, MaxSize: 300, MaxFile: 3}
+	w, err := jsonfile.NewWriter(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
+	long := strings.Repeat("x", logdriver.MaxLine)
+	for _, piece := range []string{long + "\n", "one\n", "hal"} {
+		if err := w.Write(logdriver.Stderr, []byte(piece), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	fd, next := w.Position()
+	half, since := w.Lines().Unfinished(logdriver.Stderr)
+	again, err := jsonfile.Resume(&cfg, fd, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Lines().Continue(w.Partial())
+	again.Lines().Hold(logdriver.Stderr, half, since)
+	if err := again.Write(logdriver.Stderr, []byte("f\n"), at.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Partial(); got != 1 {
+		t.Errorf("counts %d pieces, want 1", got)
+	}
+	if _, n := again.Position(); n != next || next < 2 {
+		t.Errorf("the next file's number is %d, was %d, want at least 2 of both", n, next)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines := readLines(t, path+".moved")
+	want := line{Log: "half\n", Stream: "stderr", Time: at}
+	if d := cmp.Diff(want, lines[len(lines)-1]); d != "" {
+		t.Errorf("the last line (-want +got):\n%s", d)
+	}
+}
