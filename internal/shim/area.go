@@ -24,9 +24,11 @@ const (
 	// execs leave. The runtime's own statistics cannot be asked: to count, it would
 	// move what it holds for its threads to lists, and those are what a collection costs.
 	muchGarbage = 512 << 10
-	// What is left of an exec, of any request and its answer, of a relayed connection, and of
-	// a relayed datagram or message.
-	execGarbage, requestGarbage, pairGarbage, messageGarbage = 10 << 10, 512, 1 << 10, 256
+	// What is left of an exec, of any request and its answer, of a log's rotation and of each
+	// file there, of a relayed connection, and of a relayed datagram or message.
+	execGarbage, requestGarbage  = 10 << 10, 512
+	rotationGarbage, fileGarbage = 3 << 10, 384
+	pairGarbage, messageGarbage  = 1 << 10, 256
 )
 
 // area is memory that is only used while one event is handled.

@@ -65,11 +65,16 @@ func (o *output) openRemote(m *shimapi.Start) error {
 func (o *output) write(stream logdriver.Stream, p []byte) {
 	now := time.Now()
 	if o.file != nil {
+		_, number := o.file.Position()
 		if err := o.file.Write(stream, p, now); err != nil {
 			o.s.logged.Unwritten++
 			o.s.complain("write log", err)
 		}
 		o.s.logged.Partial = o.file.Partial()
+		if _, n := o.file.Position(); n != number {
+			// The folder is listed.
+			o.s.loop.litter(rotationGarbage + fileGarbage*min(n, o.s.start.Log.MaxFile))
+		}
 	}
 	if o.remote != nil {
 		_ = o.remote.Write(stream, p, now) // it has no failure: it counts what is lost
