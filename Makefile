@@ -49,21 +49,21 @@ test-root: deps build ## packages against the kernel, in namespaces of their own
 
 .PHONY: test-e2e
 test-e2e: deps build ## the real binaries with the real docker client
-	hack/asroot.sh go test -tags root -count=1 -timeout 15m ./test/e2e
+	hack/asroot.sh go test -tags root -count=1 -timeout 30m ./test/e2e
 
 .PHONY: test-vm
 test-vm: deps build ## in virtual machines: marked end-to-end cases on cgroup v2, and systemd
 	@hack/kernel.sh bin/vm/kernel
 	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/asroot.sh hack/vmsystem.sh bin/vm/system
-	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -skip '^(TestSELinux|TestPodman|TestSwapOfVersion1)$$' ./test/vm
+	hack/asroot.sh go test -tags vm -count=1 -timeout 60m -skip '^(TestSELinux|TestPodman|TestSwapOfVersion1)$$' ./test/vm
 
 .PHONY: test-selinux
 test-selinux: deps build ## in a virtual machine whose kernel enforces a policy of SELinux
 	@hack/kernel.sh bin/vm/kernel
 	@hack/unpack.sh bin/vm/apparmor apparmor
 	@hack/unpack.sh bin/vm/checkpolicy checkpolicy
-	hack/asroot.sh go test -tags vm -count=1 -timeout 15m -run '^TestSELinux$$' ./test/vm
+	hack/asroot.sh go test -tags vm -count=1 -timeout 60m -run '^TestSELinux$$' ./test/vm
 
 .PHONY: test-podman
 test-podman: deps build ## in virtual machines: podman with muelle-oci, systemd's journal, swap on cgroup v1

@@ -169,7 +169,10 @@ func answered(from, to string, expected bool) error {
 
 // patience is long for what is to come, and short for what is not.
 func patience(expected bool) time.Duration {
-	if expected {
+	switch {
+	case expected && emulated():
+		return 30 * time.Second
+	case expected:
 		return 5 * time.Second
 	}
 	return 300 * time.Millisecond

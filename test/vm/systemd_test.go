@@ -118,7 +118,7 @@ func underSystemd(t *testing.T, name, folder, words, script string) {
 		}
 	}
 	writeImage(t, filepath.Join(tree, "muelle/busybox.tar"))
-	out := boot(t, name, tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no"+words, 10*time.Minute)
+	out := boot(t, name, tree, "muelle.init=/lib/systemd/systemd systemd.unit=check.target systemd.show_status=no"+words, 15*time.Minute)
 	for _, m := range checked.FindAllStringSubmatch(out, -1) {
 		t.Run(m[2], func(t *testing.T) {
 			if m[1] != "PASS" {

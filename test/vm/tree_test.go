@@ -207,7 +207,7 @@ func writeTree(t *testing.T, tree, run string) {
 	}
 	script := fmt.Sprintf(`#!/bin/sh
 export MUELLE_E2E_IMAGE=/muelle/busybox.tar MUELLE_E2E_ECHO=/muelle/bin/echo MUELLE_AUTOSTART=0
-cd /muelle/test/e2e && exec ./e2e.test -test.v -test.timeout 6m -test.run '%s'
+cd /muelle/test/e2e && exec ./e2e.test -test.v -test.timeout 20m -test.run '%s'
 `, run)
 	if err := os.WriteFile(filepath.Join(tree, "muelle/ring"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func TestRing(t *testing.T) {
 // ring boots a tree of writeTree and tells which of the named cases passed.
 func ring(t *testing.T, name, tree, words string, names []string) {
 	t.Helper()
-	out := boot(t, name, tree, "muelle.run=/muelle/ring "+words, 8*time.Minute)
+	out := boot(t, name, tree, "muelle.run=/muelle/ring "+words, 25*time.Minute)
 	passed := map[string]bool{}
 	for _, m := range verdict.FindAllStringSubmatch(out, -1) {
 		passed[m[2]] = m[1] == "PASS"
