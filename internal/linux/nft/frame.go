@@ -152,6 +152,16 @@ func To6In(set *nftables.Set) Expr {
 	return append(IPv6(), network(24, 16, reg1), lookup(set, reg1, 0, false))
 }
 
+// From4In is ip saddr @set, From6In ip6 saddr @set.
+func From4In(set *nftables.Set) Expr {
+	return append(IPv4(), network(12, 4, reg1), lookup(set, reg1, 0, false))
+}
+
+// From6In is ip6 saddr @set.
+func From6In(set *nftables.Set) Expr {
+	return append(IPv6(), network(8, 16, reg1), lookup(set, reg1, 0, false))
+}
+
 // OwnAddress4 is iifname . ip daddr @set, OwnAddress6 iifname . ip6 daddr @set; inverted: not in it.
 func OwnAddress4(set *nftables.Set, invert bool) Expr {
 	return append(IPv4(), meta(expr.MetaKeyIIFNAME, reg1), network(16, 4, reg2), lookup(set, reg1, 0, invert))

@@ -182,6 +182,10 @@ func (t *table) translate(c *nftables.Conn) {
 	t.destinations(out)
 	post := t.chain(c, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
 	post(nft.OIFIn(t.bridges), nft.FromLoopback(), nft.Masquerade())
+	// This host asks at a bridge's address for a port of a container on another, that may be
+	// on this one too: by which the answer would go, from an address that is none of it.
+	post(nft.OIFIn(t.bridges), nft.From4In(t.host.gateways4), nft.Translated(), nft.Masquerade())
+	post(nft.OIFIn(t.bridges), nft.From6In(t.host.gateways6), nft.Translated(), nft.Masquerade())
 	// A container that asks for a published port, of its own network or of a container that
 	// is on its network too, by which the answer would go: it must come back this way.
 	post(nft.IIFIn(t.bridges), nft.OIFIn(t.bridges), nft.Translated(), nft.Masquerade())
