@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+
 	"muelle/internal/linux/ruleset"
 )
 
@@ -50,6 +52,48 @@ func TestReadWhileReplaced(t *testing.T) {
 		}
 		if f := r.Ask(outward(), nil, ruleset.Forward); !f.Certain() {
 			t.Errorf("%d: outward %+v", i, f)
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGlance: somebody who changes rules all the time hides nothing.
+func TestGlance(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("table inet lots {\nchain many {\n")
+	for i := range 3000 {
+		fmt.Fprintf(&b, "tcp dport %d accept\n", 10000+i)
+	}
+	b.WriteString("}\nchain through { type filter hook forward priority 5; policy drop; jump many; }\n}\n")
+	load(t, b.String(), "nft", "-f", "-")
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan bool), make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			c.DelTable(c.AddTable(&nftables.Table{Name: "busy", Family: nftables.TableFamilyIPv4}))
+			err = c.Flush()
+		}
+		done <- err
+	}()
+	for i := range 5 {
+		r, err := ruleset.Glance(nil)
+		if err != nil {
+			t.Errorf("%d: %v", i, err)
+		} else if f := r.Ask(published(), nil, ruleset.Forward); !f.Certain() {
+			t.Errorf("%d: %+v", i, f)
 		}
 	}
 	close(stop)

@@ -19,7 +19,21 @@ import (
 // Read copies the rules of the calling thread's network namespace; of nftables those
 // tables that want, which may be nil, does not leave out. All of nftables is of one moment;
 // errdefs.ErrUnavailable: others change it without a pause.
-func Read(want func(f Family, table string) bool) (*Ruleset, error) {
+func Read(want func(f Family, table string) bool) (*Ruleset, error) { return read(want, true) }
+
+// Glance is as Read, but where others change rules without a pause it gives what it saw
+// last, of which one table may be older than another, or the middle of a change: for those
+// who look again.
+func Glance(want func(f Family, table string) bool) (*Ruleset, error) { return read(want, false) }
+
+// tries is how often rules are read that others keep changing: half of them are not told.
+// After glances what was read is taken as it is, by who asked for that.
+const (
+	tries   = 20
+	glances = 4
+)
+
+func read(want func(f Family, table string) bool, exact bool) (*Ruleset, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
@@ -27,7 +41,7 @@ func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 	defer conn.Close()
 	d := dump{conn, want}
 	// Somebody may change the rules meanwhile; then it is read again.
-	for range tries {
+	for try := 1; try <= tries; try++ {
 		before, err := nft.Generation(d.conn)
 		if err != nil {
 			return nil, fmt.Errorf("read nftables: %w", err)
@@ -40,15 +54,12 @@ func Read(want func(f Family, table string) bool) (*Ruleset, error) {
 		if gerr != nil {
 			return nil, fmt.Errorf("read nftables: %w", gerr)
 		}
-		if after == before {
+		if after == before || !exact && err == nil && try >= glances {
 			return r, err
 		}
 	}
 	return nil, fmt.Errorf("read nftables: somebody changes the rules faster than they can be read (%d times in a row): %w", tries, errdefs.ErrUnavailable)
 }
-
-// tries is how often rules are read that others keep changing: half of them are not told.
-const tries = 20
 
 // dump asks the kernel's nftables.
 type dump struct {

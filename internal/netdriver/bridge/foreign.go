@@ -67,15 +67,19 @@ func (f *firewall) inspectForeign() {
 }
 
 // readForeign reads all rules but those of our instances.
-func readForeign() (*ruleset.Ruleset, error) {
-	return ruleset.Read(func(_ ruleset.Family, table string) bool { return !isOurs(table) })
-}
+func readForeign() (*ruleset.Ruleset, error) { return ruleset.Read(notOurs) }
+
+// glanceForeign sees something also where somebody changes rules all the time: what is
+// found is told when it lasts.
+func glanceForeign() (*ruleset.Ruleset, error) { return ruleset.Glance(notOurs) }
+
+func notOurs(_ ruleset.Family, table string) bool { return !isOurs(table) }
 
 // lookAround finds base chains that would drop the bridges' traffic. For those whose
 // owner offers something it does that, if act is set; for the rest it keeps warnings.
 func (f *firewall) lookAround(act bool) error {
 	at := f.translators.now()
-	rules, err := readForeign()
+	rules, err := glanceForeign()
 	if err != nil {
 		return err
 	}
@@ -94,7 +98,7 @@ func (f *firewall) lookAround(act bool) error {
 			return err
 		}
 		if changed {
-			if rules, err = readForeign(); err != nil {
+			if rules, err = glanceForeign(); err != nil {
 				return err
 			}
 		}
