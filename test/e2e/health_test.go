@@ -166,7 +166,8 @@ func TestHealthOnFailure(t *testing.T) {
 		t.Helper()
 		name := c.unique(t, strings.Join(append([]string{action}, flags...), ""))
 		name = strings.NewReplacer("--", "-", ":", "-").Replace(name)
-		args := append([]string{"run", "-d", "--name", name, "--health-http", ":8080/healthz", "--health-interval", "100ms", "--health-retries", "1", "--health-on-failure", action}, flags...)
+		args := append([]string{"run", "-d", "--name", name, "--health-http", ":8080/healthz", "--health-interval", "100ms", "--health-retries", "1", "--health-on-failure", action,
+			"--health-start-period", "1m", "--health-start-interval", "100ms"}, flags...)
 		c.must(t, append(args, img)...)
 		c.remove(t, name)
 		awaitHealth(t, c, name, ctypes.Healthy)
@@ -246,7 +247,7 @@ services:
     depends_on: {web: {condition: service_healthy}}
 `
 	}
-	compose := project(t, doc("/healthz"))
+	compose := project(t, strings.Replace(doc("/healthz"), "retries: 2", "retries: 100", 1))
 	if r := compose("up", "-d", "--wait"); r.code != 0 || !strings.Contains(r.err, "Healthy") {
 		t.Fatalf("up: %+v", r)
 	}

@@ -56,7 +56,7 @@ services:
     ports: ["18400:80"]
     stop_signal: KILL
     deploy: {replicas: 2}
-    healthcheck: {test: "test ! -e /sick && wget -qO /dev/null http://127.0.0.1", interval: 100ms, retries: 1}
+    healthcheck: {test: "test ! -e /sick && wget -qO /dev/null http://127.0.0.1", interval: 100ms, retries: 1, start_period: 1m, start_interval: 100ms}
 `
 
 // TestReplicasShareAPort: one port of the host for all replicas of a service, by both
