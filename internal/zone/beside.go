@@ -91,6 +91,9 @@ var (
 	passing  = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
 	arriving = []ruleset.Hook{ruleset.Prerouting, ruleset.Input}
 	leaving  = []ruleset.Hook{ruleset.Output, ruleset.Postrouting}
+	// outward and inward are passing by a link of this host's.
+	outward = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting, ruleset.Egress}
+	inward  = []ruleset.Hook{ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
 )
 
 // fate follows the first packet of a way, and its answer, through the others' rules.
@@ -125,7 +128,7 @@ func (f *filters) fate(w policy.Way) ruleset.Fate {
 		if to, ok := policy.Prefix(w.To); ok {
 			p.Destination = to
 		}
-		return f.there(p, false, passing, passing)
+		return f.there(p, false, outward, inward)
 	}
 	frame := p
 	frame.Within, frame.In, frame.Out = in.Interface, ruleset.Somewhere, ruleset.Somewhere

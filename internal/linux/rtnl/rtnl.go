@@ -142,6 +142,8 @@ func IsNotFound(err error) bool {
 type Link struct {
 	Name, Alias, Kind string
 	Index, Master     int
+	// Parent is the index of the interface that it is on top of, or of a pair's other end.
+	Parent int
 }
 
 // Links lists the interfaces whose names start with prefix.
@@ -153,7 +155,7 @@ func Links(prefix string) ([]Link, error) {
 	var links []Link
 	for _, l := range all {
 		if a := l.Attrs(); strings.HasPrefix(a.Name, prefix) {
-			links = append(links, Link{Name: a.Name, Alias: a.Alias, Kind: l.Type(), Index: a.Index, Master: a.MasterIndex})
+			links = append(links, Link{Name: a.Name, Alias: a.Alias, Kind: l.Type(), Index: a.Index, Master: a.MasterIndex, Parent: a.ParentIndex})
 		}
 	}
 	return links, nil

@@ -125,6 +125,9 @@ func (d dump) read() (*Ruleset, error) {
 	if err := r.readLegacy(); err != nil {
 		return nil, err
 	}
+	if err := r.readBelow(); err != nil {
+		return nil, err
+	}
 	r.order()
 	for _, c := range r.Chains {
 		r.marks = r.marks || slices.ContainsFunc(c.rules, func(one rule) bool { return one.marking() })

@@ -24,6 +24,8 @@ const (
 	Output
 	Postrouting
 	Ingress
+	// Egress is that of netdev.
+	Egress
 )
 
 // Family is a table's family, as nft writes it.
@@ -45,6 +47,7 @@ type Ruleset struct {
 	Chains []*Chain
 	index  map[string]uint32 // of interfaces, by name
 	names  map[uint32]string // by index
+	below  below
 	// marks: some rule gives packets or connections a mark.
 	marks bool
 }
@@ -155,7 +158,8 @@ func (r *Ruleset) at(h Hook, f Family, device string) []*Chain {
 			continue
 		}
 		switch {
-		case h == Ingress:
+		case h >= Ingress && f != Netdev: // of another device than the packet's
+		case h >= Ingress:
 			if slices.Contains(c.Devices, device) {
 				list = append(list, c)
 			}
@@ -171,9 +175,12 @@ func (r *Ruleset) order() {
 	slices.SortStableFunc(r.Chains, func(a, b *Chain) int { return int(a.Priority) - int(b.Priority) })
 }
 
-// Filters tells whether there is any base chain at all.
+// Programs tells whether any is attached to an interface, which may drop what comes by it.
+func (r *Ruleset) Programs() bool { return len(r.below.programs) > 0 }
+
+// Filters tells whether there is any base chain or program at all.
 func (r *Ruleset) Filters() bool {
-	return slices.ContainsFunc(r.Chains, func(c *Chain) bool { return c.Base })
+	return r.Programs() || slices.ContainsFunc(r.Chains, func(c *Chain) bool { return c.Base })
 }
 
 // JumpsTo tells whether a rule of the chain leads to another of its table.

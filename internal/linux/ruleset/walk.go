@@ -39,40 +39,18 @@ func (f Fate) Certain() bool { return f.Dropped && !f.Passes }
 // which may be nil, does not leave out.
 func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
 	s := &state{Packet: p, rules: r, mark: r.markAt(hooks), tracking: p.Tracking, asked: p}
-	fate := Fate{Passes: true}
+	a := asking{state: s, skip: skip, fate: Fate{Passes: true}}
 	for _, h := range hooks {
-		s.hook = h
-		family := s.family()
-		if p.Within != "" {
-			family = Bridge
-		}
-		for _, c := range r.at(h, family, p.In) {
-			if skip != nil && skip(c) || c.nat() && s.tracking == Untracked {
-				continue
-			}
-			s.place(c)
-			w := walk{state: s}
-			out := w.base(c)
-			if c.nat() && s.tracking == PerhapsTracked {
-				out |= accepts
-			}
-			if w.letBy != nil {
-				fate.Let = w.letBy.describe(w.let)
-			}
-			if out&translates != 0 {
-				out = out&^translates | accepts
-			}
-			if out&drops == 0 {
-				continue
-			}
-			// What drops for certain is worth more to tell than what may drop.
-			if fate.By == nil || out == drops && fate.Passes {
-				fate.By, fate.Rule = c, w.rule
-			}
-			fate.Dropped = true
-			fate.Passes = fate.Passes && out&accepts != 0
+		switch {
+		case (h == Ingress || h == Egress) && p.Within == "":
+			a.link(h)
+		case p.Within != "":
+			a.meets(h, Bridge, p.In)
+		default:
+			a.meets(h, s.family(), p.In)
 		}
 	}
+	fate := a.fate
 	s.lost(&fate)
 	fate.Tracking = s.tracking
 	fate.Named, fate.Addressed, fate.Reasons, fate.Rate = s.named, s.hung.address, s.hung.reasons, s.rate

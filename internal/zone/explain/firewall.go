@@ -49,6 +49,9 @@ var (
 	passing  = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
 	arriving = []ruleset.Hook{ruleset.Prerouting, ruleset.Input}
 	leaving  = []ruleset.Hook{ruleset.Output, ruleset.Postrouting}
+	// outward and inward are passing by a link of this host's.
+	outward = []ruleset.Hook{ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting, ruleset.Egress}
+	inward  = []ruleset.Hook{ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting}
 )
 
 // dropped is what another firewall drops for certain of the connection's first packet
@@ -72,7 +75,7 @@ func (f *facts) dropped() ruleset.Fate {
 		if !l.packet.Reply {
 			tracking = fate.Tracking
 		}
-		if perhaps.By == nil {
+		if !perhaps.Dropped {
 			rate := perhaps.Rate
 			if perhaps = fate; perhaps.Rate == "" {
 				perhaps.Rate = rate
@@ -141,7 +144,7 @@ func (f *facts) fromContainer(p ruleset.Packet, to netip.Addr) []leg {
 		return []leg{{p, arriving}, {reply(p, false), leaving}}
 	case f.Target.Kind == Outside:
 		p.Out, p.Translates = f.filters.uplink, policy.Masquerades(n.Options, p.V6)
-		return []leg{{p, passing}, {reply(p, false), passing}}
+		return []leg{{p, outward}, {reply(p, false), inward}}
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func ours(table string) bool { return table == "muelle" || strings.HasPrefix(tab
 
 // Beside tells whether there is any other firewall than the engines'.
 func (f *Filters) Beside() bool {
-	return slices.ContainsFunc(f.all.rules.Chains, func(c *ruleset.Chain) bool { return c.Base && !f.others.skip(c) })
+	return f.all.rules.Programs() || slices.ContainsFunc(f.all.rules.Chains, func(c *ruleset.Chain) bool { return c.Base && !f.others.skip(c) })
 }
 
 // Ask sends a packet through the hooks of the other firewalls.

@@ -50,11 +50,11 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 		p.Destination, p.DestinationPort, p.ToLocal = single(t.to.Addr()), t.to.Port(), false
 		p.Out, p.OutBridge = t.bridge, true
 		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting)
-		return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+		return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting, ruleset.Egress))
 	}
 	if !h.translated(t, a, false) {
 		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Input)
-		return joined(there, h.ask(answer(p, "", there), ruleset.Output, ruleset.Postrouting))
+		return joined(there, h.ask(answer(p, "", there), ruleset.Output, ruleset.Postrouting, ruleset.Egress))
 	}
 	p.Translates = true
 	before := h.ask(p, ruleset.Ingress, ruleset.Prerouting)
@@ -66,7 +66,7 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 	}
 	p = t.sentOn(p)
 	there := joined(before, h.ask(p, ruleset.Forward, ruleset.Postrouting))
-	return joined(there, h.ask(answer(p, t.bridge, ruleset.Fate{}), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting))
+	return joined(there, h.ask(answer(p, t.bridge, ruleset.Fate{}), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting, ruleset.Egress))
 }
 
 // answer is what goes back, to a packet of this fate: who is not answered reaches nothing.
@@ -119,7 +119,7 @@ func (h *host) toContainer(t target) ruleset.Fate {
 
 // joined is the fate of a packet that must pass both.
 func joined(a, b ruleset.Fate) ruleset.Fate {
-	if b.By == nil || a.Certain() {
+	if b.Rule == "" || a.Certain() {
 		b.By, b.Rule = a.By, a.Rule
 	}
 	f := ruleset.Fate{Passes: a.Passes && b.Passes, Dropped: a.Dropped || b.Dropped, By: b.By, Rule: b.Rule, Let: a.Let, Rate: a.Rate}
