@@ -52,11 +52,11 @@ const shop = `
 services:
   web:
     image: busybox
-    command: sh -c "mkdir -p /www && hostname >/www/index.html && exec httpd -f -p 80 -h /www"
+    command: sh -c "mkdir -p /www && hostname >/www/index.html && httpd -p 80 -h /www && touch /ready && exec sleep 1000"
     ports: ["18400:80"]
     stop_signal: KILL
     deploy: {replicas: 2}
-    healthcheck: {test: "test ! -e /sick && wget -qO /dev/null http://127.0.0.1", interval: 100ms, retries: 1, start_period: 1m, start_interval: 100ms}
+    healthcheck: {test: ["CMD", "test", "-e", "/ready", "-a", "!", "-e", "/sick"], interval: 100ms, retries: 1, start_period: 1m, start_interval: 100ms}
 `
 
 // TestReplicasShareAPort: one port of the host for all replicas of a service, by both
