@@ -9,11 +9,14 @@ set -u
 
 list() {
 	for p in /proc/[0-9]*; do
-		# A zombie waits for a parent that is not ours.
-		[ -n "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ] || continue
+		# A shim is called after its container.
 		case $(cat "$p/comm" 2>/dev/null) in
-		muelled | muelle-shim | muelle-tls | muelle-registry) echo "process ${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" ;;
+		muelled | muelle-shim | shim:* | muelle-tls | muelle-registry) ;;
+		*) continue ;;
 		esac
+		args=$({ tr '\0' ' ' <"$p/cmdline"; } 2>/dev/null)
+		# A zombie waits for a parent that is not ours, and has none.
+		[ -z "$args" ] || echo "process ${p#/proc/} $args"
 	done
 	grep -i muelle /proc/self/mountinfo | sed 's/^/mount /'
 	ls /sys/class/net | grep -E '^mue' | sed 's/^/interface /'
