@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -124,10 +125,19 @@ func (a *asking) programs(device string, leaving bool) {
 // link is the way between an interface and the link that it is on, coming or leaving: by
 // which of a bridge's ports is not known where there are several.
 func (a *asking) link(h Hook) {
-	whole, device := a.asked, a.asked.In
+	real, device := a.asked, a.asked.In
 	if h == Egress {
 		device = a.asked.Out
 	}
+	// Here an address that is translated, there or back, is not the one that is known.
+	whole := real
+	if real.Translates && h == Egress {
+		whole.Source, whole.SourcePort = netip.Prefix{}, 0
+	} else if real.Translates && real.Reply {
+		whole.Destination, whole.DestinationPort = netip.Prefix{}, 0
+	}
+	a.show(whole)
+	defer a.show(real)
 	a.programs(device, h == Egress)
 	if h == Egress {
 		a.meets(h, Netdev, device)
@@ -138,6 +148,9 @@ func (a *asking) link(h Hook) {
 	for _, port := range ports {
 		frame := whole
 		frame.Within, frame.In = device, port
+		if real.Translates && h == Ingress { // br_netfilter translates before the bridge's own hooks, where it is on
+			frame.Destination, frame.DestinationPort = netip.Prefix{}, 0
+		}
 		hooks := []Hook{Prerouting, Input}
 		if h == Egress {
 			frame.In, frame.Out, hooks = "", port, []Hook{Output, Postrouting}
