@@ -30,6 +30,8 @@ type foreign struct {
 	logged   map[string]bool
 	// suspected is since when what is not logged yet has been found by every look.
 	suspected map[string]time.Time
+	// asked: somebody asks, maybe before the watch has read the news of a change.
+	asked bool
 }
 
 // Other firewalls change their rules by several transactions, between which anything may
@@ -353,7 +355,7 @@ func (f *firewall) warn(t *trouble, act bool) (unsure bool) {
 
 // lasts tells whether what was found is no middle of a change.
 func (f *firewall) lasts(key string) bool {
-	if time.Since(time.Unix(0, f.changed.Load())) >= settled {
+	if !f.foreign.asked && time.Since(time.Unix(0, f.changed.Load())) >= settled {
 		return true
 	}
 	since, known := f.foreign.suspected[key]
@@ -370,6 +372,8 @@ func (f *firewall) lasts(key string) bool {
 func (f *firewall) warnings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.foreign.asked = true
+	defer func() { f.foreign.asked = false }()
 	if err := f.lookAround(f.up && len(f.bridges) > 0); err != nil {
 		return []string{errors.Join(errors.New("cannot look at other firewalls"), err).Error()}
 	}
