@@ -96,13 +96,16 @@ type registers struct {
 	data
 	// source says of each word whether it is a name or number of an interface.
 	source [registerBytes / 4]source
-	bytes  [2 * registerBytes]byte
+	// vary says the same of a target's values; alike is who notes what is asked of them.
+	vary  [registerBytes / 4]vary
+	alike *Alike
+	bytes [2 * registerBytes]byte
 }
 
 const registerBytes = 64
 
-func newRegisters() *registers {
-	r := &registers{}
+func newRegisters(alike *Alike) *registers {
+	r := &registers{alike: alike}
 	r.forget()
 	return r
 }
@@ -110,6 +113,7 @@ func newRegisters() *registers {
 func (r *registers) forget() {
 	clear(r.bytes[:])
 	clear(r.source[:])
+	clear(r.vary[:])
 	r.data = data{r.bytes[:registerBytes], r.bytes[registerBytes:]}
 }
 
@@ -150,6 +154,7 @@ func (r *registers) load(register uint32, d data) {
 		n := copy(r.value[i:], d.value)
 		copy(r.known[i:], d.known)
 		r.mark(register, n, elsewhere)
+		clear(r.vary[i/4 : (i+n+3)/4])
 		// The rest of the last word is zero.
 		for ; n%4 != 0 && i+n < registerBytes; n++ {
 			r.value[i+n], r.known[i+n] = 0, 0xff
@@ -165,8 +170,15 @@ func (r *registers) loadOf(register uint32, d data, of source) {
 	}
 }
 
-// take gives size bytes of a register and those behind it.
+// take gives size bytes of a register and those behind it, and notes that they were
+// looked at.
 func (r *registers) take(register uint32, size int) data {
+	r.asked(register, size)
+	return r.peek(register, size)
+}
+
+// peek is take, where what is looked at is noted otherwise.
+func (r *registers) peek(register uint32, size int) data {
 	i := at(register)
 	end := min(i+size, registerBytes)
 	return data{r.value[min(i, end):end], r.known[min(i, end):end]}
@@ -194,7 +206,7 @@ func (w *walk) asked(c *Chain, r *rule) (answer, verdict) {
 	if r.legacy != nil {
 		return w.legacy(c, r.legacy)
 	}
-	regs := newRegisters()
+	regs := newRegisters(w.alike)
 	matches := yes
 	for i := range r.exprs {
 		metered := w.counts
@@ -240,7 +252,9 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 					return maybe, verdict{}
 				}
 			}
-			regs.loadOf(e.u32(unix.NFTA_CT_DREG), w.conntrack(key, direction), tracked(key))
+			found := w.conntrack(key, direction)
+			regs.loadOf(e.u32(unix.NFTA_CT_DREG), found, tracked(key))
+			w.varyTracked(regs, e, key, found)
 		}
 	case "fib":
 		found := w.fib(e.u32(unix.NFTA_FIB_RESULT), e.u32(unix.NFTA_FIB_FLAGS))
@@ -249,7 +263,9 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 	case "payload":
 		if !e.has(unix.NFTA_PAYLOAD_SREG) {
 			base, offset := e.u32(unix.NFTA_PAYLOAD_BASE), e.u32(unix.NFTA_PAYLOAD_OFFSET)
-			regs.loadOf(e.u32(unix.NFTA_PAYLOAD_DREG), w.payload(base, offset, e.u32(unix.NFTA_PAYLOAD_LEN)), w.within(base, offset))
+			found := w.payload(base, offset, e.u32(unix.NFTA_PAYLOAD_LEN))
+			regs.loadOf(e.u32(unix.NFTA_PAYLOAD_DREG), found, w.within(base, offset))
+			w.varyHeader(regs, e.u32(unix.NFTA_PAYLOAD_DREG), base, offset, len(found.value))
 		}
 	case "bitwise":
 		bitwise(e, regs)
@@ -264,7 +280,7 @@ func (w *walk) expression(c *Chain, e *expression, regs *registers) (answer, ver
 		return w.compare(regs, e), verdict{}
 	case "range":
 		from, to := e.value(unix.NFTA_RANGE_FROM_DATA), e.value(unix.NFTA_RANGE_TO_DATA)
-		a := regs.take(e.u32(unix.NFTA_RANGE_SREG), len(from)).within(from, to)
+		a := regs.compared(e.u32(unix.NFTA_RANGE_SREG), from, to).within(from, to)
 		w.note(a, regs.origin(e.u32(unix.NFTA_RANGE_SREG), len(from)))
 		if e.u32(unix.NFTA_RANGE_OP) != 0 {
 			a = a.not()
@@ -342,7 +358,8 @@ func tracked(key uint32) source {
 	return ofTracking
 }
 
-// nat is "snat" or "dnat to ADDRESS:PORT": values are in registers, or left out.
+// nat is "snat" or "dnat to ADDRESS:PORT": values are in registers, or left out. No Fate
+// hangs on them.
 func (w *walk) nat(e *expression, regs *registers) verdict {
 	if e.u32(unix.NFTA_NAT_TYPE) != unix.NFT_NAT_DNAT {
 		return verdict{kind: verdictAccept}
@@ -354,12 +371,12 @@ func (w *walk) nat(e *expression, regs *registers) verdict {
 	var to netip.Addr
 	port := w.DestinationPort
 	if e.has(unix.NFTA_NAT_REG_ADDR_MIN) {
-		if b, ok := regs.take(e.u32(unix.NFTA_NAT_REG_ADDR_MIN), size).whole(); ok {
+		if b, ok := regs.peek(e.u32(unix.NFTA_NAT_REG_ADDR_MIN), size).whole(); ok {
 			to, _ = netip.AddrFromSlice(b)
 		}
 	}
 	if e.has(unix.NFTA_NAT_REG_PROTO_MIN) {
-		b, ok := regs.take(e.u32(unix.NFTA_NAT_REG_PROTO_MIN), 2).whole()
+		b, ok := regs.peek(e.u32(unix.NFTA_NAT_REG_PROTO_MIN), 2).whole()
 		if port = 0; ok {
 			port = binary.BigEndian.Uint16(b)
 		}
@@ -416,7 +433,8 @@ func bitwise(e *expression, regs *registers) {
 	size := int(e.u32(unix.NFTA_BITWISE_LEN))
 	out := unknown(min(size, registerBytes))
 	if e.u32(bitwiseOp) == 0 {
-		out = regs.take(e.u32(unix.NFTA_BITWISE_SREG), size).masked(e.value(unix.NFTA_BITWISE_MASK), e.value(unix.NFTA_BITWISE_XOR))
+		mask := e.value(unix.NFTA_BITWISE_MASK)
+		out = regs.masked(e.u32(unix.NFTA_BITWISE_SREG), size, mask).masked(mask, e.value(unix.NFTA_BITWISE_XOR))
 	}
 	from := regs.origin(e.u32(unix.NFTA_BITWISE_SREG), size)
 	regs.load(e.u32(unix.NFTA_BITWISE_DREG), out)

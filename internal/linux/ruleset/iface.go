@@ -118,7 +118,7 @@ func (w *walk) compare(regs *registers, e *expression) answer {
 	if op <= unix.NFT_CMP_NEQ && len(want) == 4 && w.another(from, want) {
 		return answerOf(op == unix.NFT_CMP_NEQ)
 	}
-	a := regs.take(register, len(want)).compare(op, want)
+	a := regs.ordered(register, op, want).compare(op, want)
 	if a == maybe && from == ofPort && w.Reply && len(want) == 2 && op <= unix.NFT_CMP_NEQ {
 		a = answerOf(op == unix.NFT_CMP_NEQ)
 	}

@@ -43,6 +43,8 @@ type Packet struct {
 	Translates bool
 	// Tracking is that of earlier hooks; Opening, of a Reply, that of the flow's first packet.
 	Tracking, Opening Tracking
+	// Of says which values of a target's stand in the fields, for AskAlike.
+	Of Roles
 }
 
 // Protocol gives the number of tcp, udp or sctp. Every other name is taken for tcp, which
@@ -69,6 +71,8 @@ type state struct {
 	asked Packet
 	early bool
 	mark  data
+	// alike, which may be nil, is told what of the fields with a role is looked at.
+	alike *Alike
 	// named: more of a name was asked for than is known.
 	named bool
 	// hangs is of the rule that is evaluated; hung of all that decide something.
@@ -273,6 +277,22 @@ func (s *state) original() (netip.Prefix, uint16, bool) {
 		return s.Original, s.OriginalPort, true
 	}
 	return s.Destination, s.DestinationPort, !s.Reply
+}
+
+// originalRoles are those of what original gives.
+func (s *state) originalRoles() (address, port Role) {
+	if s.Translated {
+		return s.Of.Original, s.Of.OriginalPort
+	}
+	return s.Of.Destination, s.Of.DestinationPort
+}
+
+// begunByRole is that of what begunBy gives.
+func (s *state) begunByRole() Role {
+	if s.Reply {
+		return s.Of.Destination
+	}
+	return s.Of.Source
 }
 
 func (s *state) addressSize() int {

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"bytes"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,9 @@ type set struct {
 	elements []element
 	// unread: its elements are not known.
 	unread bool
+	// index finds elements by their keys, where all have one alone.
+	index map[string]int32
+	once  sync.Once
 }
 
 // element is a key, or a range, and what it is mapped to.
@@ -112,6 +116,48 @@ func (s *set) matches(key data, e *element) answer {
 	return result
 }
 
+// search gives the elements that a key may be, and whether it is one.
+func (s *set) search(key data) (found answer, candidates []*element) {
+	if exact, whole := key.whole(); whole && len(exact) == s.keyLen && s.indexed() {
+		i, ok := s.index[string(exact)]
+		if !ok {
+			return no, nil
+		}
+		return yes, []*element{&s.elements[i]}
+	}
+	for i := range s.elements {
+		el := &s.elements[i]
+		a := s.matches(key, el)
+		if a == no || el.catchall && found == yes {
+			continue
+		}
+		found = found.or(a)
+		if a == yes && !el.catchall {
+			return yes, []*element{el}
+		}
+		candidates = append(candidates, el)
+	}
+	return found, candidates
+}
+
+// few elements are searched one by one.
+const few = 8
+
+// indexed tells whether keys can be found in the index, which it makes on the first call.
+func (s *set) indexed() bool {
+	s.once.Do(func() {
+		other := func(e element) bool { return e.ranged || e.catchall || len(e.key) != s.keyLen }
+		if len(s.elements) <= few || slices.ContainsFunc(s.elements, other) {
+			return
+		}
+		s.index = make(map[string]int32, len(s.elements))
+		for i := range s.elements {
+			s.index[string(s.elements[i].key)] = int32(i)
+		}
+	})
+	return s.index != nil
+}
+
 // lookup searches a set or map.
 func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict) {
 	dest := e.u32(unix.NFTA_LOOKUP_DREG)
@@ -121,20 +167,11 @@ func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict
 		regs.load(dest, unknown(16))
 		return maybe, verdict{kind: unreadVerdict(s, e)}
 	}
-	key := regs.take(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen)
-	found, candidates := no, []*element(nil)
-	for i := range s.elements {
-		el := &s.elements[i]
-		a := s.matches(key, el)
-		if a == no || el.catchall && found == yes {
-			continue
-		}
-		found = found.or(a)
-		if a == yes && !el.catchall {
-			candidates = []*element{el}
-			break
-		}
-		candidates = append(candidates, el)
+	key := regs.peek(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen)
+	found, candidates := s.search(key)
+	parts, comes := regs.key(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen)
+	if len(parts) > 0 && len(s.elements) > 0 {
+		w.alike.lookedUp(lookedUp{set: s, key: key, parts: parts, verdict: e.has(unix.NFTA_LOOKUP_DREG) && dest == unix.NFT_REG_VERDICT, answer: found, found: candidates})
 	}
 	if len(candidates) > 1 {
 		w.note(maybe, regs.origin(e.u32(unix.NFTA_LOOKUP_SREG), s.keyLen))
@@ -146,7 +183,11 @@ func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict
 	if found == no || !e.has(unix.NFTA_LOOKUP_DREG) {
 		return found, verdict{}
 	}
-	return found, w.mapped(candidates, dest, s.dataLen, regs)
+	v := w.mapped(candidates, dest, s.dataLen, regs)
+	if comes != 0 && len(candidates) == 1 {
+		regs.comesOf(dest, len(candidates[0].value), comes)
+	}
+	return found, v
 }
 
 // unreadVerdict: a map that was not read may lead anywhere.

@@ -117,4 +117,5 @@ func (s *state) place(c *Chain) {
 		return
 	}
 	s.Translated, s.ToLocal, s.Destination, s.DestinationPort = false, true, s.asked.Original, s.asked.OriginalPort
+	s.Of.Destination, s.Of.DestinationPort = s.asked.Of.Original, s.asked.Of.OriginalPort
 }

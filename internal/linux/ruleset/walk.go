@@ -38,7 +38,13 @@ func (f Fate) Certain() bool { return f.Dropped && !f.Passes }
 // Ask sends a packet through the hooks. Every base chain of each is asked that skip,
 // which may be nil, does not leave out.
 func (r *Ruleset) Ask(p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
-	s := &state{Packet: p, rules: r, mark: r.markAt(hooks), tracking: p.Tracking, asked: p}
+	return r.AskAlike(nil, p, skip, hooks...)
+}
+
+// AskAlike is Ask, and notes in alike, which may be nil, what of the values of p's fields
+// that have a role the answer hangs on.
+func (r *Ruleset) AskAlike(alike *Alike, p Packet, skip func(*Chain) bool, hooks ...Hook) Fate {
+	s := &state{Packet: p, rules: r, mark: r.markAt(hooks), tracking: p.Tracking, asked: p, alike: alike}
 	a := asking{state: s, skip: skip, fate: Fate{Passes: true}}
 	for _, h := range hooks {
 		switch {

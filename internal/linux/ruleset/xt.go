@@ -58,13 +58,14 @@ func turned(a answer, invert bool) answer {
 	return a
 }
 
-func inPorts(port uint16, from, to uint16) answer {
+func (w *walk) inPorts(port uint16, of Role, from, to uint16) answer {
 	switch {
 	case from == 0 && to == 0xffff:
 		return yes
 	case port == 0:
 		return maybe
 	}
+	w.alike.port(of, from, to)
 	return answerOf(port >= from && port <= to)
 }
 
@@ -78,12 +79,12 @@ func (w *walk) toPorts(from, to uint16) answer {
 			return yes
 		}
 	}
-	return inPorts(w.DestinationPort, from, to)
+	return w.inPorts(w.DestinationPort, w.Of.DestinationPort, from, to)
 }
 
 // ports compares the ranges of source and destination ports of xt_tcp and xt_udp.
 func (w *walk) ports(ranges []byte, invert byte) answer {
-	source := inPorts(w.SourcePort, n16(ranges), n16(ranges[2:]))
+	source := w.inPorts(w.SourcePort, w.Of.SourcePort, n16(ranges), n16(ranges[2:]))
 	dest := w.toPorts(n16(ranges[4:]), n16(ranges[6:]))
 	return turned(source, invert&1 != 0).and(turned(dest, invert&2 != 0))
 }
@@ -181,11 +182,13 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 	test(ctDirection, func() answer { return answerOf(!w.Reply) })
 	test(ctStatus, func() answer { return w.statusBits(status) })
 	original, port, ok := w.original()
+	addressRole, portRole := w.originalRoles()
 	if !ok {
 		port = 0
 	}
 	test(ctOrigSrc, func() answer {
 		size := w.addressSize()
+		w.alike.masked(w.begunByRole(), info[16:16+size])
 		a := address(w.begunBy(), size).masked(info[16:16+size], nil).equal(info[0:size])
 		w.note(a, ofAddress)
 		return a
@@ -195,6 +198,7 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 			return maybe
 		}
 		size := w.addressSize()
+		w.alike.masked(addressRole, info[48:48+size])
 		return address(original, size).masked(info[48:48+size], nil).equal(info[32 : 32+size])
 	})
 	test(ctOrigDstPort, func() answer {
@@ -203,7 +207,7 @@ func (w *walk) conntrackMatch(revision uint32, info []byte) answer {
 		if revision >= 3 && len(info) >= 158 {
 			from, to = n16(info[140:]), n16(info[156:])
 		}
-		return inPorts(port, from, to)
+		return w.inPorts(port, portRole, from, to)
 	})
 	if left != 0 {
 		result = result.and(maybe)
@@ -234,7 +238,7 @@ func (w *walk) multiport(info []byte) answer {
 			to = n16(info[2+2*i:])
 		}
 		if kind != 1 { // of the source, or of either
-			found = found.or(inPorts(w.SourcePort, from, to))
+			found = found.or(w.inPorts(w.SourcePort, w.Of.SourcePort, from, to))
 		}
 		if kind != 0 {
 			found = found.or(w.toPorts(from, to))
@@ -267,11 +271,13 @@ func (w *walk) addrtype(revision uint32, info []byte) answer {
 func (w *walk) iprange(info []byte) answer {
 	result, size, flags := yes, w.addressSize(), info[64]
 	if flags&1 != 0 {
+		w.alike.within(w.Of.Source, info[0:size], info[16:16+size])
 		a := address(w.Source, size).within(info[0:size], info[16:16+size])
 		w.note(a, ofAddress)
 		result = result.and(turned(a, flags&16 != 0))
 	}
 	if flags&2 != 0 {
+		w.alike.within(w.Of.Destination, info[32:32+size], info[48:48+size])
 		a := address(w.Destination, size).within(info[32:32+size], info[48:48+size])
 		w.note(a, ofAddress)
 		result = result.and(turned(a, flags&32 != 0))
@@ -445,6 +451,8 @@ const (
 // legacy asks an entry of the old iptables.
 func (w *walk) legacy(c *Chain, r *legacyRule) (answer, verdict) {
 	size := w.addressSize()
+	w.alike.masked(w.Of.Source, r.source.mask)
+	w.alike.masked(w.Of.Destination, r.dest.mask)
 	source := address(w.Source, size).masked(r.source.mask, nil).equal(r.source.address)
 	dest := address(w.Destination, size).masked(r.dest.mask, nil).equal(r.dest.address)
 	w.note(source, ofAddress)

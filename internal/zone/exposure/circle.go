@@ -28,8 +28,8 @@ func circleOf(f ruleset.Fate) circle {
 	return all
 }
 
-// judge fills in who reaches the target.
-func (h *host) judge(p *api.ExposedPort, t target) {
+// judged fills in who reaches the target, by what is asked of the rules.
+func (h *host) judged(p *api.ExposedPort, t target) {
 	host := h.fromHost(t)
 	lan := h.who(t, Who{LAN: true}, nil)
 	world := h.who(t, Who{Internet: true}, public)

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
-	"muelle/internal/netdriver"
 	"muelle/internal/network"
 )
 
@@ -102,9 +101,21 @@ func widerBeside(all []api.ExposedPort, i int) bool {
 
 var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
 
+// bound is a published port, by which a mapping is found.
+type bound struct {
+	protocol string
+	host     netip.AddrPort
+}
+
 // published are the ports of a container with a network of its own.
 func (h *host) published(snapshot *network.Snapshot, sb *network.SandboxView) (list []api.ExposedPort) {
 	name, bridge := way(snapshot, sb)
+	mapped := make(map[bound][]netip.AddrPort, len(sb.Mappings))
+	for _, m := range sb.Mappings {
+		if _, ok := mapped[bound{m.Protocol, m.Host}]; !ok {
+			mapped[bound{m.Protocol, m.Host}] = m.Targets
+		}
+	}
 	for port, bindings := range sb.Ports {
 		for _, b := range bindings {
 			number, err := strconv.ParseUint(b.HostPort, 10, 16)
@@ -116,9 +127,8 @@ func (h *host) published(snapshot *network.Snapshot, sb *network.SandboxView) (l
 				Protocol: string(port.Proto()), Address: b.HostIP.String(), Port: uint16(number), ContainerPort: port.Num(),
 			}
 			t := target{protocol: protocols[p.Protocol], host: netip.AddrPortFrom(b.HostIP, p.Port), bridge: bridge}
-			same := netdriver.Mapping{Protocol: p.Protocol, Host: t.host}
-			if i := slices.IndexFunc(sb.Mappings, same.Same); i >= 0 && len(sb.Mappings[i].Targets) > 0 {
-				t.to = sb.Mappings[i].Targets[0]
+			if to, ok := mapped[bound{p.Protocol, t.host}]; ok && len(to) > 0 {
+				t.to = to[0]
 			} else if own := atItself(sb, port, b.HostIP.Is6()); own.IsValid() {
 				// The network is routed: the host's port is only reserved.
 				t.to, t.own, p.Address, p.Port = own, true, own.Addr().String(), own.Port()

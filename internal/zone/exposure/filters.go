@@ -24,6 +24,7 @@ func ReadFilters(snapshot network.Snapshot, all bool) (*Filters, error) {
 		return nil, err
 	}
 	others := *h
+	others.classes = newClasses()
 	others.skip = func(c *ruleset.Chain) bool { return !c.Legacy && ours(c.Table) }
 	return &Filters{h, &others}, nil
 }
@@ -77,12 +78,28 @@ type Target struct {
 // of other firewalls, and with all through the engines' own too. A Fate that neither
 // passes nor is dropped: there is no such link. Who is on the internet has a public address.
 func (f *Filters) Outside(internet, all bool, t Target) ruleset.Fate {
-	s, by := f.Sources(Who{LAN: !internet, Internet: internet}, all, t)
-	fate := ruleset.Fate{Passes: len(s.Pass)+len(s.Open) > 0, Dropped: len(s.Drop)+len(s.Open) > 0, By: by}
-	if len(s.Drops) > 0 {
-		fate.Rule = s.Drops[0]
+	who, to := Who{LAN: !internet, Internet: internet}, t.inside()
+	return alike(f.host(all), who, to, func(h *host) ruleset.Fate {
+		s := h.who(to, who, nil)
+		fate := ruleset.Fate{Passes: len(s.Pass)+len(s.Open) > 0, Dropped: len(s.Drop)+len(s.Open) > 0, By: s.by}
+		if len(s.Drops) > 0 {
+			fate.Rule = s.Drops[0]
+		}
+		return fate
+	})
+}
+
+// host has the rules that are asked.
+func (f *Filters) host(all bool) *host {
+	if all {
+		return f.all
 	}
-	return fate
+	return f.others
+}
+
+// inside is the target by which packets are made.
+func (t Target) inside() target {
+	return target{protocol: protocols[t.Protocol], host: t.Host, to: t.To, bridge: t.Bridge, own: !t.Host.IsValid()}
 }
 
 // FromHost follows packets of this host's own for one of its addresses through the rules of

@@ -22,10 +22,14 @@ type host struct {
 	links []link
 	// skip leaves chains out.
 	skip func(*ruleset.Chain) bool
+	// alike notes what is asked of the target that is being judged; classes are those that
+	// were judged before. Both may be nil.
+	alike   *ruleset.Alike
+	classes *classes
 }
 
 func (h *host) ask(p ruleset.Packet, hooks ...ruleset.Hook) ruleset.Fate {
-	return h.rules.Ask(p, h.skip, hooks...)
+	return h.rules.AskAlike(h.alike, p, h.skip, hooks...)
 }
 
 // link is an interface to others.
@@ -92,7 +96,7 @@ func readHost(snapshot network.Snapshot, keep func(ruleset.Family, string) bool)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{rules: rules, forwards6: rtnl.SysctlIs("ipv6/conf/all/forwarding", 1)}
+	h := &host{rules: rules, classes: newClasses(), forwards6: rtnl.SysctlIs("ipv6/conf/all/forwarding", 1)}
 	ours := map[string]bool{}
 	for _, n := range snapshot.Networks {
 		ours[n.Interface] = n.Interface != ""

@@ -45,9 +45,11 @@ const NotSentOn = "the kernel sends nothing on that comes from a link-local addr
 func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) ruleset.Fate {
 	p := ruleset.Packet{
 		In: link, V6: a.Is6(), Source: source, Destination: single(a), Protocol: t.protocol, DestinationPort: t.host.Port(), ToLocal: true,
+		Of: ruleset.Roles{DestinationPort: ruleset.HostPort},
 	}
 	if t.own {
 		p.Destination, p.DestinationPort, p.ToLocal = single(t.to.Addr()), t.to.Port(), false
+		p.Of = ofTarget
 		p.Out, p.OutBridge = t.bridge, true
 		there := h.ask(p, ruleset.Ingress, ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting)
 		return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Forward, ruleset.Postrouting, ruleset.Egress))
@@ -73,6 +75,7 @@ func (h *host) arrive(t target, link string, source netip.Prefix, a netip.Addr) 
 func answer(p ruleset.Packet, from string, there ruleset.Fate) ruleset.Packet {
 	p.In, p.InBridge, p.Out, p.OutBridge = from, from != "", p.In, false
 	p.Source, p.Destination, p.SourcePort, p.DestinationPort = p.Destination, p.Source, p.DestinationPort, 0
+	p.Of.Source, p.Of.Destination, p.Of.SourcePort, p.Of.DestinationPort = p.Of.Destination, p.Of.Source, p.Of.DestinationPort, ruleset.Fixed
 	p.Established, p.Reply, p.ToLocal = true, true, false
 	p.Tracking, p.Opening = ruleset.Tracked, there.Tracking
 	return p
@@ -81,15 +84,21 @@ func answer(p ruleset.Packet, from string, there ruleset.Fate) ruleset.Packet {
 // sentOn is the packet after its destination was translated.
 func (t target) sentOn(p ruleset.Packet) ruleset.Packet {
 	p.Translated, p.Original, p.OriginalPort, p.ToLocal = true, p.Destination, p.DestinationPort, false
+	p.Of.Original, p.Of.OriginalPort = p.Of.Destination, p.Of.DestinationPort
 	p.Destination, p.DestinationPort = single(t.to.Addr()), t.to.Port()
+	p.Of.Destination, p.Of.DestinationPort = ruleset.TargetAddress, ruleset.TargetPort
 	p.Out, p.OutBridge = t.bridge, true
 	return p
 }
+
+// ofTarget are the roles of what is sent to a container's address.
+var ofTarget = ruleset.Roles{Destination: ruleset.TargetAddress, DestinationPort: ruleset.TargetPort}
 
 // depart follows a packet of this host's own for one of its addresses.
 func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
 	p := ruleset.Packet{
 		Out: "lo", V6: a.Is6(), Source: single(a), Destination: single(a), Protocol: t.protocol, DestinationPort: t.host.Port(), ToLocal: true,
+		Of: ruleset.Roles{DestinationPort: ruleset.HostPort},
 	}
 	if h.translated(t, a, true) {
 		p = t.sentOn(p)
@@ -112,6 +121,7 @@ func (h *host) depart(t target, a netip.Addr) ruleset.Fate {
 func (h *host) toContainer(t target) ruleset.Fate {
 	p := ruleset.Packet{
 		Out: t.bridge, OutBridge: true, V6: t.to.Addr().Is6(), Destination: single(t.to.Addr()), Protocol: t.protocol, DestinationPort: t.to.Port(),
+		Of: ofTarget,
 	}
 	there := h.ask(p, ruleset.Output, ruleset.Postrouting)
 	return joined(there, h.ask(answer(p, t.bridge, there), ruleset.Prerouting, ruleset.Input))

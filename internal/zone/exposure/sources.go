@@ -226,12 +226,7 @@ var never = []netip.Prefix{
 // to a target, and with all those of the engines' own too. Where there is no way for any
 // of them, it is empty.
 func (f *Filters) Sources(w Who, all bool, t Target) (api.Sources, *ruleset.Chain) {
-	h := f.others
-	if all {
-		h = f.all
-	}
-	to := target{protocol: protocols[t.Protocol], host: t.Host, to: t.To, bridge: t.Bridge, own: !t.Host.IsValid()}
-	s := h.who(to, w, nil)
+	s := f.host(all).who(t.inside(), w, nil)
 	return s.Sources, s.by
 }
 
