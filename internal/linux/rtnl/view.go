@@ -22,6 +22,30 @@ type Interface struct {
 	Addresses []netip.Prefix
 }
 
+// Addresses of the calling thread's network namespace, by the index of their interfaces,
+// each with the network that it is in.
+func Addresses() (map[int][]netip.Prefix, error) {
+	all, err := addresses(nil, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	of := map[int][]netip.Prefix{}
+	for _, addr := range all {
+		if addr.IPNet == nil {
+			continue
+		}
+		mask := addr.Mask
+		if addr.Peer != nil {
+			mask = addr.Peer.Mask // the other end's, on the same network
+		}
+		if ip, ok := netip.AddrFromSlice(addr.IP); ok {
+			ones, _ := mask.Size()
+			of[addr.LinkIndex] = append(of[addr.LinkIndex], netip.PrefixFrom(ip.Unmap(), ones))
+		}
+	}
+	return of, nil
+}
+
 // Interfaces lists those of the calling thread's network namespace.
 func Interfaces() ([]Interface, error) {
 	found, err := links()

@@ -34,6 +34,7 @@ func TestAlikeByAMap(t *testing.T) {
 	mapped := expression{"lookup", attrs(unix.NFTA_LOOKUP_SET, "ports", unix.NFTA_LOOKUP_SREG, unix.NFT_REG32_00, unix.NFTA_LOOKUP_DREG, unix.NFT_REG32_00+1)}
 	compared := expression{"cmp", attrs(unix.NFTA_CMP_SREG, unix.NFT_REG32_00+1, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ, unix.NFTA_CMP_DATA, asData(0, 0, 0, 1))}
 	turned := expression{"bitwise", attrs(unix.NFTA_BITWISE_SREG, unix.NFT_REG32_00+1, unix.NFTA_BITWISE_DREG, unix.NFT_REG32_00+2, unix.NFTA_BITWISE_LEN, 4, unix.NFTA_BITWISE_MASK, asData(0, 0, 0, 0xff), unix.NFTA_BITWISE_XOR, asData(0, 0, 0, 0))}
+	again := expression{"lookup", attrs(unix.NFTA_LOOKUP_SET, "values", unix.NFTA_LOOKUP_SREG, unix.NFT_REG32_00+1)}
 	sent := expression{"nat", attrs(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT, unix.NFTA_NAT_FAMILY, unix.NFPROTO_IPV4, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG32_00+1)}
 	for _, tt := range []struct {
 		name  string
@@ -43,10 +44,11 @@ func TestAlikeByAMap(t *testing.T) {
 		{"found", []expression{loaded, mapped}, []uint16{80, 81, 82}},
 		{"translated", []expression{loaded, mapped, sent}, []uint16{80, 81, 82}},
 		{"compared", []expression{loaded, mapped, compared}, []uint16{80}},
+		{"looked up", []expression{loaded, mapped, again}, []uint16{80}},
 		{"of which bits are taken", []expression{loaded, mapped, turned}, []uint16{80}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &Chain{Family: IP, Base: true, Hook: Prerouting, rules: []rule{{exprs: tt.exprs}}, sets: map[string]*set{"ports": ports}}
+			c := &Chain{Family: IP, Base: true, Hook: Prerouting, rules: []rule{{exprs: tt.exprs}}, sets: map[string]*set{"ports": ports, "values": {keyLen: 4, elements: []element{{key: []byte{0, 0, 0, 1}}}}}}
 			rules := &Ruleset{Chains: []*Chain{c}}
 			a := NewAlike(Values{HostPort: 80})
 			rules.AskAlike(a, Packet{Protocol: unix.IPPROTO_TCP, DestinationPort: 80, Of: Roles{DestinationPort: HostPort}}, nil, Prerouting)

@@ -28,11 +28,21 @@ func answerOf(b bool) answer {
 // data are bytes of which some bits may be unknown. An unknown bit's value is zero.
 type data struct{ value, known []byte }
 
-func unknown(size int) data { return data{make([]byte, size), make([]byte, size)} }
-
-func known(value []byte) data {
-	return data{bytes.Clone(value), bytes.Repeat([]byte{0xff}, len(value))}
+func unknown(size int) data {
+	b := make([]byte, 2*size)
+	return data{b[:size:size], b[size:]}
 }
+
+// known takes value over. What it gives is not changed.
+func known(value []byte) data {
+	if len(value) <= len(ones) {
+		return data{value, ones[:len(value):len(value)]}
+	}
+	return data{value, bytes.Repeat([]byte{0xff}, len(value))}
+}
+
+// ones say that all is known.
+var ones = bytes.Repeat([]byte{0xff}, registerBytes)
 
 // whole gives the bytes, if all of their bits are known.
 func (d data) whole() ([]byte, bool) {

@@ -104,12 +104,6 @@ type registers struct {
 
 const registerBytes = 64
 
-func newRegisters(alike *Alike) *registers {
-	r := &registers{alike: alike}
-	r.forget()
-	return r
-}
-
 func (r *registers) forget() {
 	clear(r.bytes[:])
 	clear(r.source[:])
@@ -206,7 +200,9 @@ func (w *walk) asked(c *Chain, r *rule) (answer, verdict) {
 	if r.legacy != nil {
 		return w.legacy(c, r.legacy)
 	}
-	regs := newRegisters(w.alike)
+	regs := &w.registers
+	regs.alike = w.alike
+	regs.forget()
 	matches := yes
 	for i := range r.exprs {
 		metered := w.counts

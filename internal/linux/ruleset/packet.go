@@ -110,7 +110,9 @@ func ifname(name string) data {
 		}
 		return d
 	}
-	return known(append([]byte(name), make([]byte, unix.IFNAMSIZ-min(len(name), unix.IFNAMSIZ))...))
+	b := make([]byte, max(len(name), unix.IFNAMSIZ))
+	copy(b, name)
+	return known(b)
 }
 
 func (s *state) ifindex(name string) data {

@@ -161,7 +161,7 @@ func (s *set) indexed() bool {
 // lookup searches a set or map.
 func (w *walk) lookup(c *Chain, e *expression, regs *registers) (answer, verdict) {
 	dest := e.u32(unix.NFTA_LOOKUP_DREG)
-	s := c.sets[e.text(unix.NFTA_LOOKUP_SET)]
+	s := c.sets[string(bytes.TrimRight(e.attr(unix.NFTA_LOOKUP_SET), "\x00"))]
 	if s == nil || s.unread {
 		w.hangs.on("a set that could not be read")
 		regs.load(dest, unknown(16))

@@ -134,6 +134,8 @@ type walk struct {
 	*state
 	depth int
 	steps int
+	// registers are those of the rule that is evaluated.
+	registers registers
 	// rule is the last that may drop, or translate.
 	rule string
 	// let is the rule that lets through last, in the chain letBy; nil: none.

@@ -15,11 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muelle/api"
-	"muelle/internal/linux/netns/netnstest"
 	"muelle/internal/network"
 )
-
-func TestMain(m *testing.M) { netnstest.Main(m) }
 
 func run(t testing.TB, in string, args ...string) {
 	t.Helper()

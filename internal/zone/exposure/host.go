@@ -54,19 +54,14 @@ func (h *host) readLinks(ours map[string]bool) error {
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
+	of, err := rtnl.Addresses() // net.Interface would ask for all of them for each
+	if err != nil {
+		return err
+	}
 	for _, i := range list {
-		addrs, err := i.Addrs()
-		if err != nil {
-			continue // it has just gone
-		}
-		l := link{name: i.Name, uplink: slices.Contains(uplinks, i.Name)}
-		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err != nil {
-				continue
-			}
+		l := link{name: i.Name, uplink: slices.Contains(uplinks, i.Name), prefixes: of[i.Index]}
+		for _, p := range l.prefixes {
 			h.own = append(h.own, p.Addr())
-			l.prefixes = append(l.prefixes, p)
 		}
 		behind := slices.ContainsFunc(virtual, func(prefix string) bool { return strings.HasPrefix(i.Name, prefix) })
 		if i.Flags&net.FlagLoopback != 0 || i.Flags&net.FlagUp == 0 || ours[i.Name] || behind && !l.uplink {
