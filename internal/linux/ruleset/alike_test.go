@@ -172,3 +172,33 @@ func TestAlikeByIptables(t *testing.T) {
 		}
 	}
 }
+
+// TestAlikeByTheBeginning: of an address only the first bytes may be asked for.
+func TestAlikeByTheBeginning(t *testing.T) {
+	loaded := func(offset, size int) expression {
+		return expression{"payload", attrs(unix.NFTA_PAYLOAD_DREG, unix.NFT_REG32_00, unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER, unix.NFTA_PAYLOAD_OFFSET, offset, unix.NFTA_PAYLOAD_LEN, size)}
+	}
+	compared := func(value ...byte) expression {
+		return expression{"cmp", attrs(unix.NFTA_CMP_SREG, unix.NFT_REG32_00, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ, unix.NFTA_CMP_DATA, asData(value...))}
+	}
+	for _, tt := range []struct {
+		name               string
+		exprs              []expression
+		sibling, neighbour bool // 172.17.0.3 and 172.18.0.2 are alike
+	}{
+		{"all of it", []expression{loaded(16, 4), compared(172, 17, 0, 2)}, false, false},
+		{"its beginning", []expression{loaded(16, 2), compared(172, 17)}, true, false},
+		{"its end", []expression{loaded(18, 2), compared(0, 2)}, false, false},
+		{"the source", []expression{loaded(12, 4), compared(0, 0, 0, 0)}, true, true},
+		{"both", []expression{loaded(12, 8), compared(0, 0, 0, 0, 172, 17, 0, 2)}, false, false},
+	} {
+		rules := &Ruleset{Chains: []*Chain{{Family: IP, Base: true, Hook: Forward, rules: []rule{{exprs: tt.exprs}}}}}
+		a := NewAlike(Values{TargetAddress: netip.MustParseAddr("172.17.0.2")})
+		rules.AskAlike(a, Packet{Destination: netip.MustParsePrefix("172.17.0.2/32"), Of: Roles{Destination: TargetAddress}}, nil, Forward)
+		for address, want := range map[string]bool{"172.17.0.2": true, "172.17.0.3": tt.sibling, "172.18.0.2": tt.neighbour} {
+			if got := a.Holds(Values{TargetAddress: netip.MustParseAddr(address)}); got != want {
+				t.Errorf("%s: %s is alike: %v", tt.name, address, got)
+			}
+		}
+	}
+}
