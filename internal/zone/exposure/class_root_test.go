@@ -131,7 +131,7 @@ func (d dice) rule() string {
 			return p + " : " + d.of("accept", "drop", "jump other", "continue")
 		}) + " }"
 	}
-	return line + " " + d.of("accept", "drop", "drop", "jump other", "return", "limit rate over 5/second drop")
+	return line + " " + d.of("accept", "drop", "drop", "jump other", "return", "notrack", "limit rate over 5/second drop")
 }
 
 func (d dice) rules(n int, f func() string) string {
@@ -151,7 +151,7 @@ func (d dice) table() string {
 	b.WriteString(d.of("", "chain first { type filter hook forward priority -200\nct state established accept\n}\n"))
 	for _, hook := range []string{"prerouting", "input", "forward", "output", "postrouting"} {
 		if d.IntN(2) == 0 {
-			fmt.Fprintf(&b, "chain %s { type filter hook %s priority %d; policy %s;\n%s}\n", hook, hook, d.IntN(3)*50-50, d.of("accept", "accept", "drop"), d.rules(1+d.IntN(4), d.rule))
+			fmt.Fprintf(&b, "chain %s { type filter hook %s priority %d; policy %s;\n%s}\n", hook, hook, []int{-300, -150, 0, 50}[d.IntN(4)], d.of("accept", "accept", "drop"), d.rules(1+d.IntN(4), d.rule))
 		}
 	}
 	return b.String() + "}\n"
