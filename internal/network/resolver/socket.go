@@ -98,10 +98,10 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr, old *goneOn) {
 		return
 	}
 	if answer := k.own(query, &e, false); answer != nil {
+		k.note(e) // before the answer: who has it may ask what became of its lookup
 		if k.send(answer, from) || !k.server.leaving.Load() {
 			old.drop(k.server)
 		}
-		k.note(e)
 		return
 	}
 	if old == nil {
@@ -110,11 +110,11 @@ func (k *socket) datagram(data []byte, from unix.Sockaddr, old *goneOn) {
 	l := &errand{client: k.client, query: query, ticket: old.ticket, before: old.before}
 	ok := k.spawn(k.client.slots, func() {
 		answer := k.server.forward(l, &e)
+		k.note(e)
 		sent := answer != nil && k.send(answer, from)
 		if sent || !k.server.leaving.Load() { // else the next daemon goes on
 			k.server.pending.drop(l.ticket)
 		}
-		k.note(e)
 	})
 	if !ok {
 		old.drop(k.server)
