@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -58,7 +57,7 @@ func SetElements(c *nftables.Conn, s *nftables.Set) ([]nftables.SetElement, erro
 
 // ListElements is as SetElements, in the kernel's messages (NFT_MSG_NEWSETELEM).
 func ListElements(conn *netlink.Conn, family byte, table, set string) ([]netlink.Message, error) {
-	ask := Message(unix.NFT_MSG_GETSETELEM, netlink.Dump, family, append(name(unix.NFTA_SET_ELEM_LIST_TABLE, table), name(unix.NFTA_SET_ELEM_LIST_SET, set)...))
+	ask := Message(unix.NFT_MSG_GETSETELEM, netlink.Dump, family, append(TextAttribute(unix.NFTA_SET_ELEM_LIST_TABLE, table), TextAttribute(unix.NFTA_SET_ELEM_LIST_SET, set)...))
 	return steady(func() ([]netlink.Message, error) { return conn.Execute(ask) }, func(m netlink.Message, tell func(string)) {
 		EachAttribute(Body(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS], func(_ uint16, b []byte) {
 			e := Attributes(b)
@@ -78,11 +77,4 @@ func elementKey(key, end []byte, ends bool) string {
 		return string(key) + string(end) + "end"
 	}
 	return string(key) + string(end)
-}
-
-// name is an attribute whose value is text.
-func name(kind uint16, value string) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)+1))
-	b = append(append(binary.NativeEndian.AppendUint16(b, kind), value...), 0)
-	return append(b, bytes.Repeat([]byte{0}, (4-len(b)%4)%4)...)
 }

@@ -61,6 +61,18 @@ func Body(m netlink.Message) map[uint16][]byte {
 	return Attributes(m.Data[4:])
 }
 
+// Attribute is one of a question, as it goes on the wire.
+func Attribute(kind uint16, value []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
+	b = append(binary.NativeEndian.AppendUint16(b, kind), value...)
+	return append(b, make([]byte, (4-len(b)%4)%4)...)
+}
+
+// TextAttribute is one whose value is text, such as a name.
+func TextAttribute(kind uint16, value string) []byte {
+	return Attribute(kind, append([]byte(value), 0))
+}
+
 // Attributes reads a list of attributes: of each type the last. It stops where the
 // bytes are none.
 func Attributes(b []byte) map[uint16][]byte {

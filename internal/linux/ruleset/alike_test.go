@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"muelle/internal/linux/nft"
 )
 
 // attrs are those of an expression, in pairs of number and value.
@@ -23,7 +25,7 @@ func attrs(pairs ...any) [][]byte {
 	return list
 }
 
-func asData(value ...byte) []byte { return attribute(unix.NFTA_DATA_VALUE, value) }
+func asData(value ...byte) []byte { return nft.Attribute(unix.NFTA_DATA_VALUE, value) }
 
 // TestAlikeByAMap: what a port is mapped to is asked of the port only where it is looked at.
 func TestAlikeByAMap(t *testing.T) {

@@ -195,7 +195,7 @@ func (c *Chain) hook(attrs map[uint16][]byte) {
 // rules asks table by table: what is not wanted may be large.
 func (d dump) rules(tables map[tableKey]*content) error {
 	for key, t := range tables {
-		list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, protocols[key.family], attribute(unix.NFTA_RULE_TABLE, append([]byte(key.name), 0)))
+		list, err := d.ask(unix.NFT_MSG_GETRULE, netlink.Dump, protocols[key.family], nft.TextAttribute(unix.NFTA_RULE_TABLE, key.name))
 		if err != nil {
 			return fmt.Errorf("list nftables rules: %w", err)
 		}
@@ -284,12 +284,6 @@ func (d dump) sets(tables map[tableKey]*content) error {
 		}
 	}
 	return nil
-}
-
-func attribute(kind uint16, value []byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
-	b = append(binary.NativeEndian.AppendUint16(b, kind), value...)
-	return append(b, make([]byte, (4-len(b)%4)%4)...)
 }
 
 func (d dump) elements(s *set, family byte, table, name string) error {

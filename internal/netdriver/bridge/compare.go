@@ -84,7 +84,7 @@ func readTables(want written) (written, error) {
 				return nil, err
 			}
 		}
-		if err := ask(unix.NFT_MSG_GETRULE, id.family, attribute(unix.NFTA_RULE_TABLE, id.name)); err != nil {
+		if err := ask(unix.NFT_MSG_GETRULE, id.family, nft.TextAttribute(unix.NFTA_RULE_TABLE, id.name)); err != nil {
 			return nil, err
 		}
 		for set := range have[id].sets {
@@ -108,12 +108,6 @@ func generation() (uint32, error) {
 	}
 	defer conn.Close()
 	return nft.Generation(conn)
-}
-
-func attribute(kind uint16, value string) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)+1))
-	b = append(append(binary.NativeEndian.AppendUint16(b, kind), value...), 0)
-	return append(b, make([]byte, (4-len(b)%4)%4)...)
 }
 
 // idOf: the table's name is the first attribute of all messages.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"muelle/internal/linux/nft"
 	"muelle/internal/netdriver"
 )
 
@@ -20,7 +21,7 @@ func (d *Driver) Farewell(ports []netdriver.Mapping) []byte {
 		}
 		chain := shareKey{m.Protocol, m.Host.Port()}.target(m.Targets[0])
 		batch = append(batch, message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELRULE, unix.NFPROTO_INET, 0,
-			append(attribute(unix.NFTA_RULE_TABLE, d.fw.name), attribute(unix.NFTA_RULE_CHAIN, chain)...))...)
+			append(nft.TextAttribute(unix.NFTA_RULE_TABLE, d.fw.name), nft.TextAttribute(unix.NFTA_RULE_CHAIN, chain)...))...)
 	}
 	return append(batch, message(unix.NFNL_MSG_BATCH_END, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)...)
 }
