@@ -45,7 +45,7 @@ func TestLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	count := func(s *nftables.Set) int {
-		list, err := c.GetSetElements(s)
+		list, err := nft.SetElements(c, s)
 		if err != nil {
 			t.Fatal(err)
 		}
